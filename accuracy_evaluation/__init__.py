@@ -1,0 +1,1 @@
+"""Prediction on images, WIDER FACE and FDDB result files, AP and ROC, plots, peers."""

@@ -1,0 +1,1 @@
+"""Batches in memory: crop sampling, pixel jitter, label maps, multi-threaded prefetch."""

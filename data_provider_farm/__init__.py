@@ -1,0 +1,1 @@
+"""Datasets on disk: annotation readers, the packed file (write, read, inspect), synthetic faces."""

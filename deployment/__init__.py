@@ -1,0 +1,1 @@
+"""Export, quantisation, trimming, and the parity reports that gate them."""

@@ -1,0 +1,1 @@
+"""Latency by engine, resolution, precision, threads and batch."""

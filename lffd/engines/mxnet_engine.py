@@ -1,0 +1,161 @@
+"""MXNet in one place: import, devices, binding and execution, with the traps of release 1.9.1 fenced off.
+
+Two fences. `np.bool` must exist before MXNet imports. And on a CPU, a graph bound without gradients is rewritten by
+the oneDNN subgraph fusion, which loses the ReLU of every convolution whose raw output is also a residual shortcut:
+wrong scores and boxes, no error. The fusion is chosen by an environment variable that MXNet reads at every bind, so
+it is set here before each one, also over a user's own setting.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd.engines import BranchMaps, check_images
+from lffd.errors import EngineError
+
+if TYPE_CHECKING:
+    import mxnet as mx
+
+FUSION_VARIABLE = "MXNET_SUBGRAPH_BACKEND"
+EXECUTOR_LIMIT = 8
+
+
+def import_mxnet() -> ModuleType:
+    """Return the `mxnet` module, imported on first use, with the faulty fusion switched off.
+
+    Raises:
+        EngineError: when MXNet is missing or cannot load, with the reason and the cure.
+    """
+    if "bool" not in vars(np):
+        np.bool = np.bool_  # MXNet 1.9.1 names it; NumPy removed it in 1.24
+    forbid_fusion()
+    try:
+        import mxnet
+    except ImportError as error:
+        raise EngineError(
+            f"MXNet cannot be imported ({error}). Install it with: pip install mxnet==1.9.1 numpy==1.26.4 "
+            "(CPython 3.10–3.12; 3.12 also needs setuptools). Where it cannot run, use another engine."
+        ) from error
+    except OSError as error:
+        raise EngineError(
+            f"MXNet is installed but its library cannot load ({error}). It needs the system's OpenMP library: "
+            "on Debian and Ubuntu, apt-get install libgomp1."
+        ) from error
+    return mxnet
+
+
+def forbid_fusion() -> None:
+    """Switch the oneDNN subgraph fusion off for the next bind, warning once where the environment asks for it."""
+    asked = os.environ.get(FUSION_VARIABLE)
+    if asked not in (None, "", "NONE"):
+        warnings.warn(
+            f"{FUSION_VARIABLE}={asked} is ignored: that fusion drops ReLUs of residual networks and gives wrong "
+            "scores and boxes",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    os.environ[FUSION_VARIABLE] = "NONE"
+
+
+def parse_device(name: str) -> mx.Context:
+    """Return the MXNet context for `cpu`, `gpu:0` or `cuda:0`.
+
+    Raises:
+        EngineError: for another name, or a GPU that this MXNet cannot use.
+    """
+    mx = import_mxnet()
+    if name == "cpu":
+        return mx.cpu()
+    match = re.fullmatch(r"(?:gpu|cuda)(?::(\d+))?", name)
+    if match is None:
+        raise EngineError(f"unknown device {name!r}: use cpu, gpu:0, gpu:1, …")
+    number, count = int(match[1] or 0), _gpu_count(mx)
+    if number >= count:
+        found = f"sees {count} GPU(s)" if count else "sees no GPU (the wheel from PyPI is built for CPUs)"
+        raise EngineError(f"device {name} cannot be used: this MXNet {found}; use --device cpu or --engine torch")
+    return mx.gpu(number)
+
+
+def _gpu_count(mx: ModuleType) -> int:
+    """Return the number of GPUs that MXNet sees; a build or driver without CUDA counts as none."""
+    try:
+        return int(mx.context.num_gpus())
+    except mx.base.MXNetError:
+        return 0
+
+
+class MXNetEngine:
+    """Runs a deploy graph on one device; safe to call from one thread at a time per instance (a lock holds it).
+
+    Attributes:
+        name: `mxnet`.
+        device: the device's name.
+    """
+
+    name = "mxnet"
+
+    def __init__(self, symbol_json: str, params: Mapping[str, NDArray[Any]], device: str = "cpu") -> None:
+        mx = import_mxnet()
+        self.device = device
+        self._context = parse_device(device)
+        self._symbol = mx.sym.load_json(symbol_json)
+        self._arguments = {
+            name: mx.nd.array(value, ctx=self._context, dtype=np.float32) for name, value in params.items()
+        }
+        self._executors: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def run(self, images: NDArray[np.uint8]) -> list[BranchMaps]:
+        """Run the network.
+
+        Args:
+            images: `(B, H, W, 3)` uint8, BGR.
+
+        Returns:
+            One `BranchMaps` per branch, shallowest first.
+        """
+        check_images(images)
+        outputs = self.forward(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        return [BranchMaps(score[:, 0], box) for score, box in zip(outputs[::2], outputs[1::2], strict=True)]
+
+    def forward(self, data: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """Return the graph's raw outputs for `data` `(B, 3, H, W)`, BGR, 0–255."""
+        mx = import_mxnet()
+        with self._lock:
+            executor = self._executor(data.shape)
+            executor.arg_dict["data"][:] = data
+            try:
+                return [output.asnumpy() for output in executor.forward(is_train=False)]
+            except mx.base.MXNetError as error:
+                raise EngineError(f"MXNet failed on input {data.shape}: {_first_line(error)}") from error
+
+    def _executor(self, shape: tuple[int, ...]) -> Any:
+        """Return an executor for an input shape, from the cache of the last few shapes."""
+        mx = import_mxnet()
+        if shape not in self._executors:
+            if len(self._executors) >= EXECUTOR_LIMIT:
+                self._executors.popitem(last=False)
+            arguments = {**self._arguments, "data": mx.nd.zeros(shape, ctx=self._context)}
+            try:
+                self._executors[shape] = self._symbol.bind(self._context, arguments, grad_req="null")
+            except mx.base.MXNetError as error:
+                raise EngineError(f"MXNet cannot run an input of shape {shape}: {_first_line(error)}") from error
+        self._executors.move_to_end(shape)
+        return self._executors[shape]
+
+
+def _first_line(error: Exception) -> str:
+    """Return the line of an MXNet error that says what happened, without its C++ stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or "Check failed" in line]
+    return (telling or lines or ["unknown error"])[-1]

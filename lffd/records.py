@@ -1,0 +1,53 @@
+"""What passes from annotation readers to packs, and from packs to batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """One image file and its objects.
+
+    Attributes:
+        path: the image file.
+        boxes: `(N, 4)` float32 xyxy in pixels of that image; `N` = 0 for a background image.
+        ignored: `(N,)` bool; true boxes are neither objects to learn nor background.
+    """
+
+    path: Path
+    boxes: NDArray[np.float32]
+    ignored: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a pack, still encoded.
+
+    Attributes:
+        name: the image's name inside its dataset, such as `0--Parade/0_Parade_marchingband_1_849.jpg`.
+        image: the encoded image file (JPEG unless stated otherwise).
+        width, height: of the decoded image in pixels.
+        boxes: `(N, 4)` float32 xyxy in pixels; `N` = 0 for a background image.
+        ignored: `(N,)` bool, as in `AnnotatedImage`.
+    """
+
+    name: str
+    image: bytes
+    width: int
+    height: int
+    boxes: NDArray[np.float32]
+    ignored: NDArray[np.bool_]
+
+
+class RecordSource(Protocol):
+    """Random access to records, safe from many threads; a pack reader is one, a list of records another."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Record: ...

@@ -1,0 +1,40 @@
+"""Face version 2: faces of 10–320 px, 20 layers, 5 branches.
+
+One branch per stride, 4 to 64; it gives up faces above 320 px for speed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lffd.receptive_field import Branch, Network, Stage
+from symbol_farm.network import build_symbol
+
+if TYPE_CHECKING:
+    import mxnet as mx
+
+NETWORK = Network(
+    name="10_320_20L_5scales_v2",
+    stem=(64,),
+    stages=(
+        Stage(64, pairs=3),
+        Stage(64, pairs=1),
+        Stage(64, pairs=1),
+        Stage(128, pairs=1),
+        Stage(128, pairs=1),
+    ),
+    branches=(
+        Branch("conv8", (10, 20)),
+        Branch("conv11", (20, 40)),
+        Branch("conv14", (40, 80)),
+        Branch("conv17", (80, 160)),
+        Branch("conv20", (160, 320)),
+    ),
+    head_channels=128,
+    train_input=640,
+)
+
+
+def get_net_symbol(deploy_flag: bool = False, batch_norm: bool = False) -> mx.sym.Symbol:
+    """Return the network as an `mx.sym.Group`; see `symbol_farm.network.build_symbol` for its outputs."""
+    return build_symbol(NETWORK, deploy=deploy_flag, batch_norm=batch_norm)

@@ -1,0 +1,42 @@
+"""Face version 1: faces of 10–560 px, 25 layers, 8 branches.
+
+LFFD (arXiv 1904.10633), table 2 and section 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lffd.receptive_field import Branch, Network, Stage
+from symbol_farm.network import build_symbol
+
+if TYPE_CHECKING:
+    import mxnet as mx
+
+NETWORK = Network(
+    name="10_560_25L_8scales_v1",
+    stem=(64,),
+    stages=(
+        Stage(64, pairs=4),
+        Stage(64, pairs=2),
+        Stage(128, pairs=1),
+        Stage(128, pairs=3),
+    ),
+    branches=(
+        Branch("conv8", (10, 15)),
+        Branch("conv10", (15, 20)),
+        Branch("conv13", (20, 40)),
+        Branch("conv15", (40, 70)),
+        Branch("conv18", (70, 110)),
+        Branch("conv21", (110, 250)),
+        Branch("conv23", (250, 400)),
+        Branch("conv25", (400, 560)),
+    ),
+    head_channels=128,
+    train_input=640,
+)
+
+
+def get_net_symbol(deploy_flag: bool = False, batch_norm: bool = False) -> mx.sym.Symbol:
+    """Return the network as an `mx.sym.Group`; see `symbol_farm.network.build_symbol` for its outputs."""
+    return build_symbol(NETWORK, deploy=deploy_flag, batch_norm=batch_norm)

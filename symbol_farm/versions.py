@@ -1,0 +1,41 @@
+"""The versions by their short and full names."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from types import ModuleType
+
+from lffd.errors import UsageError
+from lffd.receptive_field import Network
+
+VERSIONS: dict[str, str] = {
+    "v1": "10_560_25L_8scales_v1",
+    "v2": "10_320_20L_5scales_v2",
+    "head": "10_160_17L_4scales_v1",
+    "pedestrian": "30_320_20L_4scales_v1",
+    "plate": "64_512_16L_3scales_v1",
+    "plate_small": "64_512_16L_3scales_v1_small",
+}
+"""Short name to full name; the module is `symbol_farm.symbol_<full name>`."""
+
+
+def version_module(name: str) -> ModuleType:
+    """Return the symbol module of a version, given its short or full name.
+
+    Raises:
+        UsageError: for an unknown name, with the nearest known one.
+    """
+    full = VERSIONS.get(name, name)
+    if full not in VERSIONS.values():
+        known = [*VERSIONS, *VERSIONS.values()]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"unknown version {name!r}: {hint}Known: {', '.join(VERSIONS)}")
+    return importlib.import_module(f"symbol_farm.symbol_{full}")
+
+
+def version_network(name: str) -> Network:
+    """Return the declaration of a version, given its short or full name."""
+    network: Network = version_module(name).NETWORK
+    return network
