@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lffd import batch_norm as normalisation
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.receptive_field import Layer, Network
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
 PIXEL_CENTER = 127.5
 """The graph maps pixels of 0–255 to -1–1: `(data - 127.5) / 127.5`."""
-
-BATCH_NORM_EPSILON = 1e-5
-BATCH_NORM_MOMENTUM = 0.95
 
 
 def build_symbol(network: Network, deploy: bool, batch_norm: bool = False) -> mx.sym.Symbol:
@@ -52,9 +50,8 @@ def _convolution(layer: Layer, data: mx.sym.Symbol, batch_norm: bool) -> mx.sym.
     output = mx.sym.Convolution(data, num_filter=layer.out_channels, name=layer.name, **square)
     if not batch_norm or layer.kind == "output":
         return output
-    return mx.sym.BatchNorm(
-        output, fix_gamma=False, eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=f"{layer.name}_bn"
-    )
+    settings = {"eps": normalisation.EPSILON, "momentum": normalisation.MOMENTUM, "fix_gamma": False}
+    return mx.sym.BatchNorm(output, name=f"{layer.name}_bn", **settings)
 
 
 def _backbone(network: Network, batch_norm: bool) -> dict[str, mx.sym.Symbol]:

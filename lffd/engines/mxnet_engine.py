@@ -36,8 +36,7 @@ def import_mxnet() -> ModuleType:
     Raises:
         EngineError: when MXNet is missing or cannot load, with the reason and the cure.
     """
-    if "bool" not in vars(np):
-        np.bool = np.bool_  # MXNet 1.9.1 names it; NumPy removed it in 1.24
+    vars(np).setdefault("bool", np.bool_)  # MXNet 1.9.1 names it; NumPy removed it in 1.24
     forbid_fusion()
     try:
         import mxnet

@@ -1,0 +1,54 @@
+"""Batch normalisation folded into the convolution before it, so that a trained graph deploys as the plain one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd.errors import ModelError
+
+EPSILON = 1e-5
+"""Added to the variance, in training and in folding alike."""
+
+MOMENTUM = 0.95
+"""Share of the old running statistics kept at each step."""
+
+_PARTS = ("gamma", "beta", "moving_mean", "moving_var")
+
+
+def fold(
+    parameters: Mapping[str, NDArray[Any]], states: Mapping[str, NDArray[Any]] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return the parameters of the plain graph.
+
+    For each layer `x` with `x_bn_gamma`, `x_bn_beta`, `x_bn_moving_mean` and `x_bn_moving_var`, the weight of each
+    output channel is multiplied by gamma / sqrt(var + EPSILON), and the bias moved accordingly. Other parameters pass.
+
+    Args:
+        parameters: weights, biases, gammas and betas by name.
+        states: running means and variances by name; they may also stand among `parameters`.
+
+    Raises:
+        ModelError: when a layer lacks one of its four arrays, or its weight.
+    """
+    everything = {**parameters, **(states or {})}
+    layers = sorted(
+        {name.removesuffix(f"_bn_{part}") for name in everything for part in _PARTS if name.endswith(f"_bn_{part}")}
+    )
+    folded = {
+        name: np.asarray(value, np.float32)
+        for name, value in everything.items()
+        if not any(name.endswith(f"_bn_{part}") for part in _PARTS)
+    }
+    for layer in layers:
+        needed = [f"{layer}_weight", f"{layer}_bias", *(f"{layer}_bn_{part}" for part in _PARTS)]
+        if missing := [name for name in needed if name not in everything]:
+            raise ModelError(f"batch normalisation of {layer} cannot be folded: missing {', '.join(missing)}")
+        weight, bias, gamma, beta, mean, variance = (np.asarray(everything[name], np.float64) for name in needed)
+        factor = gamma / np.sqrt(variance + EPSILON)
+        folded[f"{layer}_weight"] = (weight * factor[:, None, None, None]).astype(np.float32)
+        folded[f"{layer}_bias"] = ((bias - mean) * factor + beta).astype(np.float32)
+    return folded

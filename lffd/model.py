@@ -1,0 +1,249 @@
+"""A trained model as a directory: `symbol.json`, `model.params` and `card.json`; make, save, load, verify."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd import batch_norm
+from lffd.errors import GeometryError, ModelError
+from lffd.files import write_atomic
+from lffd.graph import Graph, parse_graph
+from lffd.params import pack_params, parse_params
+from lffd.receptive_field import Network, network_from_dict
+
+SYMBOL_FILE, PARAMS_FILE, CARD_FILE = "symbol.json", "model.params", "card.json"
+CARD_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A deployed network with its parameters, checked to fit each other.
+
+    Attributes:
+        network: the declaration: geometry and object ranges.
+        symbol_json: the deploy graph, as MXNet's JSON.
+        params: float32 arrays by name, exactly those that the graph asks for.
+        card: facts that travel with the model: `training`, `accuracy` (a list, each with its protocol) and anything
+            else; what follows from the network is added when the card is written.
+        extra_files: further files of the directory by name, such as a quantised graph.
+    """
+
+    network: Network
+    symbol_json: str
+    params: Mapping[str, NDArray[np.float32]]
+    card: Mapping[str, Any] = field(default_factory=dict)
+    extra_files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that do not fit the graph, and a graph that does not fit the declared branches."""
+        check_parameters(self.graph, self.params, f"model {self.network.name}")
+        if len(self.graph.outputs) != 2 * len(self.network.branches):
+            raise ModelError(
+                f"model {self.network.name}: {len(self.network.branches)} branches need two outputs each, "
+                f"but the graph has {len(self.graph.outputs)} outputs"
+            )
+
+    @property
+    def graph(self) -> Graph:
+        """The deploy graph's nodes."""
+        return parse_graph(self.symbol_json, f"symbol of {self.network.name}")
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of weights and biases."""
+        return sum(value.size for value in self.params.values())
+
+
+def make_model(
+    network: Network,
+    symbol_json: str,
+    parameters: Mapping[str, NDArray[Any]],
+    states: Mapping[str, NDArray[Any]] | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> Model:
+    """Return the deployable model of trained parameters, batch normalisation folded in.
+
+    Args:
+        network: the declaration.
+        symbol_json: the deploy graph.
+        parameters: of the training or the deploy graph.
+        states: running statistics, where the training graph has batch normalisation.
+        card: facts to keep.
+
+    Raises:
+        ModelError: when names or shapes do not fit; all of them are listed.
+    """
+    return Model(network, symbol_json, batch_norm.fold(parameters, states), dict(card or {}))
+
+
+def check_parameters(graph: Graph, params: Mapping[str, NDArray[Any]], where: str) -> None:
+    """Compare parameters with what a graph asks for.
+
+    Raises:
+        ModelError: naming every missing, extra and wrongly shaped parameter.
+    """
+    asked = graph.parameter_shapes
+    problems = [f"missing {name}" for name in graph.parameter_names if name not in params]
+    problems += [f"extra {name}" for name in params if name not in asked]
+    problems += [
+        f"{name} has shape {params[name].shape} instead of {shape}"
+        for name, shape in asked.items()
+        if name in params and params[name].shape != shape
+    ]
+    problems += [f"{name} holds NaN or Inf" for name in params if not np.isfinite(params[name]).all()]
+    if problems:
+        raise ModelError(f"{where}: parameters do not fit the graph: {'; '.join(problems)}")
+
+
+def derived_facts(model: Model) -> dict[str, Any]:
+    """Return what the card says of the network: geometry, conventions of input and output, size."""
+    network = model.network
+    return {
+        "format": CARD_FORMAT,
+        "version": network.name,
+        "network": network.to_dict(),
+        "branches": [
+            {
+                "layer": branch.layer,
+                "object_range": list(branch.object_range),
+                "stride": branch.stride,
+                "receptive_field": branch.receptive_field,
+                "first_center": branch.first_center,
+                "normalizer": branch.normalizer,
+            }
+            for branch in network.branch_geometry
+        ],
+        "input": {
+            "name": "data",
+            "layout": "NCHW",
+            "color_order": "BGR",
+            "range": [0, 255],
+            "normalization": "(data - 127.5) / 127.5, inside the graph",
+            "minimum_side": network.minimum_input,
+        },
+        "output": "per branch in order: object probability (B, 1, h, w); box code (B, 4, h, w), decoded as "
+        "x0 = x - code[0] * normalizer and so on for y0, x1, y1, at x = first_center + stride * column",
+        "parameters": model.parameter_count,
+    }
+
+
+def save_model(
+    model: Model, directory: str | os.PathLike[str], precision: Literal["float32", "float16"] = "float32"
+) -> dict[str, Any]:
+    """Write a model directory, replacing one that is there only once the new one is complete.
+
+    Args:
+        model: what to write.
+        directory: created with its parents.
+        precision: type of the stored parameters; float16 halves the file.
+
+    Returns:
+        The card as written.
+    """
+    target = Path(directory)
+    if target.exists() and not (target / CARD_FILE).exists() and any(target.iterdir()):
+        raise ModelError(f"{target} is not empty and holds no model; choose another directory")
+    stored = {name: value.astype(precision) for name, value in model.params.items()}
+    files = {SYMBOL_FILE: model.symbol_json.encode(), PARAMS_FILE: pack_params(stored), **model.extra_files}
+    card = {**model.card, **derived_facts(model), "stored_precision": precision}
+    card["sha256"] = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    files[CARD_FILE] = (json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    _replace_directory(target, files)
+    return card
+
+
+def _replace_directory(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write `files` into a new directory and move it to `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh, old = (target.with_name(f".{target.name}.{os.getpid()}.{word}") for word in ("new", "old"))
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir()
+    for name, data in files.items():
+        write_atomic(fresh / name, data)
+    if target.exists():
+        target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_model(directory: str | os.PathLike[str]) -> Model:
+    """Read and verify a model directory.
+
+    Raises:
+        ModelError: when a file is missing or does not have the card's SHA-256, or parts do not fit each other.
+    """
+    folder = Path(directory)
+    card = _read_card(folder)
+    files = {name: _read_verified(folder, name, digest) for name, digest in card["sha256"].items()}
+    if missing := [name for name in (SYMBOL_FILE, PARAMS_FILE) if name not in files]:
+        raise ModelError(f"{folder / CARD_FILE}: gives no sha256 for {', '.join(missing)}")
+    try:
+        network = network_from_dict(card["network"])
+    except GeometryError as error:
+        raise ModelError(f"{folder / CARD_FILE}: {error}") from error
+    params, states = parse_params(files.pop(PARAMS_FILE), folder / PARAMS_FILE)
+    symbol_json = decode_text(files.pop(SYMBOL_FILE), folder / SYMBOL_FILE)
+    widened = {name: value.astype(np.float32) for name, value in {**params, **states}.items()}
+    try:
+        return Model(network, symbol_json, widened, card, files)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD_FILE
+    if not path.is_file():
+        raise ModelError(f"{folder}: not a model directory: it has no {CARD_FILE}")
+    try:
+        card = json.loads(path.read_bytes())
+        digests, form = card["sha256"], card["format"]
+        named = all(isinstance(name, str) and isinstance(digest, str) for name, digest in digests.items())
+        card["network"]["name"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: not a model card: {type(error).__name__}: {error}") from error
+    if form != CARD_FORMAT:
+        raise ModelError(f"{path}: card format {form} is not known here (this release reads {CARD_FORMAT})")
+    if not named or any(Path(name).name != name for name in digests):
+        raise ModelError(f"{path}: sha256 must map plain file names to digests")
+    return dict(card)
+
+
+def _read_verified(folder: Path, name: str, digest: str) -> bytes:
+    path = folder / name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise ModelError(f"{path}: SHA-256 is {found}, but the card says {digest}: the file is damaged or was replaced")
+    return data
+
+
+def decode_text(data: bytes, path: Path) -> str:
+    """Return a text file's content.
+
+    Raises:
+        ModelError: when it is not UTF-8.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: not a text file") from error
+
+
+def matching_network(params: Mapping[str, NDArray[Any]], networks: Iterable[Network]) -> Network | None:
+    """Return the network whose parameters have exactly these names and shapes, if any."""
+    shapes = {name: value.shape for name, value in params.items()}
+    return next((network for network in networks if network.parameter_shapes == shapes), None)
