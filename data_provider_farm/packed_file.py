@@ -1,0 +1,277 @@
+"""The packed file: `NAME.rec` with the records, `NAME.idx` with where each one starts.
+
+Both are MXNet's formats, so `mx.recordio.MXIndexedRecordIO` and `mx.image.ImageDetIter` read them; this module needs no
+MXNet. Every line of our index has the same length (`0000000042<tab>000000012345678<newline>`), so the place of record
+42 is found by reading 27 bytes: a pack of a million records opens as fast as one of ten and takes no more memory.
+What a record holds is described in `record_layout`.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from data_provider_farm.record_layout import decode_record, encode_record, set_key
+from data_provider_farm.recordio import frame_record, read_record
+from lffd.errors import DataError, UsageError
+from lffd.records import Record
+
+KEY_DIGITS, OFFSET_DIGITS = 10, 15
+LINE_BYTES = KEY_DIGITS + OFFSET_DIGITS + 2
+REBUILD = "rebuild it with: python -m data_provider_farm.edit reindex"
+
+
+def index_path(path: str | os.PathLike[str]) -> Path:
+    """Return the index that belongs to a `.rec` file.
+
+    Raises:
+        UsageError: when `path` does not end in `.rec`.
+    """
+    pack = Path(path)
+    if pack.suffix != ".rec":
+        raise UsageError(f"{pack}: the name of a pack must end in .rec")
+    return pack.with_suffix(".idx")
+
+
+def index_line(key: int, offset: int) -> bytes:
+    """Return one line of the index."""
+    return b"%010d\t%015d\n" % (key, offset)
+
+
+class PackReader:
+    """Random access to the records of a pack; a `lffd.records.RecordSource`.
+
+    Any number of threads may read at once: nothing is shared but two file descriptors whose position is never used.
+    Every record is checked against its checksum as it is read.
+
+    Args:
+        path: the `.rec` file; its `.idx` lies beside it.
+
+    Raises:
+        DataError: at once when a file is missing, or the two do not belong together; later, from `[i]`, when record
+            `i` is damaged.
+    """
+
+    _open = False
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._index_path = index_path(path)
+        self._index = _open_file(self._index_path)
+        try:
+            self._data = _open_file(self.path)
+        except DataError:
+            os.close(self._index)
+            raise
+        self._open = True
+        try:
+            self._size = os.fstat(self._data).st_size
+            self._count = self._count_records()
+        except DataError:
+            self.close()
+            raise
+
+    def _count_records(self) -> int:
+        """Return the number of records after checking that index and file end together."""
+        count, left = divmod(os.fstat(self._index).st_size, LINE_BYTES)
+        if left:
+            raise DataError(f"{self._index_path}: the index is cut short, damaged or of another toolkit; {REBUILD}")
+        if count == 0 and self._size == 0:
+            return 0
+        if count == 0:
+            raise DataError(f"{self._index_path}: the index is empty, the pack is not; {REBUILD}")
+        self._count = count
+        first, last = self._offset(0), self._offset(count - 1)
+        where = f"{self.path}: record {count - 1}"
+        end = read_record(self._data, last, self._size, where)[1]
+        if first != 0 or end != self._size:
+            raise DataError(
+                f"{self.path}: the index does not fit this file (it covers bytes {first:,}–{end:,} of {self._size:,}); "
+                f"{REBUILD}"
+            )
+        return count
+
+    def _offset(self, index: int) -> int:
+        """Return where record `index` starts."""
+        line = os.pread(self._index, LINE_BYTES, index * LINE_BYTES)
+        key, offset = line[:KEY_DIGITS], line[KEY_DIGITS + 1 : -1]
+        # Comparing with the line as we would write it refuses every other spelling of a number at once.
+        if not (key.isdigit() and offset.isdigit() and line == index_line(index, int(offset))):
+            raise DataError(f"{self._index_path}: line {index + 1} is damaged: {line!r}; {REBUILD}")
+        return int(offset)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Record:
+        if not self._open:
+            raise UsageError(f"{self.path}: the pack was closed; read inside its `with` block")
+        if not -self._count <= index < self._count:
+            raise IndexError(f"{self.path} has {self._count} records; there is no record {index}")
+        index = int(index) % self._count
+        where = f"{self.path}: record {index}"
+        data, _ = read_record(self._data, self._offset(index), self._size, where)
+        return decode_record(data, index, where)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[index] for index in range(self._count))
+
+    def close(self) -> None:
+        """Close the files; no thread may be reading."""
+        if self._open:
+            self._open = False
+            os.close(self._data)
+            os.close(self._index)
+
+    def __enter__(self) -> PackReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _open_file(path: Path) -> int:
+    """Return a descriptor for reading."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        hint = f"; {REBUILD}" if path.suffix == ".idx" and path.with_suffix(".rec").exists() else ""
+        raise DataError(f"{path}: cannot be opened: {error.strerror}{hint}") from error
+
+
+class PackWriter:
+    """Writes a pack record by record; `path` appears only when the whole pack is on the disk.
+
+    Use it in a `with` block: leaving the block normally publishes the pack. When the block fails, what was written
+    stays in `NAME.rec.partial` if `resume` is true and is removed otherwise.
+
+    Args:
+        path: the `.rec` file to make.
+        overwrite: replace an existing pack.
+        resume: go on after the whole records of `NAME.rec.partial`, if there is one; `len(writer)` tells how many.
+
+    Raises:
+        UsageError: when the pack exists already and `overwrite` is false.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False) -> None:
+        self.path, self._index_path = Path(path), index_path(path)
+        if self.path.exists() and not overwrite:
+            raise UsageError(f"{self.path} exists already; choose another name or pass --overwrite")
+        self._partial = partial_path(path)
+        self._resume = resume
+        self._offsets = array("Q")
+        self._end = 0
+        try:
+            self._partial.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self._partial.open("r+b" if resume and self._partial.exists() else "w+b")
+        except OSError as error:
+            raise DataError(f"{self._partial}: cannot be written: {error.strerror}") from error
+        if resume:
+            self._offsets, self._end = scan_records(self._stream.fileno(), self._partial)
+            self.truncate(len(self._offsets))
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def truncate(self, count: int) -> None:
+        """Keep only the first `count` records."""
+        self._stream.flush()
+        if count < len(self._offsets):
+            self._end = self._offsets[count]
+            del self._offsets[count:]
+        self._stream.truncate(self._end)
+        self._stream.seek(self._end)
+
+    def add(self, record: Record) -> None:
+        """Append one record.
+
+        Raises:
+            DataError: when the record breaks a promise of `Record`.
+        """
+        self.add_encoded(encode_record(record))
+
+    def add_encoded(self, data: bytearray) -> None:
+        """Append one record that `encode_record` encoded, perhaps in another thread."""
+        set_key(data, len(self._offsets))
+        framed = frame_record(data)
+        self._stream.write(framed)
+        self._offsets.append(self._end)
+        self._end += len(framed)
+
+    def flush(self) -> None:
+        """Hand what was added to the operating system, so that it outlives this process."""
+        self._stream.flush()
+
+    def _publish(self) -> None:
+        """Give both files their names. The index goes first: until the pack follows, opening it is refused."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        write_index(self._index_path, self._offsets)
+        self._partial.replace(self.path)
+        _sync_folder(self.path.parent)
+
+    def __enter__(self) -> PackWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._publish()
+            return
+        self._stream.close()
+        if not self._resume:
+            self._partial.unlink(missing_ok=True)
+
+
+def partial_path(path: str | os.PathLike[str]) -> Path:
+    """Return where an unfinished pack lies."""
+    return Path(path).with_name(Path(path).name + ".partial")
+
+
+def write_index(path: Path, offsets: array[int]) -> None:
+    """Write the index of records that start at `offsets`, whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("wb") as stream:
+        stream.writelines(index_line(key, offset) for key, offset in enumerate(offsets))
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def scan_records(descriptor: int, path: Path) -> tuple[array[int], int]:
+    """Read records from the start until one is damaged or the file ends.
+
+    Returns:
+        Where each whole record starts, and where the last one ends.
+    """
+    offsets, end = array("Q"), 0
+    size = os.fstat(descriptor).st_size
+    while end < size:
+        where = f"{path}: record {len(offsets)}"
+        try:
+            data, after = read_record(descriptor, end, size, where)
+            decode_record(data, len(offsets), where)
+        except DataError:
+            break
+        offsets.append(end)
+        end = after
+    return offsets, end
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

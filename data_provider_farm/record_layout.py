@@ -1,0 +1,204 @@
+"""What is inside one record of a pack: an image header that MXNet reads, a detection label, and the image's bytes.
+
+The record is what `mx.recordio.unpack` takes apart: `flag (uint32) | label (float32) | id (uint64) | id2 (uint64)`,
+then `flag` float32 numbers, then the image. `label` and `id2` are 0, `id` is the record's number in the pack. The
+numbers follow the convention of `mx.image.ImageDetIter` and GluonCV: `header width, object width, …header…, objects`.
+
+| position | header field |
+|---|---|
+| 0, 1 | header width, object width (10) |
+| 2, 3 | width and height of the image in pixels |
+| 4 | version of this layout (1) |
+| 5 | number of boxes |
+| 6, 7 | lower and upper half of a CRC-32 over `flag`, all the numbers (these two as 0) and the image |
+| 8 | length of the name in bytes |
+| 9 … | the name in UTF-8, three bytes per number, the first byte lowest |
+
+| column | object field |
+|---|---|
+| 0 | class: 0, or -1 for an ignored box, which other readers skip as they skip padding |
+| 1–4 | x0, y0, x1, y1 as fractions of width and height, for other readers |
+| 5–8 | x0, y0, x1, y1 in pixels, exactly as given |
+| 9 | 1 for an ignored box, else 0 |
+
+A float32 holds every whole number here exactly. `ImageDetIter` stops with an error at an image without a box of some
+area, and passes over one whose boxes all have class -1. So an image without any box of some area gets one more row
+after its boxes, with class -1, that covers the image. Field 5 does not count it.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd.errors import DataError
+from lffd.records import Record
+
+IMAGE_HEADER = struct.Struct("<IfQQ")
+KEY_OFFSET = 8
+FIXED_FIELDS = 9
+OBJECT_WIDTH = 10
+VERSION = 1
+CRC_FIELD = 6
+MAX_SIDE = 1 << 16
+MAX_NAME_BYTES = 4096
+
+Floats = NDArray[np.float32]
+
+
+def encode_record(record: Record) -> bytearray:
+    """Return the bytes of a record, with number 0; `set_key` gives it its number.
+
+    Raises:
+        DataError: when the record breaks a promise of `Record`: shapes, types, finite boxes inside the image.
+    """
+    check_record(record, f"image {record.name!r}")
+    name = record.name.encode()
+    words = _pack_name(name)
+    objects = _objects(record)
+    header = np.zeros(FIXED_FIELDS, np.float32)
+    header[:6] = FIXED_FIELDS + len(words), OBJECT_WIDTH, record.width, record.height, VERSION, len(record.boxes)
+    header[8] = len(name)
+    label = np.concatenate((header, words, objects.ravel())).astype("<f4")
+    crc = _checksum(label.tobytes(), record.image)
+    label[CRC_FIELD : CRC_FIELD + 2] = crc & 0xFFFF, crc >> 16
+    return bytearray(IMAGE_HEADER.pack(label.size, 0.0, 0, 0)) + label.tobytes() + record.image
+
+
+def set_key(data: bytearray, key: int) -> None:
+    """Write the record's number into encoded bytes."""
+    struct.pack_into("<Q", data, KEY_OFFSET, key)
+
+
+def decode_record(data: bytes, key: int, where: str) -> Record:
+    """Return the record held by `data`.
+
+    Args:
+        data: one record's bytes, as `encode_record` and `set_key` made them.
+        key: the number it must carry.
+        where: names the file and the record in errors.
+
+    Raises:
+        DataError: when the bytes are damaged, belong to another record, or have another layout.
+    """
+    label, image = _split(data, key, where)
+    header_width, object_width, width, height, _, boxes, _, _, name_bytes = _whole_numbers(label[:FIXED_FIELDS], where)
+    rows, left = divmod(label.size - header_width, OBJECT_WIDTH)
+    fits = (
+        object_width == OBJECT_WIDTH
+        and header_width == FIXED_FIELDS + -(-name_bytes // 3)
+        and left == 0
+        and rows - 1 <= boxes <= rows
+    )
+    if not fits:
+        raise DataError(f"{where}: the label contradicts itself; the pack was not written by this toolkit")
+    objects = label[header_width:].reshape(rows, OBJECT_WIDTH)[:boxes]
+    name = _unpack_name(label[FIXED_FIELDS:header_width], name_bytes, where)
+    pixels = np.ascontiguousarray(objects[:, 5:9], np.float32)
+    record = Record(name, image, width, height, pixels, objects[:, 9] != 0)
+    check_record(record, where)
+    return record
+
+
+def _split(data: bytes, key: int, where: str) -> tuple[Floats, bytes]:
+    """Check the image header and the checksum; return the label's numbers and the image."""
+    if len(data) < IMAGE_HEADER.size + 4 * FIXED_FIELDS:
+        raise DataError(f"{where}: too short for a detection record ({len(data)} bytes)")
+    count, single_label, number, number_high = IMAGE_HEADER.unpack_from(data)
+    end = IMAGE_HEADER.size + 4 * count
+    if not FIXED_FIELDS <= count <= (len(data) - IMAGE_HEADER.size) // 4:
+        raise DataError(f"{where}: not a detection record of this toolkit, or damaged ({count} label numbers)")
+    label = np.frombuffer(data, "<f4", count, IMAGE_HEADER.size)
+    if label[4] != VERSION:
+        raise DataError(
+            f"{where}: not written by this toolkit, by a newer release, or damaged (label layout {label[4]:g}, "
+            f"expected {VERSION})"
+        )
+    image = data[end:]
+    stored = label[CRC_FIELD : CRC_FIELD + 2]
+    blank = IMAGE_HEADER.size + 4 * CRC_FIELD
+    crc = _checksum(data[IMAGE_HEADER.size : blank] + bytes(8) + data[blank + 8 : end], image)
+    if not np.array_equal(stored, np.array([crc & 0xFFFF, crc >> 16], np.float32)) or single_label or number_high:
+        raise DataError(f"{where}: damaged (its checksum does not fit); make the pack again")
+    if number != key:
+        raise DataError(f"{where}: the index leads to record {number} instead; the index is damaged, rebuild it")
+    return label, image
+
+
+def _checksum(label: bytes, image: bytes) -> int:
+    """Return the CRC-32 over the number of label bytes, the label with blank checksum fields, and the image."""
+    return zlib.crc32(image, zlib.crc32(label, zlib.crc32(struct.pack("<I", len(label)))))
+
+
+def _whole_numbers(values: Floats, where: str) -> list[int]:
+    """Return header fields as ints, refusing what no writer of ours puts there."""
+    if not np.isfinite(values).all() or (values < 0).any() or (values >= 1 << 24).any() or (values % 1 != 0).any():
+        raise DataError(f"{where}: the label's header is not made of whole numbers; not written by this toolkit")
+    return [int(value) for value in values]
+
+
+def _objects(record: Record) -> Floats:
+    """Return the `(rows, 10)` object table, with the extra row where no box has area."""
+    count = len(record.boxes)
+    size = np.array([record.width, record.height] * 2, np.float32)
+    table = np.empty((count + 1, OBJECT_WIDTH), np.float32)
+    table[:count, 0] = -record.ignored.astype(np.float32)
+    table[:count, 1:5] = record.boxes / size
+    table[:count, 5:9] = record.boxes
+    table[:count, 9] = record.ignored
+    table[count] = -1, 0, 0, 1, 1, 0, 0, 0, 0, 1
+    visible = (table[:count, 3] > table[:count, 1]) & (table[:count, 4] > table[:count, 2])
+    return table[:count] if visible.any() else table
+
+
+def _pack_name(name: bytes) -> Floats:
+    """Return three bytes per number, the first one lowest."""
+    padded = np.frombuffer(name + bytes(-len(name) % 3), np.uint8).reshape(-1, 3)
+    return (padded @ np.array([1, 1 << 8, 1 << 16])).astype(np.float32)
+
+
+def _unpack_name(words: Floats, length: int, where: str) -> str:
+    """Return the name that `_pack_name` packed."""
+    if not np.isfinite(words).all() or (words < 0).any() or (words >= 1 << 24).any():
+        raise DataError(f"{where}: the name is not text; not written by this toolkit")
+    data = words.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()[:length]
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: the name is not UTF-8; not written by this toolkit") from error
+
+
+def check_record(record: Record, where: str) -> None:
+    """Refuse a record that breaks a promise of `Record` or of this layout.
+
+    Args:
+        record: the record.
+        where: names the record in errors.
+
+    Raises:
+        DataError: naming the fault.
+    """
+    name = record.name.encode(errors="surrogatepass")
+    if not 0 < len(name) <= MAX_NAME_BYTES or not record.name.isprintable():
+        raise DataError(f"{where}: a name needs 1 to {MAX_NAME_BYTES} bytes of printable text")
+    if not record.image:
+        raise DataError(f"{where}: has no image bytes")
+    if not (0 < record.width <= MAX_SIDE and 0 < record.height <= MAX_SIDE):
+        raise DataError(f"{where}: size {record.width}x{record.height} is outside 1–{MAX_SIDE} px")
+    boxes, ignored = record.boxes, record.ignored
+    if boxes.dtype != np.float32 or boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise DataError(f"{where}: boxes must be float32 (N, 4), not {boxes.dtype} {boxes.shape}")
+    if ignored.dtype != np.bool_ or ignored.shape != (len(boxes),):
+        raise DataError(f"{where}: ignored must be bool ({len(boxes)},), not {ignored.dtype} {ignored.shape}")
+    size = np.array([record.width, record.height] * 2)
+    # A comparison with NaN is false, so this also refuses boxes that are not numbers.
+    good = ((boxes >= 0) & (boxes <= size)).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+    if not good.all():
+        bad = int(np.argmin(good))
+        raise DataError(
+            f"{where}: box {bad} {boxes[bad].tolist()} is not x0 <= x1, y0 <= y1 inside the image of "
+            f"{record.width}x{record.height}"
+        )

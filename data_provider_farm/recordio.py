@@ -1,0 +1,112 @@
+"""RecordIO framing: how a byte string becomes one record of a `.rec` file.
+
+The format is the one of dmlc-core and MXNet. A record is one part, or several when its bytes hold the magic number at
+a multiple of four. A part is `magic (4) | kind and length (4) | bytes | zeros up to a multiple of four`, little-endian;
+the upper three bits of the second word say whether the part is whole (0), first (1), middle (2) or last (3), the lower
+29 its length. Where a record is cut, the magic number itself is left out, and put back when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from lffd.errors import DataError
+
+MAGIC = struct.pack("<I", 0xCED7230A)
+MAX_LENGTH = (1 << 29) - 1
+HEADER_BYTES = 8
+WHOLE, FIRST, MIDDLE, LAST = range(4)
+
+
+def frame_record(data: bytes | bytearray) -> bytes:
+    """Return `data` framed as one record, ready to append to a `.rec` file.
+
+    Raises:
+        DataError: when `data` is longer than a record can be.
+    """
+    if len(data) > MAX_LENGTH:
+        raise DataError(f"a record of {len(data):,} bytes is over RecordIO's limit of {MAX_LENGTH:,}")
+    cuts = _magic_positions(data)
+    pieces: list[bytes | bytearray] = []
+    start = 0
+    for cut in cuts:
+        pieces += [_part_header(MIDDLE if start else FIRST, cut - start), data[start:cut]]
+        start = cut + len(MAGIC)
+    pieces += [_part_header(LAST if cuts else WHOLE, len(data) - start), data[start:]]
+    pieces.append(bytes(-len(data) % 4))
+    return b"".join(pieces)
+
+
+def _magic_positions(data: bytes | bytearray) -> list[int]:
+    """Return the multiples of four at which `data` holds the magic number."""
+    found = []
+    position = data.find(MAGIC)
+    while position >= 0:
+        if position % 4 == 0:
+            found.append(position)
+        # The magic number does not overlap itself, so nothing between is missed.
+        position = data.find(MAGIC, position + 1)
+    return found
+
+
+def _part_header(kind: int, length: int) -> bytes:
+    return MAGIC + struct.pack("<I", kind << 29 | length)
+
+
+def read_record(descriptor: int, offset: int, file_size: int, where: str) -> tuple[bytes, int]:
+    """Read the record that starts at `offset`, without moving the file's position.
+
+    Args:
+        descriptor: of the open `.rec` file; many threads may share it.
+        offset: first byte of the record.
+        file_size: of the `.rec` file; nothing longer is ever allocated.
+        where: names the file and the record in errors.
+
+    Returns:
+        The record's bytes, and the offset just after it.
+
+    Raises:
+        DataError: when there is no whole record at `offset`.
+    """
+    pieces: list[bytes] = []
+    while True:
+        kind, length = _read_part_header(descriptor, offset, file_size, where)
+        if kind not in ((MIDDLE, LAST) if pieces else (WHOLE, FIRST)):
+            raise DataError(f"{where}: the file is damaged (parts out of order at byte {offset:,})")
+        padded = length + -length % 4
+        offset += HEADER_BYTES
+        if padded > file_size - offset:
+            raise DataError(
+                f"{where}: the file is cut short or damaged (needs {padded:,} bytes from {offset:,}, "
+                f"the file has {file_size:,})"
+            )
+        pieces.append(_read_exactly(descriptor, length, offset, where))
+        offset += padded
+        if kind in (WHOLE, LAST):
+            return (MAGIC.join(pieces) if len(pieces) > 1 else pieces[0]), offset
+
+
+def _read_part_header(descriptor: int, offset: int, file_size: int, where: str) -> tuple[int, int]:
+    """Return the kind and the length of the part at `offset`."""
+    if offset % 4 or not 0 <= offset <= file_size - HEADER_BYTES:
+        raise DataError(f"{where}: no record can start at byte {offset:,} of a file of {file_size:,}")
+    header = _read_exactly(descriptor, HEADER_BYTES, offset, where)
+    if not header.startswith(MAGIC):
+        raise DataError(f"{where}: no record starts at byte {offset:,}; the file or its index is damaged")
+    word: int = struct.unpack("<I", header[4:])[0]
+    return word >> 29, word & MAX_LENGTH
+
+
+def _read_exactly(descriptor: int, length: int, offset: int, where: str) -> bytes:
+    """Return `length` bytes from `offset`; the file may have shrunk since it was opened."""
+    try:
+        data = os.pread(descriptor, length, offset)
+        while len(data) < length:
+            more = os.pread(descriptor, length - len(data), offset + len(data))
+            if not more:
+                raise DataError(f"{where}: the file was cut short while it was open (at byte {offset + len(data):,})")
+            data += more
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read at byte {offset:,}: {error.strerror or error}") from error
+    return data
