@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
 
-from lffd.errors import LffdError
+from lffd.errors import LffdError, UsageError
 
 
 def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = None) -> None:
@@ -24,7 +25,7 @@ def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = Non
 
     parameter = next(iter(inspect.signature(main).parameters))
     options_type = get_type_hints(main)[parameter]
-    options = tyro.cli(options_type, args=arguments, description=inspect.getdoc(main))
+    options = tyro.cli(options_type, prog=_command(main), args=arguments, description=inspect.getdoc(main))
     try:
         code = main(options)
     except LffdError as error:
@@ -34,3 +35,24 @@ def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = Non
         print("interrupted", file=sys.stderr)
         code = 130
     sys.exit(code or 0)
+
+
+def _command(main: Callable[[Any], int | None]) -> str:
+    """Return how the user started this program: `python -m package.module` or `python path/to/script.py`."""
+    if main.__module__ != "__main__":
+        return f"python -m {main.__module__}"
+    spec = sys.modules["__main__"].__spec__
+    return f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return `(width, height)` in pixels from text such as `640x480`.
+
+    Raises:
+        UsageError: when the text is not two whole numbers above 0.
+    """
+    match = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
+    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not width or not height:
+        raise UsageError(f"{text!r} is not a size: write WIDTHxHEIGHT in pixels, such as 640x480")
+    return width, height

@@ -212,10 +212,8 @@ def network_from_dict(fields: dict[str, Any]) -> Network:
         values = dict(fields)
         values["stem"] = tuple(int(c) for c in values["stem"])
         values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
-        values["branches"] = tuple(
-            Branch(str(b["layer"]), (float(b["object_range"][0]), float(b["object_range"][1])))
-            for b in values["branches"]
-        )
+        pairs = [(str(branch["layer"]), *branch["object_range"]) for branch in values["branches"]]
+        values["branches"] = tuple(Branch(layer, (low, high)) for layer, low, high in pairs)
         return Network(**values)
     except GeometryError:
         raise

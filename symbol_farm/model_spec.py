@@ -62,8 +62,9 @@ def load_published(
     Raises:
         ModelError: when a file is damaged, the version cannot be told, or names and shapes do not fit.
     """
+    named = version_network(version) if version else None
     params, states = read_params(params_file)
-    network = version_network(version) if version else _identify(params, params_file)
+    network = named or _identify(params, params_file)
     symbol_json = _read_symbol(Path(symbol_file)) if symbol_file else deploy_json(network.name)
     card = {"training": {"source": f"published checkpoint {Path(params_file).name}"}}
     try:

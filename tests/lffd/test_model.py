@@ -1,0 +1,151 @@
+"""Model directories: round trip, and one clear error for every kind of damage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lffd.errors import ModelError
+from lffd.model import Model, load_model, make_model, save_model
+from lffd.params import pack_params
+from symbol_farm.model_spec import deploy_json
+from symbol_farm.versions import version_network
+from tests.factories import random_model, random_params
+
+MODEL = random_model("plate_small")
+
+
+def test_round_trip_with_its_card(tmp_path: Path) -> None:
+    facts = {"training": {"iterations": 7}, "accuracy": [{"protocol": "made up", "AP": 0.5}], "note": "ü"}
+    extra = {"quantised.onnx": b"bytes"}
+    written = save_model(Model(MODEL.network, MODEL.symbol_json, MODEL.params, facts, extra), tmp_path / "m")
+    read = load_model(tmp_path / "m")
+    assert read.network == MODEL.network
+    assert read.symbol_json == MODEL.symbol_json
+    assert read.extra_files == extra
+    assert all(np.array_equal(read.params[name], value) for name, value in MODEL.params.items())
+    assert read.card == written
+    assert {**read.card, **facts} == read.card
+    assert read.card["parameters"] == 486_866
+    assert read.card["branches"][2]["normalizer"] == 256
+    assert read.card["input"]["color_order"] == "BGR"
+
+
+def test_a_second_save_keeps_card_and_bytes(tmp_path: Path) -> None:
+    save_model(MODEL, tmp_path / "m")
+    save_model(load_model(tmp_path / "m"), tmp_path / "again")
+    for file in ("card.json", "model.params", "symbol.json"):
+        assert (tmp_path / "m" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+
+
+def test_half_precision_halves_the_file(tmp_path: Path) -> None:
+    save_model(MODEL, tmp_path / "full")
+    save_model(MODEL, tmp_path / "half", precision="float16")
+    sizes = [(tmp_path / name / "model.params").stat().st_size for name in ("full", "half")]
+    assert 0.49 < sizes[1] / sizes[0] < 0.52
+    read = load_model(tmp_path / "half")
+    assert read.params["conv1_weight"].dtype == np.float32
+    np.testing.assert_allclose(read.params["conv1_weight"], MODEL.params["conv1_weight"], rtol=1e-3, atol=1e-6)
+
+
+def test_saving_replaces_a_model_but_no_other_folder(tmp_path: Path) -> None:
+    save_model(MODEL, tmp_path / "m")
+    save_model(random_model("plate_small", seed=1), tmp_path / "m")
+    assert not np.array_equal(load_model(tmp_path / "m").params["conv1_weight"], MODEL.params["conv1_weight"])
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.jpg").write_bytes(b"x")
+    with pytest.raises(ModelError, match="is not empty and holds no model"):
+        save_model(MODEL, tmp_path / "photos")
+    assert (tmp_path / "photos" / "mine.jpg").exists()
+
+
+def test_saving_folds_batch_normalisation(tmp_path: Path) -> None:
+    params = dict(MODEL.params)
+    channels = params["conv1_bias"].size
+    states = {"conv1_bn_moving_mean": np.zeros(channels), "conv1_bn_moving_var": np.full(channels, 1 - 1e-5)}
+    norm = {"conv1_bn_gamma": np.full(channels, 3.0), "conv1_bn_beta": np.zeros(channels)}
+    model = make_model(MODEL.network, MODEL.symbol_json, {**params, **norm}, states)
+    np.testing.assert_allclose(model.params["conv1_weight"], 3 * params["conv1_weight"], rtol=1e-6)
+    save_model(model, tmp_path / "m")
+    assert "conv1_bn_gamma" not in load_model(tmp_path / "m").params
+
+
+def _edit_card(folder: Path, **changes: object) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, **changes}))
+
+
+def _replace_params(folder: Path, params: dict[str, np.ndarray]) -> None:
+    import hashlib
+
+    data = pack_params(params)
+    (folder / "model.params").write_bytes(data)
+    card = json.loads((folder / "card.json").read_text())
+    _edit_card(folder, sha256={**card["sha256"], "model.params": hashlib.sha256(data).hexdigest()})
+
+
+def _truncate(folder: Path) -> None:
+    _edit_hash_of(folder, (folder / "model.params").read_bytes()[:-100])
+
+
+def _edit_hash_of(folder: Path, data: bytes) -> None:
+    import hashlib
+
+    (folder / "model.params").write_bytes(data)
+    card = json.loads((folder / "card.json").read_text())
+    _edit_card(folder, sha256={**card["sha256"], "model.params": hashlib.sha256(data).hexdigest()})
+
+
+def _without(name: str) -> dict[str, np.ndarray]:
+    return {key: value for key, value in MODEL.params.items() if key != name}
+
+
+DAMAGE: list[tuple[Callable[[Path], object], str]] = [
+    (lambda f: (f / "card.json").unlink(), "it has no card.json"),
+    (lambda f: (f / "card.json").write_text("{"), "not a model card"),
+    (lambda f: _edit_card(f, sha256=3), "not a model card"),
+    (lambda f: _edit_card(f, format=2), "card format 2 is not known"),
+    (lambda f: _edit_card(f, sha256={"../secret": "0"}), "plain file names"),
+    (lambda f: _edit_card(f, sha256={}), r"gives no sha256 for symbol.json, model.params"),
+    (lambda f: _edit_card(f, network={"name": "x"}), "not a network declaration"),
+    (lambda f: (f / "model.params").unlink(), "cannot be read: No such file"),
+    (lambda f: (f / "model.params").write_bytes(b"other"), "SHA-256 is .* the file is damaged or was replaced"),
+    (_truncate, r"model.params: truncated"),
+    (lambda f: _replace_params(f, _without("conv7_bias")), "missing conv7_bias"),
+    (lambda f: _replace_params(f, {**MODEL.params, "conv99_bias": np.zeros(1, np.float32)}), "extra conv99_bias"),
+    (
+        lambda f: _replace_params(f, {**MODEL.params, "conv7_bias": np.zeros(5, np.float32)}),
+        r"conv7_bias has shape \(5,\) instead of \(32,\)",
+    ),
+    (
+        lambda f: _replace_params(f, {**MODEL.params, "conv7_bias": np.full(32, np.nan, np.float32)}),
+        "conv7_bias holds NaN or Inf",
+    ),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE)
+def test_damage_is_named(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
+    save_model(MODEL, tmp_path / "m")
+    damage(tmp_path / "m")
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(tmp_path / "m")
+    assert str(tmp_path / "m") in str(caught.value)
+
+
+def test_every_misfit_is_listed_at_once() -> None:
+    params = {**_without("conv1_weight"), "alien": np.zeros(1, np.float32)}
+    with pytest.raises(ModelError, match="missing conv1_weight; extra alien"):
+        make_model(MODEL.network, MODEL.symbol_json, params)
+
+
+def test_a_graph_of_another_version_does_not_fit() -> None:
+    head, v2 = version_network("head"), version_network("v2")
+    params = random_params(v2.parameter_shapes)
+    with pytest.raises(ModelError, match="4 branches need two outputs each, but the graph has 10"):
+        make_model(head, deploy_json(v2.name), params)

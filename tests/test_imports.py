@@ -1,0 +1,83 @@
+"""What may import what, and what an import may do."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+PACKAGES = [
+    "lffd",
+    "symbol_farm",
+    "config_farm",
+    "data_provider_farm",
+    "data_iterator_farm",
+    "metric_farm",
+    "accuracy_evaluation",
+    "inference_speed_evaluation",
+    "deployment",
+]
+MODULES = [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*.py"))]
+
+PROBE = """
+import json, sys
+import numpy
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+import importlib
+importlib.import_module(sys.argv[1])
+heavy = [name for name in ("mxnet", "torch", "matplotlib", "scipy", "onnxruntime", "openvino") if name in sys.modules]
+print(json.dumps({"opened": opened, "heavy": heavy}))
+"""
+
+
+def _imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_lffd_imports_no_farm_and_files_stay_short(path: Path) -> None:
+    if path.is_relative_to(PROJECT / "lffd"):
+        assert not _imports(path) & set(PACKAGES[1:])
+    assert len(path.read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_farms_meet_only_in_commands(path: Path) -> None:
+    """A farm's library modules use lffd and their own farm; modules that are commands assemble farms."""
+    package = path.relative_to(PROJECT).parts[0]
+    others = (_imports(path) & set(PACKAGES)) - {"lffd", package}
+    if others - ALLOWED.get(package, set()):
+        assert 'if __name__ == "__main__":' in path.read_text(), f"imports {sorted(others)}"
+
+
+ALLOWED: dict[str, set[str]] = {
+    "accuracy_evaluation": {"symbol_farm"},
+    "inference_speed_evaluation": {"symbol_farm", "accuracy_evaluation"},
+    "deployment": {"symbol_farm", "accuracy_evaluation"},
+    "config_farm": set(PACKAGES),
+}
+"""Farms that stand above others: what evaluates and deploys needs models by name."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_importing_is_silent_and_touches_nothing(path: Path) -> None:
+    name = ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
+    done = subprocess.run([sys.executable, "-c", PROBE, name], capture_output=True, text=True, cwd=PROJECT, check=True)
+    assert done.stderr == ""
+    facts = json.loads(done.stdout)
+    assert facts["heavy"] == []
+    libraries = (str(PROJECT), sys.prefix, sys.base_prefix, "/usr/lib", "/lib", "/proc", "/sys/devices", "/etc/ld")
+    assert [name for name in facts["opened"] if not name.startswith(libraries) and not name.isdigit()] == []
