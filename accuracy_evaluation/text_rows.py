@@ -1,0 +1,89 @@
+"""Blocks of numbers in text files: what the result files of WIDER FACE and FDDB and FDDB's annotations are made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd.errors import DataError
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """Return a text file's lines without their ends; empty lines at the end are dropped.
+
+    Raises:
+        DataError: when the file is missing, unreadable or not text.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not a text file (byte {error.start} is not UTF-8)") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
+def parse_block(
+    path: str | os.PathLike[str], lines: Sequence[str], start: int, columns: Sequence[int]
+) -> tuple[NDArray[np.float64], int]:
+    """Read a block: one line with the number of rows, then the rows.
+
+    Args:
+        path: named in errors.
+        lines: of the whole file.
+        start: index of the line with the number.
+        columns: how many numbers a row may have; all rows of a block have the same.
+
+    Returns:
+        The rows, `(N, columns)` float64 (`(0, columns[0])` for none), and the index of the line after the block.
+
+    Raises:
+        DataError: naming the line: no number, too few rows, a row of another width, not a finite number.
+    """
+    text = lines[start].strip() if start < len(lines) else ""
+    if not text.isdecimal():
+        raise DataError(f"{path}:{start + 1}: expected the number of rows that follow, found {text!r}")
+    first, stop = start + 1, start + 1 + int(text)
+    if stop > len(lines):
+        raise DataError(f"{path}:{start + 1}: says {text} rows, but the file ends after {len(lines) - first}")
+    if first == stop:
+        return np.zeros((0, columns[0])), stop
+    return _parse_rows(path, lines[first:stop], first, columns), stop
+
+
+def _parse_rows(
+    path: str | os.PathLike[str], rows: Sequence[str], first: int, columns: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return rows of text as one array; the fast way first, the line by line search for the fault only after."""
+    width = len(rows[0].split())
+    words = " ".join(rows).split()
+    if width in columns and len(words) == width * len(rows):
+        try:
+            table = np.array(words, np.float64).reshape(len(rows), width)
+        except ValueError:
+            pass  # the search below names the line
+        else:
+            if np.isfinite(table).all():
+                return table
+    for number, row in enumerate(rows, first + 1):
+        if (found := len(row.split())) != width or found not in columns:
+            wanted = width if width in columns else " or ".join(map(str, columns))
+            raise DataError(f"{path}:{number}: expected {wanted} numbers, found {found}: {row[:80]!r}")
+        for word in row.split():
+            if not _is_finite_number(word):
+                raise DataError(f"{path}:{number}: {word[:40]!r} is not a finite number")
+    raise DataError(f"{path}:{first + 1}: this block of {len(rows)} rows cannot be read as numbers")
+
+
+def _is_finite_number(word: str) -> bool:
+    """Say whether a word is a number other than nan and inf."""
+    try:
+        return bool(np.isfinite(float(word)))
+    except ValueError:
+        return False

@@ -1,0 +1,75 @@
+"""Compute the official WIDER FACE average precision of a folder of result files, from any detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from accuracy_evaluation.output_files import write_json
+from accuracy_evaluation.plots import plot_precision_recall
+from accuracy_evaluation.widerface_ground_truth import images_present, load_ground_truth
+from accuracy_evaluation.widerface_report import Report, build_report, to_json, to_text
+from accuracy_evaluation.widerface_results import read_results
+from lffd import cli
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to score, against what."""
+
+    result_dir: Annotated[Path, tyro.conf.Positional]
+    """Folder of result files in the official layout: EVENT/IMAGE.txt."""
+    ground_truth_dir: Annotated[Path, tyro.conf.Positional]
+    """Folder of the official files wider_face_val.mat and wider_{easy,medium,hard}_val.mat."""
+    images_present: Path | None = None
+    """Score only the images that lie in this folder as EVENT/IMAGE.jpg, and say so."""
+    missing_as_empty: bool = False
+    """Take a missing result file as an image without detections, as the official program does."""
+    json: Path | None = None
+    """Write the figures to this file."""
+    plot: Path | None = None
+    """Draw the precision-recall curves to this file (PNG, SVG or PDF)."""
+    events: bool = False
+    """Print the average precision per event too (the JSON always has it)."""
+
+
+def score_folder(
+    result_dir: Path, ground_truth_dir: Path, image_dir: Path | None = None, missing_as_empty: bool = False
+) -> Report:
+    """Return the report on a folder of result files.
+
+    Args:
+        result_dir: holds `EVENT/IMAGE.txt`.
+        ground_truth_dir: holds the four official `.mat` files.
+        image_dir: when given, only images that lie there are scored.
+        missing_as_empty: take a missing result file as an image without detections.
+
+    Raises:
+        DataError: for a damaged file.
+        UsageError: for missing files.
+    """
+    every = load_ground_truth(ground_truth_dir)
+    images = every if image_dir is None else images_present(every, image_dir)
+    return build_report(images, read_results(result_dir, images, missing_as_empty), len(every))
+
+
+def main(options: Options) -> None:
+    """Score WIDER FACE result files with the official protocol.
+
+    Prints average precision on the easy, medium and hard subsets, and recall by face size.
+    """
+    report = score_folder(
+        options.result_dir, options.ground_truth_dir, options.images_present, options.missing_as_empty
+    )
+    print(to_text(report, options.events))
+    if options.json:
+        write_json(options.json, to_json(report))
+    if options.plot:
+        plot_precision_recall(report, options.result_dir.name, options.plot)
+
+
+if __name__ == "__main__":
+    cli.run(main)
