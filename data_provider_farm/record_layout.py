@@ -10,7 +10,7 @@ numbers follow the convention of `mx.image.ImageDetIter` and GluonCV: `header wi
 | 2, 3 | width and height of the image in pixels |
 | 4 | version of this layout (1) |
 | 5 | number of boxes |
-| 6, 7 | lower and upper half of a CRC-32 over `flag`, all the numbers (these two as 0) and the image |
+| 6, 7 | lower and upper half of a CRC-32 over 4 × `flag` (uint32), the numbers (these two as 0) and the image |
 | 8 | length of the name in bytes |
 | 9 … | the name in UTF-8, three bytes per number, the first byte lowest |
 

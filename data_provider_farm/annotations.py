@@ -1,0 +1,158 @@
+"""What an annotation reader yields, and the checks that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lffd.errors import DataError
+from lffd.records import AnnotatedImage
+
+PROBLEM_KINDS: dict[str, str] = {
+    "missing-image": "images that are listed but not there; left out",
+    "unreadable-image": "images that cannot be read; left out",
+    "size-mismatch": "images of another size than their annotation says; left out",
+    "bad-box": "boxes that are not numbers or have a negative size; left out",
+    "outside-box": "boxes wholly outside their image; left out",
+    "clipped-box": "boxes that reached over the image's border; cut there",
+    "orientation": "JPEGs whose EXIF tag asks viewers to turn them; packed as stored, the tag set to upright",
+}
+"""Kind to what it means and what was done about it."""
+
+MAX_COORDINATE = 1e6
+"""No image is that large, and float32 still holds such a coordinate to a tenth of a pixel."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault of a dataset that does not stop the work.
+
+    Attributes:
+        kind: a key of `PROBLEM_KINDS`.
+        where: file and line, or file and entry.
+        text: what is wrong.
+    """
+
+    kind: str
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
+@dataclass(frozen=True)
+class SourceImage(AnnotatedImage):
+    """An annotated image as a reader yields it, with where everything was found.
+
+    Attributes:
+        name: the image's name inside its dataset; unique there.
+        where: file and line (or entry) that lists the image.
+        box_where: the same for each box, `N` entries.
+        size: width and height in pixels that the annotation claims, if it does.
+        problems: boxes that were left out.
+        data: the encoded image, where it is not a file of its own; `path` then names the file it came from.
+    """
+
+    name: str
+    where: str
+    box_where: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    problems: tuple[Problem, ...] = ()
+    data: bytes | None = None
+
+
+class RawBox(NamedTuple):
+    """One box as an annotation file gives it, unchecked.
+
+    Attributes:
+        corners: x0, y0, x1, y1 in pixels.
+        where: file and line.
+        ignored: the annotation says that this is no object to learn (invalid, difficult, crowd).
+    """
+
+    corners: tuple[float, float, float, float]
+    where: str
+    ignored: bool = False
+
+
+def build_source(
+    path: Path,
+    name: str,
+    where: str,
+    raw: Sequence[RawBox],
+    *,
+    size: tuple[int, int] | None = None,
+    data: bytes | None = None,
+) -> SourceImage:
+    """Return the source image for raw boxes, with unusable boxes turned into problems."""
+    corners = np.array([box.corners for box in raw], np.float64).reshape(-1, 4)
+    # A comparison with NaN is false, so this finds boxes that are not numbers too.
+    good = (np.abs(corners) <= MAX_COORDINATE).all(axis=1) & (corners[:, 2:] >= corners[:, :2]).all(axis=1)
+    kept = raw if good.all() else [box for box, usable in zip(raw, good, strict=True) if usable]
+    return SourceImage(
+        path=path,
+        boxes=corners[good].astype(np.float32),
+        ignored=np.array([box.ignored for box in kept], np.bool_),
+        name=name,
+        where=where,
+        box_where=tuple(box.where for box in kept),
+        size=size,
+        problems=tuple(_fault(raw[index]) for index in np.flatnonzero(~good)),
+        data=data,
+    )
+
+
+def _fault(box: RawBox) -> Problem:
+    """Return what makes a box unusable."""
+    x0, y0, x1, y1 = box.corners
+    shown = ", ".join(f"{value:g}" for value in box.corners)
+    numbers = all(abs(value) <= MAX_COORDINATE for value in box.corners)
+    fault = f"has a negative size ({x1 - x0:g}x{y1 - y0:g})" if numbers else "is not made of usable numbers"
+    return Problem("bad-box", box.where, f"box ({shown}) {fault}")
+
+
+def parse_number(text: str, where: str, what: str) -> float:
+    """Return a number from a text file; `nan` is let through for `RawBox.fault` to report.
+
+    Raises:
+        DataError: when `text` is no number.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(f"{where}: {what} must be a number, not {text.strip()!r}") from None
+
+
+def parse_numbers(texts: Sequence[str], where: str, what: str) -> tuple[float, float, float, float]:
+    """Return four numbers; see `parse_number`."""
+    a, b, c, d = (parse_number(text, where, what) for text in texts)
+    return a, b, c, d
+
+
+def read_text(path: Path) -> str:
+    """Return a UTF-8 text file (a byte order mark is dropped).
+
+    Raises:
+        DataError: when it cannot be read or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+
+
+def xywh(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """Return x0, y0, x1, y1 for a corner and a size."""
+    return x, y, x + width, y + height
+
+
+def relative_name(path: Path, folder: Path) -> str:
+    """Return the name of an image inside its dataset, with forward slashes."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()

@@ -1,0 +1,67 @@
+"""Images without objects: folders of them, and empty regions cut from images that do hold objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_provider_farm.annotations import SourceImage, build_source, relative_name
+from data_provider_farm.images import list_images
+from lffd.boxes import Boxes, areas, intersections, longer_sides
+
+TRIES = 200
+MARGIN = 0.25
+"""Share of a box's longer side kept clear around it: hair, chin and ears reach over a face's box."""
+
+
+def read_backgrounds(folders: Sequence[Path]) -> Iterator[SourceImage]:
+    """Yield every image under each folder, sorted, without boxes; names begin with the folder's own name.
+
+    Raises:
+        DataError: when a folder is missing or holds no image.
+    """
+    for folder in folders:
+        for path in list_images(folder):
+            name = f"{folder.resolve().name}/{relative_name(path, folder)}"
+            yield build_source(path, name, str(path), [])
+
+
+def find_empty_windows(
+    rng: np.random.Generator, size: tuple[int, int], boxes: Boxes, count: int, smallest: int
+) -> NDArray[np.int64]:
+    """Return up to `count` windows that touch no box, nor a margin around it, nor each other.
+
+    Windows are drawn at random, sides log-uniform from `smallest` to the image's own; the largest empty ones win.
+
+    Args:
+        rng: source of the draws.
+        size: width and height of the image in pixels.
+        boxes: `(N, 4)` xyxy in pixels, ignored ones included.
+        count: number of windows wanted.
+        smallest: shortest side of a window in pixels.
+
+    Returns:
+        `(M, 4)` xyxy in whole pixels, largest first, `M <= count`; none when the image is too small.
+    """
+    if min(size) < smallest:
+        return np.zeros((0, 4), np.int64)
+    image = np.array(size)
+    sides = np.exp(rng.uniform(np.log(smallest), np.log(image + 1), (TRIES, 2))).astype(np.int64)
+    sides = np.clip(sides, smallest, image)
+    corner = rng.integers(0, image - sides + 1)
+    windows = np.concatenate((corner, corner + sides), axis=1)
+    margin = (MARGIN * longer_sides(boxes))[:, None]
+    taken = boxes + margin * np.array([-1, -1, 1, 1], np.float32)
+    candidates = windows.astype(np.float32)
+    order = np.argsort(-areas(candidates), kind="stable")
+    found: list[int] = []
+    for index in order:
+        if len(found) == count:
+            break
+        if not intersections(candidates[index : index + 1], taken).any():
+            found.append(int(index))
+            taken = np.concatenate((taken, candidates[index : index + 1]))
+    return windows[found].reshape(-1, 4)

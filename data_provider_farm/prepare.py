@@ -1,0 +1,197 @@
+"""From one source image to the encoded records that go into a pack: every decision about pixels and boxes is here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from data_provider_farm import images
+from data_provider_farm.annotations import Problem, SourceImage
+from data_provider_farm.backgrounds import find_empty_windows
+from data_provider_farm.record_layout import encode_record
+from lffd.boxes import Boxes, areas, clip, longer_sides, scale
+from lffd.errors import DataError
+from lffd.records import Record
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How source images become records.
+
+    Attributes:
+        max_side: shrink images whose longer side is over this many pixels; never when None.
+        quality: JPEG quality, 1–100, for images that have to be encoded.
+        verify: `header` reads each JPEG's header and looks for its end marker; `full` decodes it.
+        exif: what the boxes refer to: the pixels as `stored`, or as a viewer shows them after turning them by the
+            EXIF orientation (`turned`).
+        min_side: boxes whose longer side, in the packed image, is under this many pixels are unusable, as are boxes
+            without area and boxes that the dataset marks.
+        unusable: `ignore` keeps unusable boxes as ignored ones; `drop` leaves them out, so that they train as
+            background, as the published system does.
+        crop_background: up to so many regions without any box are added from each image that has boxes.
+        crop_side: shortest side of such a region in pixels.
+        seed: of their places.
+    """
+
+    max_side: int | None = None
+    quality: int = 95
+    verify: Literal["header", "full"] = "header"
+    exif: Literal["stored", "turned"] = "stored"
+    min_side: float = 9.0
+    unusable: Literal["ignore", "drop"] = "ignore"
+    crop_background: int = 0
+    crop_side: int = 160
+    seed: int = 0
+
+    def fingerprint(self) -> str:
+        """Return all settings as text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is in a pack, or in part of one; `boxes` includes the ignored ones."""
+
+    images: int = 0
+    boxes: int = 0
+    ignored_boxes: int = 0
+    backgrounds: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Counts(*(a + b for a, b in pairs))
+
+
+@dataclass
+class Prepared:
+    """What one source image gave: encoded records (none when it cannot be used), their counts, and problems."""
+
+    records: list[bytearray] = field(default_factory=list)
+    counts: Counts = Counts()
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, record: Record) -> None:
+        """Append one record and count it."""
+        self.records.append(encode_record(record))
+        boxes = len(record.boxes)
+        self.counts += Counts(1, boxes, int(np.count_nonzero(record.ignored)), int(boxes == 0))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """An image that can go into a pack, and by how much it was shrunk."""
+
+    data: bytes
+    width: int
+    height: int
+    x_factor: float = 1.0
+    y_factor: float = 1.0
+
+
+def prepare(source: SourceImage, settings: Preparation) -> Prepared:
+    """Return the records of one source image; a fault of the image or its boxes becomes a `Problem`."""
+    prepared = Prepared(problems=list(source.problems))
+    try:
+        data = images.read_file(source.path) if source.data is None else source.data
+    except DataError as error:
+        kind = "unreadable-image" if source.path.exists() else "missing-image"
+        prepared.problems.append(Problem(kind, source.where, str(error)))
+        return prepared
+    try:
+        loaded = _load(data, source, settings, prepared.problems)
+    except DataError as error:
+        prepared.problems.append(Problem("unreadable-image", source.where, str(error)))
+        return prepared
+    if loaded is None:
+        return prepared
+    boxes, ignored = _place_boxes(source, loaded, prepared.problems)
+    usable = ~ignored & (longer_sides(boxes) >= settings.min_side) & (areas(boxes) > 0)
+    kept = usable if settings.unusable == "drop" else np.ones_like(usable)
+    prepared.add(Record(source.name, loaded.data, loaded.width, loaded.height, boxes[kept], ~usable[kept]))
+    # A box that could not be read may lie anywhere, so nothing of this image is known to be empty.
+    if settings.crop_background and len(boxes) and not source.problems:
+        _add_crops(prepared, source.name, loaded, boxes, settings)
+    return prepared
+
+
+def _load(data: bytes, source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
+    """Return the image ready for the pack; None, with a problem, when it is not the one that was annotated."""
+    where = str(source.path)
+    header = images.parse_jpeg(data, where) if images.is_jpeg(data) else None
+    if header is None:
+        pixels = images.decode(data, where)
+        height, width = pixels.shape[:2]
+        orientation = 1
+    else:
+        if not images.is_whole(data, header):
+            raise DataError(f"{where}: the JPEG is cut short: it has no end marker")
+        width, height, orientation = header.width, header.height, header.orientation
+    turned = orientation if settings.exif == "turned" else 1
+    if turned >= 5:
+        width, height = height, width
+    if source.size is not None and source.size != (width, height):
+        text = f"the annotation is for {source.size[0]}x{source.size[1]} pixels, {where} has {width}x{height}"
+        hint = "; its EXIF tag turns it: try --exif turned" if orientation >= 5 and turned == 1 else ""
+        problems.append(Problem("size-mismatch", source.where, text + hint))
+        return None
+    if orientation != 1 and turned == 1:
+        text = f"{where} has EXIF orientation {orientation}; boxes are taken as of the pixels stored (--exif stored)"
+        problems.append(Problem("orientation", source.where, text))
+    new_width, new_height = _shrunk_size(width, height, settings.max_side)
+    if header is not None and turned == 1 and (new_width, new_height) == (width, height) and header.channels != 4:
+        if settings.verify == "full":
+            images.decode(data, where)
+        return _Loaded(images.upright(data, header), width, height)
+    if header is not None:
+        at_least = (new_height, new_width) if turned >= 5 else (new_width, new_height)
+        pixels = images.turn(images.decode(data, where, at_least), turned)
+    pixels = images.shrink(pixels, new_width, new_height)
+    return _Loaded(
+        images.encode(pixels, settings.quality), new_width, new_height, new_width / width, new_height / height
+    )
+
+
+def _shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
+    """Return the size with the longer side at most `max_side`."""
+    factor = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def _place_boxes(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tuple[Boxes, np.ndarray]:
+    """Return the boxes in pixels of the packed image, cut at its border, and their ignore flags."""
+    boxes = scale(source.boxes, loaded.x_factor, loaded.y_factor)
+    inside = clip(boxes, loaded.width, loaded.height)
+    changed = (boxes != inside).any(axis=1)
+    beyond = (boxes[:, 2:] <= 0).any(axis=1) | (boxes[:, :2] >= (loaded.width, loaded.height)).any(axis=1)
+    outside = changed & beyond
+    for index in np.flatnonzero(changed):
+        kind = "outside-box" if outside[index] else "clipped-box"
+        shown = ", ".join(f"{value:g}" for value in source.boxes[index])
+        size = f"{loaded.width / loaded.x_factor:.0f}x{loaded.height / loaded.y_factor:.0f}"
+        verb = "lies outside" if outside[index] else "reaches over the border of"
+        text = f"box ({shown}) {verb} the image of {size}"
+        problems.append(Problem(kind, source.box_where[index], text))
+    return inside[~outside], source.ignored[~outside]
+
+
+def _add_crops(prepared: Prepared, name: str, loaded: _Loaded, boxes: Boxes, settings: Preparation) -> None:
+    """Add empty regions of an image as background records."""
+    rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode())])
+    size = loaded.width, loaded.height
+    windows = find_empty_windows(rng, size, boxes, settings.crop_background, settings.crop_side).tolist()
+    if not windows:
+        return
+    try:
+        pixels = images.decode(loaded.data, name)
+    except DataError as error:
+        prepared.problems.append(Problem("unreadable-image", name, f"{error}; no background cut from it"))
+        return
+    for number, (x0, y0, x1, y1) in enumerate(windows):
+        data = images.encode(pixels[y0:y1, x0:x1], settings.quality)
+        none = np.zeros((0, 4), np.float32), np.zeros(0, np.bool_)
+        prepared.add(Record(f"{name}#background{number}", data, x1 - x0, y1 - y0, *none))
