@@ -1,9 +1,9 @@
-"""MXNet in one place: import, devices, binding and execution, with the traps of release 1.9.1 fenced off.
+"""MXNet in one place: import, devices and execution, with the traps of release 1.9.1 fenced off.
 
 Two fences. `np.bool` must exist before MXNet imports. And on a CPU, a graph bound without gradients is rewritten by
 the oneDNN subgraph fusion, which loses the ReLU of every convolution whose raw output is also a residual shortcut:
 wrong scores and boxes, no error. The fusion is chosen by an environment variable that MXNet reads at every bind, so
-it is set here before each one, also over a user's own setting.
+`import_mxnet` sets it each time, also over a user's own setting; the engine below does not bind at all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import re
 import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     import mxnet as mx
 
 FUSION_VARIABLE = "MXNET_SUBGRAPH_BACKEND"
-EXECUTOR_LIMIT = 8
+NO_FUSION = "default"
+"""MXNet's empty backend: it fuses nothing, as NONE does, but without a line on standard error at every bind."""
 
 
 def import_mxnet() -> ModuleType:
@@ -56,14 +56,14 @@ def import_mxnet() -> ModuleType:
 def forbid_fusion() -> None:
     """Switch the oneDNN subgraph fusion off for the next bind, warning once where the environment asks for it."""
     asked = os.environ.get(FUSION_VARIABLE)
-    if asked not in (None, "", "NONE"):
+    if asked not in (None, "", "NONE", NO_FUSION):
         warnings.warn(
             f"{FUSION_VARIABLE}={asked} is ignored: that fusion drops ReLUs of residual networks and gives wrong "
             "scores and boxes",
             RuntimeWarning,
             stacklevel=2,
         )
-    os.environ[FUSION_VARIABLE] = "NONE"
+    os.environ[FUSION_VARIABLE] = NO_FUSION
 
 
 def parse_device(name: str) -> mx.Context:
@@ -96,6 +96,9 @@ def _gpu_count(mx: ModuleType) -> int:
 class MXNetEngine:
     """Runs a deploy graph on one device; safe to call from one thread at a time per instance (a lock holds it).
 
+    The graph runs as a cached operator (what a hybridised Gluon block is): one memory pool serves every input shape,
+    where executors bound shape by shape would each keep their own, and the faulty fusion never touches it.
+
     Attributes:
         name: `mxnet`.
         device: the device's name.
@@ -107,11 +110,15 @@ class MXNetEngine:
         mx = import_mxnet()
         self.device = device
         self._context = parse_device(device)
-        self._symbol = mx.sym.load_json(symbol_json)
-        self._arguments = {
-            name: mx.nd.array(value, ctx=self._context, dtype=np.float32) for name, value in params.items()
-        }
-        self._executors: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        symbol = mx.sym.load_json(symbol_json)
+        names = symbol.list_inputs()
+        self._slot = names.index("data")
+        self._inputs: list[Any] = [
+            None if name == "data" else mx.nd.array(params[name], ctx=self._context, dtype=np.float32) for name in names
+        ]
+        others = [position for position in range(len(names)) if position != self._slot]
+        flags = [("static_alloc", True), ("data_indices", [self._slot]), ("param_indices", others)]
+        self._operator = mx.nd.CachedOp(symbol, flags)
         self._lock = threading.Lock()
 
     def run(self, images: NDArray[np.uint8]) -> list[BranchMaps]:
@@ -131,26 +138,14 @@ class MXNetEngine:
         """Return the graph's raw outputs for `data` `(B, 3, H, W)`, BGR, 0–255."""
         mx = import_mxnet()
         with self._lock:
-            executor = self._executor(data.shape)
-            executor.arg_dict["data"][:] = data
             try:
-                return [output.asnumpy() for output in executor.forward(is_train=False)]
+                if self._inputs[self._slot] is None or self._inputs[self._slot].shape != data.shape:
+                    self._inputs[self._slot] = mx.nd.empty(data.shape, ctx=self._context)
+                self._inputs[self._slot][:] = data
+                # The next call writes over these outputs, so they are copied while the lock is held.
+                return [output.asnumpy() for output in self._operator(*self._inputs)]
             except mx.base.MXNetError as error:
-                raise EngineError(f"MXNet failed on input {data.shape}: {_first_line(error)}") from error
-
-    def _executor(self, shape: tuple[int, ...]) -> Any:
-        """Return an executor for an input shape, from the cache of the last few shapes."""
-        mx = import_mxnet()
-        if shape not in self._executors:
-            if len(self._executors) >= EXECUTOR_LIMIT:
-                self._executors.popitem(last=False)
-            arguments = {**self._arguments, "data": mx.nd.zeros(shape, ctx=self._context)}
-            try:
-                self._executors[shape] = self._symbol.bind(self._context, arguments, grad_req="null")
-            except mx.base.MXNetError as error:
-                raise EngineError(f"MXNet cannot run an input of shape {shape}: {_first_line(error)}") from error
-        self._executors.move_to_end(shape)
-        return self._executors[shape]
+                raise EngineError(f"MXNet cannot run an input of shape {data.shape}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,154 @@
+"""Frozen dataclasses that describe how a network learns: loss, optimizer, schedule.
+
+They hold plain values only, so that they become command-line fields, go into checkpoints and cards as JSON, and mean
+the same to every engine. Data policies and the whole run are assembled in `config_farm`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lffd.errors import UsageError
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What each branch is taught, and how much each part counts.
+
+    All losses work on one logit per cell, z = (object channel) − (background channel), which is what the softmax of
+    two channels sees. Ignored cells are outside every sum and every count.
+    """
+
+    score: Literal["cross-entropy", "focal", "quality-focal"] = "quality-focal"
+    """Score loss; quality-focal takes the IoU of the decoded box as the target of a positive cell."""
+    box: Literal["l2", "smooth-l1", "iou", "diou"] = "diou"
+    """Box loss on positive cells; l2 and smooth-l1 compare box codes, iou and diou compare boxes."""
+    score_weight: float = 2.0
+    """Factor of the score loss."""
+    box_weight: float = 2.0
+    """Factor of the box loss."""
+    branch_weights: tuple[float, ...] = ()
+    """Factor of each branch, shallowest first; empty for 1 everywhere."""
+    normalizer: Literal["branch", "all"] = "all"
+    """Divide a branch's sums by the positives of that branch, or of all branches, over the whole effective batch."""
+    negatives_per_positive: float = 0.0
+    """Keep only this many of the hardest background cells per positive (published: 5); 0 keeps all."""
+    negatives_without_positive: float = 0.1
+    """With mining: share of the background cells kept, hardest first, when a branch has no positive in the batch."""
+    focal_gamma: float = 2.0
+    """Exponent of the focal and quality-focal modulation."""
+    focal_alpha: float = 0.25
+    """Weight of positives in the focal loss; negatives get 1 − alpha."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their meaning."""
+        _require(self.negatives_per_positive >= 0, "loss.negatives_per_positive must be at least 0")
+        _require(0 <= self.negatives_without_positive <= 1, "loss.negatives_without_positive must lie in 0–1")
+        _require(0 <= self.focal_alpha <= 1, "loss.focal_alpha must lie in 0–1")
+        _require(self.focal_gamma >= 0, "loss.focal_gamma must be at least 0")
+        weights = (self.score_weight, self.box_weight, *self.branch_weights)
+        _require(all(w >= 0 and math.isfinite(w) for w in weights), "loss weights must be finite and at least 0")
+
+    def weights_for(self, branches: int) -> tuple[float, ...]:
+        """Return one factor per branch.
+
+        Raises:
+            UsageError: when `branch_weights` has another length.
+        """
+        weights = self.branch_weights or (1.0,) * branches
+        _require(len(weights) == branches, f"loss.branch_weights has {len(weights)} values for {branches} branches")
+        return weights
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """How parameters follow gradients. Weight decay acts on convolution weights only, never on biases or gains."""
+
+    name: Literal["sgd", "adamw"] = "adamw"
+    """SGD with momentum (decay added to the gradient), or AdamW (decay apart from the gradient)."""
+    momentum: float = 0.9
+    """SGD's momentum; AdamW's beta 1."""
+    beta2: float = 0.99
+    """AdamW's second moment."""
+    epsilon: float = 1e-8
+    """AdamW's denominator."""
+    weight_decay: float = 0.02
+    """Decay per unit of learning rate."""
+    clip_norm: float = 10.0
+    """Scale the gradient down to this global L2 norm; 0 never clips."""
+    ema: float = 0.998
+    """Decay of the moving average of parameters and running statistics that is evaluated and saved; 0 for none."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their meaning."""
+        for name in ("momentum", "beta2", "ema"):
+            _require(0 <= getattr(self, name) < 1, f"optimizer.{name} must lie in 0–1, below 1")
+        for name in ("epsilon", "weight_decay", "clip_norm"):
+            _require(getattr(self, name) >= 0, f"optimizer.{name} must be at least 0")
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """Learning rate as a function of the iteration."""
+
+    learning_rate: float = 2.5e-3
+    """The base rate."""
+    shape: Literal["cosine", "steps", "constant"] = "cosine"
+    """Cosine from the base rate to `final`; steps: times `factor` at each milestone; constant."""
+    warm_up: int = 100
+    """Iterations of linear rise from 0 to the base rate."""
+    final: float = 0.01
+    """Cosine: share of the base rate at the last iteration."""
+    milestones: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Steps: when to cut the rate, as shares of all iterations."""
+    factor: float = 0.1
+    """Steps: what to multiply by at each milestone."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their meaning."""
+        _require(0 < self.learning_rate < math.inf, "schedule.learning_rate must be above 0")
+        _require(self.warm_up >= 0, "schedule.warm_up must be at least 0")
+        _require(all(0 <= m <= 1 for m in self.milestones), "schedule.milestones must lie in 0–1")
+
+    def rate(self, iteration: int, iterations: int) -> float:
+        """Return the learning rate of `iteration` (from 0) of a run of `iterations`."""
+        warm = min(1.0, (iteration + 1) / self.warm_up) if self.warm_up else 1.0
+        if self.shape == "constant":
+            return self.learning_rate * warm
+        if self.shape == "steps":
+            passed = sum(iteration >= milestone * iterations for milestone in self.milestones)
+            return self.learning_rate * warm * self.factor**passed
+        span = max(1, iterations - 1 - self.warm_up)
+        progress = min(1.0, max(0.0, (iteration - self.warm_up) / span))
+        return self.learning_rate * warm * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)
+
+
+def as_plain(options: Any) -> Any:
+    """Return a dataclass tree as JSON values (paths as text), in the order of its fields."""
+    if dataclasses.is_dataclass(options) and not isinstance(options, type):
+        return {field.name: as_plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
+    if isinstance(options, dict):
+        return {str(key): as_plain(value) for key, value in options.items()}
+    if isinstance(options, list | tuple):
+        return [as_plain(value) for value in options]
+    return options if isinstance(options, str | int | float | bool | None) else str(options)
+
+
+def differences(first: Any, second: Any, prefix: str = "") -> list[str]:
+    """Return `field: first value -> second value` for each leaf in which two plain trees differ."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = dict.fromkeys([*first, *second])
+        return [
+            line
+            for key in keys
+            for line in differences(first.get(key), second.get(key), f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [] if first == second else [f"{prefix}: {first} -> {second}"]
