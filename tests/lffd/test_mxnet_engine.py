@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lffd.engines import mxnet_engine
 from lffd.engines.mxnet_engine import FUSION_VARIABLE, MXNetEngine, import_mxnet, parse_device
 from lffd.errors import EngineError, UsageError
 from lffd.model import Model
@@ -80,11 +79,17 @@ def test_a_user_who_asks_for_the_faulty_fusion_still_gets_right_numbers(
     assert max(differences) < 1e-4
 
 
-def test_with_the_fusion_left_on_the_numbers_would_be_wrong(plate: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_executor_bound_with_the_fusion_on_is_wrong(plate: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault that the fence is for: should a later MXNet lose it, the fence can go."""
-    import_mxnet()
-    monkeypatch.setattr(mxnet_engine, "forbid_fusion", lambda: monkeypatch.setenv(FUSION_VARIABLE, "MKLDNN"))
-    assert max(_differences(plate, _image(320, 320))) > 1e-2
+    mx = import_mxnet()
+    images = _image(320, 320)
+    reference = _plate_op_by_op(dict(plate.params), images)
+    monkeypatch.setenv(FUSION_VARIABLE, "MKLDNN")
+    arguments = {name: mx.nd.array(value) for name, value in plate.params.items()}
+    arguments["data"] = mx.nd.array(images.transpose(0, 3, 1, 2))
+    executor = mx.sym.load_json(plate.symbol_json).bind(mx.cpu(), arguments, grad_req="null")
+    outputs = [output.asnumpy() for output in executor.forward(is_train=False)]
+    assert max(np.abs(a.reshape(b.shape) - b).max() for a, b in zip(outputs, reference, strict=True)) > 1e-2
 
 
 def test_batches_give_the_rows_of_single_images() -> None:
@@ -98,18 +103,25 @@ def test_batches_give_the_rows_of_single_images() -> None:
             np.testing.assert_allclose(maps.boxes[row], single.boxes[0], atol=1e-4)
 
 
-def test_executors_are_kept_by_shape_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mxnet_engine, "EXECUTOR_LIMIT", 2)
+def test_one_engine_serves_many_shapes_in_any_order() -> None:
+    model = random_model("plate_small")
+    engine = MXNetEngine(model.symbol_json, model.params)
+    shapes = [(1, 192, 192), (1, 192, 260), (2, 300, 200), (1, 192, 192), (1, 401, 333), (1, 192, 260)]
+    for count, height, width in shapes:
+        images = np.repeat(_image(height, width), count, axis=0)
+        fresh = MXNetEngine(model.symbol_json, model.params).run(images)
+        for maps, expected in zip(engine.run(images), fresh, strict=True):
+            np.testing.assert_array_equal(maps.scores, expected.scores)
+            np.testing.assert_array_equal(maps.boxes, expected.boxes)
+
+
+def test_results_of_one_call_outlive_the_next() -> None:
     model = random_model("plate_small")
     engine = MXNetEngine(model.symbol_json, model.params)
     first = engine.run(_image(192, 192))
-    executor = engine._executor((1, 3, 192, 192))
-    assert engine._executor((1, 3, 192, 192)) is executor
-    for width in (200, 208, 216):
-        engine.run(_image(192, width))
-    assert len(engine._executors) == 2
-    again = engine.run(_image(192, 192))
-    assert all(np.array_equal(a.scores, b.scores) for a, b in zip(first, again, strict=True))
+    kept = [maps.scores.copy() for maps in first]
+    engine.run(_image(192, 192)[:, ::-1])
+    assert all(np.array_equal(maps.scores, before) for maps, before in zip(first, kept, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -127,11 +139,13 @@ def test_other_inputs_are_refused(images: np.ndarray) -> None:
         MXNetEngine(model.symbol_json, model.params).run(images)
 
 
-def test_too_small_an_input_is_one_line() -> None:
+def test_too_small_an_input_is_one_line_and_the_engine_lives_on() -> None:
     model = random_model("plate_small")
+    engine = MXNetEngine(model.symbol_json, model.params)
     with pytest.raises(EngineError, match=r"MXNet cannot run an input of shape \(1, 3, 20, 20\)") as caught:
-        MXNetEngine(model.symbol_json, model.params).run(np.zeros((1, 20, 20, 3), np.uint8))
+        engine.run(np.zeros((1, 20, 20, 3), np.uint8))
     assert "\n" not in str(caught.value)
+    assert engine.run(_image(192, 192))[0].scores.shape[0] == 1
 
 
 def test_devices_by_name() -> None:
