@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,16 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         raise UsageError(f"{target}: cannot be written ({error.strerror})") from error
 
 
-def claim_output_folder(folder: str | os.PathLike[str], run: Mapping[str, Any], overwrite: bool) -> bool:
+def claim_output_folder(
+    folder: str | os.PathLike[str], run: Mapping[str, Any], results: Iterable[Path], overwrite: bool
+) -> None:
     """Make sure that an output folder holds results of this run alone, so that work can go on where it stopped.
 
     Args:
         folder: made when missing.
         run: what decides the results: model, its digest, options. Plain JSON values.
-        overwrite: forget what is there and start again.
-
-    Returns:
-        Whether results that are already there belong to this run and may be kept.
+        results: the files that the run will write.
+        overwrite: delete those of them that are there, and start again.
 
     Raises:
         UsageError: when the folder holds results of another run, or of an unknown one; the differences are named.
@@ -46,17 +46,18 @@ def claim_output_folder(folder: str | os.PathLike[str], run: Mapping[str, Any], 
     root = Path(folder)
     record = root / RUN_RECORD
     wanted = json.loads(json.dumps(run))
-    if not overwrite:
-        if record.is_file():
-            _refuse_other_run(record, wanted)
-            return True
-        if root.is_dir() and any(root.iterdir()):
-            raise UsageError(
-                f"{root} is not empty and has no {RUN_RECORD} that says what made its files: choose another folder, "
-                "or replace what is there with --overwrite"
-            )
+    if overwrite:
+        for path in results:  # before the record changes: a stop in between must not leave a mixture
+            path.unlink(missing_ok=True)
+    elif record.is_file():
+        _refuse_other_run(record, wanted)
+        return
+    elif root.is_dir() and any(root.iterdir()):
+        raise UsageError(
+            f"{root} is not empty and has no {RUN_RECORD} that says what made its files: choose another folder, "
+            "or replace the results that are there with --overwrite"
+        )
     write_json(record, wanted)
-    return False
 
 
 def _refuse_other_run(record: Path, wanted: Mapping[str, Any]) -> None:

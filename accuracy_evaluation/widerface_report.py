@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from accuracy_evaluation.widerface_ground_truth import SUBSETS, ImageTruth
 from accuracy_evaluation.widerface_protocol import Curve, Matches, curve, match
 
-SIZE_EDGES = (0, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-"""Lower ends of the face size classes: longer side in pixels."""
+SIZES = tuple(
+    itertools.pairwise((0.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 512.0, np.inf))
+)
+"""The classes of face sizes: longer side in pixels, from the first number up to the second."""
 
 WORKING_PRECISION = 0.9
 """Recall is also given at the lowest score that keeps this precision, so that detectors with different score scales can
@@ -97,7 +99,7 @@ def build_report(images: Sequence[ImageTruth], results: Sequence[NDArray[np.floa
         curves=tuple(curve(matches, subset) for subset in range(len(SUBSETS))),
         events=events,
         working_score=score,
-        sizes=tuple(recall_by_size(matches, (*SIZE_EDGES, np.inf), score)),
+        sizes=tuple(recall_by_size(matches, SIZES, score)),
     )
 
 
@@ -112,12 +114,12 @@ def working_score(matches: Matches) -> float:
     return float(scores[good[-1]]) if good.size else float("nan")
 
 
-def recall_by_size(matches: Matches, edges: Sequence[float], score: float) -> list[RecallRow]:
+def recall_by_size(matches: Matches, classes: Sequence[tuple[float, float]], score: float) -> list[RecallRow]:
     """Return the recall of the hard subset's faces per class of longer side.
 
     Args:
         matches: from `widerface_protocol.match`.
-        edges: rising; class i holds sides from `edges[i]` up to, not including, `edges[i + 1]`.
+        classes: lowest side of each class in pixels, and the first side over it.
         score: the working point, from `working_score`.
     """
     evaluated = matches.evaluated[HARD]
@@ -126,7 +128,7 @@ def recall_by_size(matches: Matches, edges: Sequence[float], score: float) -> li
     found[matches.faces[hits]] = True
     working[matches.faces[hits & (matches.raw_scores >= score)]] = True
     rows = []
-    for low, high in itertools.pairwise(edges):
+    for low, high in classes:
         inside = evaluated & (matches.sides >= low) & (matches.sides < high)
         faces = int(np.count_nonzero(inside))
         at_work = _share(working & inside, faces) if np.isfinite(score) else float("nan")

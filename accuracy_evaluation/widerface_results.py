@@ -19,6 +19,7 @@ from lffd.errors import DataError, UsageError
 from lffd.files import write_atomic
 
 PUBLISHED_FLOOR = 0.11
+"""Score floor of the published LFFD scripts."""
 
 
 def format_result(name: str, detections: Detections, published: bool = False) -> str:
@@ -27,20 +28,19 @@ def format_result(name: str, detections: Detections, published: bool = False) ->
     Args:
         name: the image's name without extension.
         detections: written in their order, best first.
-        published: write as the published LFFD scripts do: boxes grown to whole pixels (corner rounded down, sides
-            rounded up), scores with three decimals, and only those over 0.11. It costs average precision. Otherwise
-            coordinates have three decimals and scores the nine digits that hold any float32.
+        published: write numbers as the published LFFD scripts do: whole pixels (corner rounded down, sides rounded
+            up) and scores with three decimals, which costs average precision. Otherwise coordinates have three
+            decimals and scores the nine digits that hold any float32.
     """
-    kept = detections.above(PUBLISHED_FLOOR) if published else detections
-    rows = np.empty((len(kept), 5))
-    rows[:, :2] = kept.boxes[:, :2]
-    rows[:, 2:4] = kept.boxes[:, 2:].astype(np.float64) - kept.boxes[:, :2]
-    rows[:, 4] = kept.scores
+    rows = np.empty((len(detections), 5))
+    rows[:, :2] = detections.boxes[:, :2]
+    rows[:, 2:4] = detections.boxes[:, 2:].astype(np.float64) - detections.boxes[:, :2]
+    rows[:, 4] = detections.scores
     if published:
         rows[:, :2] = np.floor(rows[:, :2])
         rows[:, 2:4] = np.ceil(rows[:, 2:4])
     pattern = "%d %d %d %d %.3f\n" if published else "%.3f %.3f %.3f %.3f %.9g\n"
-    return f"{name}\n{len(kept)}\n" + "".join(pattern % tuple(row) for row in rows.tolist())
+    return f"{name}\n{len(detections)}\n" + "".join(pattern % tuple(row) for row in rows.tolist())
 
 
 def write_result(
