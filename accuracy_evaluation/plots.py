@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def check_plot_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a plot file in a format that is not offered; commands call this before their long work.
+
+    Raises:
+        UsageError: naming the formats.
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: cannot plot to {suffix or 'a file without an ending'}; use {', '.join(FORMATS)}")
+
+
 def plot_precision_recall(report: Report, title: str, path: str | os.PathLike[str]) -> None:
     """Draw the precision–recall curves of the three subsets into one picture.
 
@@ -83,11 +97,7 @@ def _figure() -> tuple[Figure, Axes]:
 
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure in the format that the file's ending names."""
+    check_plot_path(path)
     target = Path(path)
-    formats = figure.canvas.get_supported_filetypes()
-    if target.suffix[1:].lower() not in formats:
-        raise UsageError(
-            f"{target}: cannot plot to {target.suffix or 'a file without an ending'}; use .png, .svg or .pdf"
-        )
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)

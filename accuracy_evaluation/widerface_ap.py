@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from accuracy_evaluation.output_files import write_json
-from accuracy_evaluation.plots import plot_precision_recall
+from accuracy_evaluation.plots import check_plot_path, plot_precision_recall
 from accuracy_evaluation.widerface_ground_truth import images_present, load_ground_truth
 from accuracy_evaluation.widerface_report import Report, build_report, to_json, to_text
 from accuracy_evaluation.widerface_results import read_results
@@ -20,9 +20,9 @@ from lffd import cli
 class Options:
     """What to score, against what."""
 
-    result_dir: Annotated[Path, tyro.conf.Positional]
+    result_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULT_DIR")]
     """Folder of result files in the official layout: EVENT/IMAGE.txt."""
-    ground_truth_dir: Annotated[Path, tyro.conf.Positional]
+    ground_truth_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="GROUND_TRUTH_DIR")]
     """Folder of the official files wider_face_val.mat and wider_{easy,medium,hard}_val.mat."""
     images_present: Path | None = None
     """Score only the images that lie in this folder as EVENT/IMAGE.jpg, and say so."""
@@ -61,6 +61,8 @@ def main(options: Options) -> None:
 
     Prints average precision on the easy, medium and hard subsets, and recall by face size.
     """
+    if options.plot:
+        check_plot_path(options.plot)
     report = score_folder(
         options.result_dir, options.ground_truth_dir, options.images_present, options.missing_as_empty
     )

@@ -34,12 +34,12 @@ class Matches:
     """Which detection met which face. `D` detections and `F` faces of all images, in order.
 
     Attributes:
-        images: `(D,)` index of the image of each detection; those on images without faces are left out.
+        images: `(D,)` index of the image of each detection, rising; those on images without faces are left out.
         scores: `(D,)` float64, normalised to 0–1; falling within an image.
         raw_scores: `(D,)` float64, as given.
         faces: `(D,)` index of the face that the detection meets, -1 for none.
         first: `(D,)` bool, whether it is the first detection that meets this face.
-        face_images: `(F,)` index of the image of each face.
+        face_images: `(F,)` index of the image of each face, rising.
         evaluated: `(3, F)` bool, whether the face counts in each of `SUBSETS`.
         sides: `(F,)` float64, longer side of each face in pixels.
     """
@@ -60,6 +60,21 @@ class Matches:
     def counted(self, subset: int) -> NDArray[np.bool_]:
         """Return `(D,)` bool: detections that count for precision: all but those on faces not evaluated."""
         return (self.faces < 0) | self._meets(subset)
+
+    def of_images(self, start: int, stop: int) -> Matches:
+        """Return the part on images `start` up to, not including, `stop`; scores stay normalised over the whole set."""
+        rows = slice(*np.searchsorted(self.images, (start, stop)))
+        faces = slice(*np.searchsorted(self.face_images, (start, stop)))
+        return Matches(
+            self.images[rows],
+            self.scores[rows],
+            self.raw_scores[rows],
+            np.maximum(self.faces[rows] - faces.start, -1),
+            self.first[rows],
+            self.face_images[faces],
+            self.evaluated[:, faces],
+            self.sides[faces],
+        )
 
     def _meets(self, subset: int) -> NDArray[np.bool_]:
         """Return `(D,)` bool: detections that meet an evaluated face."""
@@ -142,22 +157,11 @@ def match_image(
     return nearest, first
 
 
-def curve(matches: Matches, subset: int, images: NDArray[np.bool_] | None = None) -> Curve:
-    """Return the precision–recall curve of one subset.
-
-    Args:
-        matches: from `match`.
-        subset: index into `SUBSETS`.
-        images: bool per image: which ones to take (one event, say); all by default. The normalisation of scores
-            stays that of the whole set.
-    """
-    counted, hits, faces = matches.counted(subset), matches.hits(subset), matches.evaluated[subset]
-    if images is not None:
-        chosen = images[matches.images]
-        counted, hits, faces = counted & chosen, hits & chosen, faces & images[matches.face_images]
-    proposals = _at_or_above(matches.scores[counted])
-    found = _at_or_above(matches.scores[hits])
-    total = int(np.count_nonzero(faces))
+def curve(matches: Matches, subset: int) -> Curve:
+    """Return the precision–recall curve of one subset, an index into `SUBSETS`."""
+    proposals = _at_or_above(matches.scores[matches.counted(subset)])
+    found = _at_or_above(matches.scores[matches.hits(subset)])
+    total = int(np.count_nonzero(matches.evaluated[subset]))
     precision = np.divide(found, proposals, out=np.zeros(len(THRESHOLDS)), where=proposals > 0)
     recall = found / total if total else np.full(len(THRESHOLDS), np.nan)
     return Curve(precision, recall, _area(precision, recall), total)

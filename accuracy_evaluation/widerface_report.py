@@ -80,17 +80,17 @@ def build_report(images: Sequence[ImageTruth], results: Sequence[NDArray[np.floa
     """Evaluate result rows.
 
     Args:
-        images: the images to evaluate.
+        images: the images to evaluate, event by event.
         results: for each of them `(N, 5)` float64 `x, y, width, height, score`, best first.
         images_total: number of images of the whole set, to say whether this is all of it.
     """
     matches = match(images, results)
-    names = np.array([image.event for image in images])
-    events = {}
-    for event in dict.fromkeys(image.event for image in images):
-        chosen = names == event
-        curves = tuple(curve(matches, subset, chosen) for subset in range(len(SUBSETS)))
-        events[event] = (int(np.count_nonzero(chosen)), curves)
+    events, start = {}, 0
+    for event, group in itertools.groupby(image.event for image in images):
+        count = len(list(group))
+        part = matches.of_images(start, start + count)
+        events[event] = (count, tuple(curve(part, subset) for subset in range(len(SUBSETS))))
+        start += count
     score = working_score(matches)
     return Report(
         images=len(images),
