@@ -15,7 +15,7 @@ from typing import Any
 
 from lffd.errors import ModelError
 
-_PARAMETER_INPUTS = {
+PARAMETER_INPUTS = {
     "Convolution": ("weight", "bias"),
     "BatchNorm": ("gamma", "beta", "moving_mean", "moving_var"),
 }
@@ -99,7 +99,7 @@ class Graph:
             if rule is None:
                 raise ModelError(f"node {node.name}: operator {node.op} is not one of {', '.join(_CHANNEL_RULES)}")
             channels.append(rule(node, [channels[i] for i in node.inputs]))
-            for position, role in enumerate(_PARAMETER_INPUTS.get(node.op, ()), start=1):
+            for position, role in enumerate(PARAMETER_INPUTS.get(node.op, ()), start=1):
                 if position < len(node.inputs):
                     source = channels[node.inputs[0]]
                     shapes[self.nodes[node.inputs[position]].name] = _parameter_shape(node, role, source)

@@ -15,7 +15,8 @@ from lffd.errors import ModelError
 from lffd.model import CARD_FILE, Model, decode_text, load_model, make_model, matching_network
 from lffd.params import read_params
 from lffd.receptive_field import Network
-from symbol_farm.versions import VERSIONS, version_module, version_network
+from symbol_farm.network import build_json
+from symbol_farm.versions import VERSIONS, version_network
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 """Folder of the models that come with the project."""
@@ -44,9 +45,8 @@ def resolve_model(spec: str | os.PathLike[str]) -> Model:
 
 
 def deploy_json(network_name: str) -> str:
-    """Return the deploy graph of a version, as MXNet's JSON."""
-    text: str = version_module(network_name).get_net_symbol(deploy_flag=True).tojson()
-    return text
+    """Return the deploy graph of a version, as MXNet's JSON; needs no MXNet."""
+    return build_json(version_network(network_name), deploy=True)
 
 
 def load_published(

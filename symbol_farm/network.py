@@ -1,16 +1,17 @@
-"""Any declared network as an MXNet symbol: backbone, branch heads, outputs.
+"""Any declared network as an MXNet symbol, or as its JSON where there is no MXNet: backbone, branch heads, outputs.
 
-LFFD (arXiv 1904.10633, section 3.2). Parameter names are those of the published checkpoints.
+LFFD (arXiv 1904.10633, section 3.2). Parameter names are those of the published checkpoints. Both forms come from one
+description, written in the operators of `mx.sym`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lffd import batch_norm as normalisation
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.receptive_field import Layer, Network
+from lffd.symbol_json import Operators
 
 if TYPE_CHECKING:
     import mxnet as mx
@@ -30,65 +31,70 @@ def build_symbol(network: Network, deploy: bool, batch_norm: bool = False) -> mx
         batch_norm: put batch normalisation after every convolution but the two output ones of each branch. For
             training; `lffd.batch_norm.fold` turns its parameters into those of the plain graph.
     """
-    mx = import_mxnet()
-    features = _backbone(network, batch_norm)
+    return _describe(import_mxnet().sym, network, deploy, batch_norm)
+
+
+def build_json(network: Network, deploy: bool, batch_norm: bool = False) -> str:
+    """Return `build_symbol(…).tojson()` without MXNet; unnamed nodes are always numbered from 0."""
+    text: str = _describe(Operators(), network, deploy, batch_norm).tojson()
+    return text
+
+
+def _describe(operators: Any, network: Network, deploy: bool, batch_norm: bool) -> Any:
+    """Return the network in terms of `operators`: `mx.sym`, or what stands in for it."""
+    features = _backbone(operators, network, batch_norm)
     outputs = []
     for index, branch in enumerate(network.branches):
-        score, box = _head(network, branch.layer, features[branch.layer], batch_norm)
+        score, box = _head(operators, network, branch.layer, features[branch.layer], batch_norm)
         if deploy:
-            probability = mx.sym.softmax(score, axis=1, name=f"probability_{index}")
-            score = mx.sym.slice_axis(probability, axis=1, begin=0, end=1, name=f"score_{index}")
+            probability = operators.softmax(score, axis=1, name=f"probability_{index}")
+            score = operators.slice_axis(probability, axis=1, begin=0, end=1, name=f"score_{index}")
         outputs += [score, box]
-    return mx.sym.Group(outputs)
+    return operators.Group(outputs)
 
 
-def _convolution(layer: Layer, data: mx.sym.Symbol, batch_norm: bool) -> mx.sym.Symbol:
+def _convolution(operators: Any, layer: Layer, data: Any, batch_norm: bool) -> Any:
     """Return the convolution of `layer`, with batch normalisation behind it where asked."""
-    mx = import_mxnet()
     square = dict.fromkeys(("kernel", "stride", "pad"), (layer.kernel, layer.kernel))
     square |= {"stride": (layer.stride, layer.stride), "pad": (layer.padding, layer.padding)}
-    output = mx.sym.Convolution(data, num_filter=layer.out_channels, name=layer.name, **square)
+    output = operators.Convolution(data, num_filter=layer.out_channels, name=layer.name, **square)
     if not batch_norm or layer.kind == "output":
         return output
     settings = {"eps": normalisation.EPSILON, "momentum": normalisation.MOMENTUM, "fix_gamma": False}
-    return mx.sym.BatchNorm(output, name=f"{layer.name}_bn", **settings)
+    return operators.BatchNorm(output, name=f"{layer.name}_bn", **settings)
 
 
-def _backbone(network: Network, batch_norm: bool) -> dict[str, mx.sym.Symbol]:
+def _backbone(operators: Any, network: Network, batch_norm: bool) -> dict[str, Any]:
     """Return the activated output of every backbone layer, by layer name.
 
     The second convolution of a pair is added to the sum (or stride-2 convolution) before the last activation.
     """
-    mx = import_mxnet()
-    data = mx.sym.Variable("data")
+    data = operators.Variable("data")
     active = (data - PIXEL_CENTER) / PIXEL_CENTER
     shortcut = active
     features = {}
     for layer in network.backbone:
-        output = _convolution(layer, active, batch_norm)
+        output = _convolution(operators, layer, active, batch_norm)
         if layer.kind == "residual-second":
             output = output + shortcut
         if layer.kind != "residual-first":
             shortcut = output
-        active = mx.sym.Activation(output, act_type="relu", name=f"relu_{layer.name}")
+        active = operators.Activation(output, act_type="relu", name=f"relu_{layer.name}")
         features[layer.name] = active
     return features
 
 
-def _head(
-    network: Network, parent: str, feature: mx.sym.Symbol, batch_norm: bool
-) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:
+def _head(operators: Any, network: Network, parent: str, feature: Any, batch_norm: bool) -> tuple[Any, Any]:
     """Return the raw score `(B, 2, h, w)` and box code `(B, 4, h, w)` of the branch on layer `parent`."""
     layers = {layer.name: layer for layer in network.layers}
 
-    def hidden(suffix: str, data: mx.sym.Symbol) -> mx.sym.Symbol:
-        mx = import_mxnet()
-        output = _convolution(layers[f"{parent}_{suffix}"], data, batch_norm)
-        return mx.sym.Activation(output, act_type="relu", name=f"relu_{parent}_{suffix}")
+    def hidden(suffix: str, data: Any) -> Any:
+        output = _convolution(operators, layers[f"{parent}_{suffix}"], data, batch_norm)
+        return operators.Activation(output, act_type="relu", name=f"relu_{parent}_{suffix}")
 
     shared = hidden("1", feature)
-    outputs: Sequence[mx.sym.Symbol] = [
-        _convolution(layers[f"{parent}_3_{task}"], hidden(f"2_{task}", shared), batch_norm)
+    score, box = (
+        _convolution(operators, layers[f"{parent}_3_{task}"], hidden(f"2_{task}", shared), batch_norm)
         for task in ("score", "bbox")
-    ]
-    return outputs[0], outputs[1]
+    )
+    return score, box
