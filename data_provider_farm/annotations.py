@@ -92,17 +92,24 @@ def build_source(
     """Return the source image for raw boxes, with unusable boxes turned into problems."""
     corners = np.array([box.corners for box in raw], np.float64).reshape(-1, 4)
     # A comparison with NaN is false, so this finds boxes that are not numbers too.
-    good = (np.abs(corners) <= MAX_COORDINATE).all(axis=1) & (corners[:, 2:] >= corners[:, :2]).all(axis=1)
-    kept = raw if good.all() else [box for box, usable in zip(raw, good, strict=True) if usable]
+    numbers, positive = np.abs(corners) <= MAX_COORDINATE, corners[:, 2:] >= corners[:, :2]
+    problems: tuple[Problem, ...] = ()
+    if numbers.all() and positive.all():
+        kept = raw
+    else:
+        good = numbers.all(axis=1) & positive.all(axis=1)
+        kept = [raw[index] for index in np.flatnonzero(good)]
+        problems = tuple(_fault(raw[index]) for index in np.flatnonzero(~good))
+        corners = corners[good]
     return SourceImage(
         path=path,
-        boxes=corners[good].astype(np.float32),
+        boxes=corners.astype(np.float32),
         ignored=np.array([box.ignored for box in kept], np.bool_),
         name=name,
         where=where,
         box_where=tuple(box.where for box in kept),
         size=size,
-        problems=tuple(_fault(raw[index]) for index in np.flatnonzero(~good)),
+        problems=problems,
         data=data,
     )
 

@@ -22,7 +22,7 @@ from data_provider_farm.voc import read_voc
 from data_provider_farm.widerface import read_widerface
 from data_provider_farm.yolo import read_yolo
 from lffd import cli
-from lffd.errors import UsageError
+from lffd.errors import DataError, UsageError
 
 Format = Literal["widerface", "voc", "coco", "yolo", "csv", "list"]
 RUN_OPTIONS = ("output", "strict", "overwrite", "workers")
@@ -42,7 +42,8 @@ class Options(Preparation):
         backgrounds: folders of images without any object, added at the end.
         strict: stop at the first problem of the data instead of listing all of them.
         overwrite: replace an existing pack.
-        workers: threads; 0 takes one per core.
+        workers: threads. 0 takes one where JPEGs are only copied, which more threads would slow down, and one per core
+            where images are decoded. Give a number for files on a slow network disk.
     """
 
     format: Format
@@ -128,10 +129,21 @@ def pack(options: Options) -> Summary:
     """
     check_options(options)
     sources = chain(read_source(options), read_backgrounds(options.backgrounds))
-    workers = options.workers or os.cpu_count() or 1
+    first = next(sources, None)
+    if first is None:
+        raise DataError(f"{options.annotations}: lists no image")
+    workers = options.workers or (os.cpu_count() or 1 if _decodes(options, first) else 1)
     job = Job(options.output, fingerprint(options), options.overwrite, options.strict, workers)
     settings = Preparation(**{f.name: getattr(options, f.name) for f in dataclasses.fields(Preparation)})
-    return show_progress(run_job(job, sources, partial(prepare, settings=settings), identify), options.output)
+    return show_progress(
+        run_job(job, chain([first], sources), partial(prepare, settings=settings), identify), options.output
+    )
+
+
+def _decodes(options: Options, first: SourceImage) -> bool:
+    """Return whether images will be decoded, judging their format by the first one."""
+    asked = options.max_side is not None or options.verify == "full" or options.crop_background > 0
+    return asked or options.exif == "turned" or first.path.suffix.lower() not in (".jpg", ".jpeg")
 
 
 def show_progress(states: Iterable[Summary], output: Path) -> Summary:

@@ -8,7 +8,6 @@ The journal ends with the job; problems end up in `NAME.problems.txt`.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import multiprocessing
 import zlib
@@ -25,10 +24,10 @@ from data_provider_farm.packed_file import PackWriter, partial_path
 from data_provider_farm.prepare import Counts, Prepared
 from lffd.errors import DataError, UsageError
 
+Item = TypeVar("Item")
+
 CHUNK = 8
 """Items handed to a thread at once: enough to hide the cost of handing over."""
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Job:
         fingerprint: text that is the same when, and only when, the options that shape the records are.
         overwrite: replace an existing pack.
         strict: stop at the first problem.
-        workers: threads or processes that prepare records.
+        workers: threads or processes that prepare records; with 1 the caller's own thread does it.
         processes: use processes, for work that holds the interpreter lock.
     """
 
@@ -51,12 +50,16 @@ class Job:
     workers: int = 1
     processes: bool = False
 
-    def pool(self) -> Executor:
-        """Return a new pool of workers."""
-        if not self.processes:
-            return ThreadPoolExecutor(self.workers)
+    def map(self, work: Callable[[Item], Prepared], items: Iterable[Item]) -> Iterator[tuple[Item, Prepared]]:
+        """Yield each item with its result, in order, made by the workers."""
+        if self.workers == 1:
+            yield from ((item, work(item)) for item in items)
+            return
         # Fresh processes: a fork would copy whatever threads and locks the caller has.
-        return ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(self.workers, spawn) if self.processes else ThreadPoolExecutor(self.workers)
+        with pool:
+            yield from ordered_map(work, items, pool, 2 * self.workers)
 
 
 @dataclass
@@ -77,7 +80,7 @@ class Summary:
 
     def add(self, counts: Counts, problems: Iterable[Problem]) -> None:
         """Count what one item gave."""
-        self.counts += counts
+        self.counts = self.counts.plus(counts)
         for problem in problems:
             self.problems[problem.kind] += 1
             self.examples.setdefault(problem.kind, problem)
@@ -155,7 +158,7 @@ class _Journal:
         """Append one item's line."""
         assert self._stream is not None
         problems = [[problem.kind, problem.where, problem.text] for problem in prepared.problems]
-        self._stream.write(json.dumps([checksum, dataclasses.astuple(prepared.counts), problems]) + "\n")
+        self._stream.write(json.dumps([checksum, prepared.counts, problems]) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
@@ -205,17 +208,16 @@ def run_job(
     """
     journal = _Journal(job)
     try:
-        with PackWriter(job.output, overwrite=job.overwrite, resume=True) as writer, job.pool() as pool:
+        with PackWriter(job.output, overwrite=job.overwrite, resume=True) as writer:
             summary = journal.restore(writer)
             remaining = iter(items)
             checksum = _skip_packed(remaining, journal.checksums, identify, job)
             yield summary
-            for item, prepared in ordered_map(work, remaining, pool, 2 * job.workers):
+            for item, prepared in job.map(work, remaining):
                 if job.strict and prepared.problems:
                     raise DataError(f"{prepared.problems[0]} (--strict stops here)")
                 for data in prepared.records:
                     writer.add_encoded(data)
-                writer.flush()
                 checksum = zlib.crc32(identify(item), checksum)
                 journal.add(checksum, prepared)
                 summary.add(prepared.counts, prepared.problems)

@@ -8,13 +8,14 @@ What a record holds is described in `record_layout`.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from data_provider_farm.record_layout import decode_record, encode_record, set_key
+from data_provider_farm.record_layout import Encoded, decode_record, encode_record, set_key
 from data_provider_farm.recordio import frame_record, read_record
 from lffd.errors import DataError, UsageError
 from lffd.records import Record
@@ -172,24 +173,28 @@ class PackWriter:
         self._end = 0
         try:
             self._partial.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self._partial.open("r+b" if resume and self._partial.exists() else "w+b")
+            self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise DataError(f"{self._partial}: cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise UsageError(f"{self._partial}: another process is writing this pack") from error
         if resume:
-            self._offsets, self._end = scan_records(self._stream.fileno(), self._partial)
-            self.truncate(len(self._offsets))
+            self._offsets, self._end = scan_records(self._file, self._partial)
+        self.truncate(len(self._offsets))
 
     def __len__(self) -> int:
         return len(self._offsets)
 
     def truncate(self, count: int) -> None:
         """Keep only the first `count` records."""
-        self._stream.flush()
         if count < len(self._offsets):
             self._end = self._offsets[count]
             del self._offsets[count:]
-        self._stream.truncate(self._end)
-        self._stream.seek(self._end)
+        os.ftruncate(self._file, self._end)
+        os.lseek(self._file, self._end, os.SEEK_SET)
 
     def add(self, record: Record) -> None:
         """Append one record.
@@ -199,23 +204,26 @@ class PackWriter:
         """
         self.add_encoded(encode_record(record))
 
-    def add_encoded(self, data: bytearray) -> None:
-        """Append one record that `encode_record` encoded, perhaps in another thread."""
-        set_key(data, len(self._offsets))
-        framed = frame_record(data)
-        self._stream.write(framed)
-        self._offsets.append(self._end)
-        self._end += len(framed)
+    def add_encoded(self, data: Encoded) -> None:
+        """Append one record that `encode_record` encoded, perhaps in another thread.
 
-    def flush(self) -> None:
-        """Hand what was added to the operating system, so that it outlives this process."""
-        self._stream.flush()
+        Once this returns, the record outlives the process.
+        """
+        set_key(data, len(self._offsets))
+        buffers = frame_record(data.head, data.image)
+        length = sum(map(len, buffers))
+        try:
+            written = os.writev(self._file, buffers)
+            if written < length:
+                _write_all(self._file, b"".join(buffers)[written:])
+        except OSError as error:
+            raise DataError(f"{self._partial}: cannot be written: {error.strerror}") from error
+        self._offsets.append(self._end)
+        self._end += length
 
     def _publish(self) -> None:
         """Give both files their names. The index goes first: until the pack follows, opening it is refused."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
+        os.fsync(self._file)
         write_index(self._index_path, self._offsets)
         self._partial.replace(self.path)
         _sync_folder(self.path.parent)
@@ -226,12 +234,19 @@ class PackWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._publish()
-            return
-        self._stream.close()
-        if not self._resume:
-            self._partial.unlink(missing_ok=True)
+        try:
+            if kind is None:
+                self._publish()
+            elif not self._resume or not self._offsets:
+                self._partial.unlink(missing_ok=True)
+        finally:
+            os.close(self._file)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`; one call may take only a part of it."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def partial_path(path: str | os.PathLike[str]) -> Path:

@@ -6,14 +6,14 @@ import dataclasses
 import json
 import zlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from data_provider_farm import images
 from data_provider_farm.annotations import Problem, SourceImage
 from data_provider_farm.backgrounds import find_empty_windows
-from data_provider_farm.record_layout import encode_record
+from data_provider_farm.record_layout import Encoded, encode_record
 from lffd.boxes import Boxes, areas, clip, longer_sides, scale
 from lffd.errors import DataError
 from lffd.records import Record
@@ -53,8 +53,7 @@ class Preparation:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """What is in a pack, or in part of one; `boxes` includes the ignored ones."""
 
     images: int = 0
@@ -62,24 +61,24 @@ class Counts:
     ignored_boxes: int = 0
     backgrounds: int = 0
 
-    def __add__(self, other: Counts) -> Counts:
-        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
-        return Counts(*(a + b for a, b in pairs))
+    def plus(self, other: Counts) -> Counts:
+        """Return the sum, field by field."""
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 @dataclass
 class Prepared:
     """What one source image gave: encoded records (none when it cannot be used), their counts, and problems."""
 
-    records: list[bytearray] = field(default_factory=list)
-    counts: Counts = Counts()
+    records: list[Encoded] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
         """Append one record and count it."""
         self.records.append(encode_record(record))
         boxes = len(record.boxes)
-        self.counts += Counts(1, boxes, int(np.count_nonzero(record.ignored)), int(boxes == 0))
+        self.counts = self.counts.plus(Counts(1, boxes, int(np.count_nonzero(record.ignored)), int(boxes == 0)))
 
 
 @dataclass(frozen=True)
@@ -165,6 +164,8 @@ def _shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, in
 def _place_boxes(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tuple[Boxes, np.ndarray]:
     """Return the boxes in pixels of the packed image, cut at its border, and their ignore flags."""
     boxes = scale(source.boxes, loaded.x_factor, loaded.y_factor)
+    if (boxes >= 0).all() and (boxes <= (loaded.width, loaded.height) * 2).all():
+        return boxes, source.ignored
     inside = clip(boxes, loaded.width, loaded.height)
     changed = (boxes != inside).any(axis=1)
     beyond = (boxes[:, 2:] <= 0).any(axis=1) | (boxes[:, :2] >= (loaded.width, loaded.height)).any(axis=1)

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,14 @@ MAX_NAME_BYTES = 4096
 Floats = NDArray[np.float32]
 
 
-def encode_record(record: Record) -> bytearray:
+class Encoded(NamedTuple):
+    """A record ready to write: everything before the image, whose length is a multiple of four, and the image."""
+
+    head: bytearray
+    image: bytes
+
+
+def encode_record(record: Record) -> Encoded:
     """Return the bytes of a record, with number 0; `set_key` gives it its number.
 
     Raises:
@@ -59,18 +67,17 @@ def encode_record(record: Record) -> bytearray:
     name = record.name.encode()
     words = _pack_name(name)
     objects = _objects(record)
-    header = np.zeros(FIXED_FIELDS, np.float32)
-    header[:6] = FIXED_FIELDS + len(words), OBJECT_WIDTH, record.width, record.height, VERSION, len(record.boxes)
-    header[8] = len(name)
-    label = np.concatenate((header, words, objects.ravel())).astype("<f4")
+    width = FIXED_FIELDS + len(words)
+    fixed = (width, OBJECT_WIDTH, record.width, record.height, VERSION, len(record.boxes), 0, 0, len(name))
+    label = np.concatenate((np.array(fixed, "<f4"), words, objects.ravel()), dtype="<f4")
     crc = _checksum(label.tobytes(), record.image)
     label[CRC_FIELD : CRC_FIELD + 2] = crc & 0xFFFF, crc >> 16
-    return bytearray(IMAGE_HEADER.pack(label.size, 0.0, 0, 0)) + label.tobytes() + record.image
+    return Encoded(bytearray(IMAGE_HEADER.pack(label.size, 0.0, 0, 0)) + label.tobytes(), record.image)
 
 
-def set_key(data: bytearray, key: int) -> None:
+def set_key(data: Encoded, key: int) -> None:
     """Write the record's number into encoded bytes."""
-    struct.pack_into("<Q", data, KEY_OFFSET, key)
+    struct.pack_into("<Q", data.head, KEY_OFFSET, key)
 
 
 def decode_record(data: bytes, key: int, where: str) -> Record:
@@ -195,8 +202,8 @@ def check_record(record: Record, where: str) -> None:
         raise DataError(f"{where}: ignored must be bool ({len(boxes)},), not {ignored.dtype} {ignored.shape}")
     size = np.array([record.width, record.height] * 2)
     # A comparison with NaN is false, so this also refuses boxes that are not numbers.
-    good = ((boxes >= 0) & (boxes <= size)).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
-    if not good.all():
+    if not ((boxes >= 0).all() and (boxes <= size).all() and (boxes[:, 2:] >= boxes[:, :2]).all()):
+        good = ((boxes >= 0) & (boxes <= size)).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
         bad = int(np.argmin(good))
         raise DataError(
             f"{where}: box {bad} {boxes[bad].tolist()} is not x0 <= x1, y0 <= y1 inside the image of "

@@ -11,43 +11,50 @@ from __future__ import annotations
 import os
 import struct
 
+import numpy as np
+
 from lffd.errors import DataError
 
-MAGIC = struct.pack("<I", 0xCED7230A)
+Buffer = bytes | bytearray
+
+MAGIC_NUMBER = 0xCED7230A
+MAGIC = struct.pack("<I", MAGIC_NUMBER)
 MAX_LENGTH = (1 << 29) - 1
 HEADER_BYTES = 8
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 
 
-def frame_record(data: bytes | bytearray) -> bytes:
-    """Return `data` framed as one record, ready to append to a `.rec` file.
+def frame_record(head: Buffer, body: bytes) -> list[Buffer]:
+    """Return one record, `head` followed by `body`, as the buffers to append to a `.rec` file.
+
+    Nothing is copied unless the record holds the magic number.
+
+    Args:
+        head: its first bytes; their number is a multiple of four.
+        body: the rest.
 
     Raises:
-        DataError: when `data` is longer than a record can be.
+        DataError: when the record is longer than a record can be.
     """
-    if len(data) > MAX_LENGTH:
-        raise DataError(f"a record of {len(data):,} bytes is over RecordIO's limit of {MAX_LENGTH:,}")
-    cuts = _magic_positions(data)
-    pieces: list[bytes | bytearray] = []
-    start = 0
+    length = len(head) + len(body)
+    if length > MAX_LENGTH:
+        raise DataError(f"a record of {length:,} bytes is over RecordIO's limit of {MAX_LENGTH:,}")
+    cuts = _magic_positions(head) + [len(head) + cut for cut in _magic_positions(body)]
+    padding = bytes(-length % 4)
+    if not cuts:
+        return [_part_header(WHOLE, length), head, body, padding]
+    data, pieces, start = bytes(head) + body, list[Buffer](), 0
     for cut in cuts:
         pieces += [_part_header(MIDDLE if start else FIRST, cut - start), data[start:cut]]
         start = cut + len(MAGIC)
-    pieces += [_part_header(LAST if cuts else WHOLE, len(data) - start), data[start:]]
-    pieces.append(bytes(-len(data) % 4))
-    return b"".join(pieces)
+    return [b"".join([*pieces, _part_header(LAST, length - start), data[start:], padding])]
 
 
-def _magic_positions(data: bytes | bytearray) -> list[int]:
+def _magic_positions(data: Buffer) -> list[int]:
     """Return the multiples of four at which `data` holds the magic number."""
-    found = []
-    position = data.find(MAGIC)
-    while position >= 0:
-        if position % 4 == 0:
-            found.append(position)
-        # The magic number does not overlap itself, so nothing between is missed.
-        position = data.find(MAGIC, position + 1)
-    return found
+    words = np.frombuffer(data, "<u4", len(data) // 4)
+    found = words == MAGIC_NUMBER
+    return (4 * np.flatnonzero(found)).tolist() if found.any() else []
 
 
 def _part_header(kind: int, length: int) -> bytes:

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.annotations import RawBox, SourceImage, build_source, parse_numbers, read_text, xywh
+from data_provider_farm.annotations import RawBox, SourceImage, build_source, read_text, xywh
 from lffd.errors import DataError
 
 FIELDS = 10
-INVALID_FIELD = 7
 MAT_TABLES = ("event_list", "file_list", "face_bbx_list", "invalid_label_list")
 
 
@@ -35,7 +34,7 @@ def _read_lines(images: Path, annotations: Path) -> Iterator[SourceImage]:
 
     An image with the count 0 is followed by one line of zeros all the same; it stands for no face.
     """
-    lines = read_text(annotations).splitlines()
+    lines, file = read_text(annotations).splitlines(), str(annotations)
     position = 0
     while position < len(lines):
         name = lines[position].strip()
@@ -55,7 +54,7 @@ def _read_lines(images: Path, annotations: Path) -> Iterator[SourceImage]:
             raise DataError(
                 f"{where}: {name} announces {count} faces, but the file ends after {len(lines) - first} lines"
             )
-        faces = [_read_face(lines[number], f"{annotations}:{number + 1}") for number in range(first, first + count)]
+        faces = [_read_face(line, f"{file}:{n}") for n, line in enumerate(lines[first : first + count], first + 1)]
         position = first + count
         if count == 0 and position < len(lines) and len(lines[position].split()) == FIELDS:
             position += 1
@@ -64,13 +63,14 @@ def _read_lines(images: Path, annotations: Path) -> Iterator[SourceImage]:
 
 def _read_face(line: str, where: str) -> RawBox:
     """Return the face on one line."""
-    fields = line.split()
-    if len(fields) != FIELDS:
+    try:
+        x, y, width, height, _, _, _, invalid, _, _ = map(float, line.split())
+    except ValueError as error:
         raise DataError(
-            f"{where}: expected {FIELDS} numbers (x y w h blur expression illumination invalid occlusion pose), "
+            f"{where}: expected ten numbers (x y w h blur expression illumination invalid occlusion pose), "
             f"found {line.strip()!r}"
-        )
-    return RawBox(xywh(*parse_numbers(fields[:4], where, "a face's x, y, w, h")), where, fields[INVALID_FIELD] == "1")
+        ) from error
+    return RawBox((x, y, x + width, y + height), where, invalid == 1)
 
 
 def _read_mat(images: Path, annotations: Path) -> Iterator[SourceImage]:
