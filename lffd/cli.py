@@ -25,9 +25,14 @@ def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = Non
 
     parameter = next(iter(inspect.signature(main).parameters))
     options_type = get_type_hints(main)[parameter]
-    options = tyro.cli(options_type, prog=_command(main), args=arguments, description=inspect.getdoc(main))
+    prog, description = command_name(main.__module__), inspect.getdoc(main)
+    finish(lambda: main(tyro.cli(options_type, prog=prog, args=arguments, description=description)))
+
+
+def finish(work: Callable[[], int | None]) -> None:
+    """Do the work of a command and exit: 0 or its own code, 2 after an `LffdError` (printed), 130 after Ctrl-C."""
     try:
-        code = main(options)
+        code = work()
     except LffdError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -37,10 +42,10 @@ def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = Non
     sys.exit(code or 0)
 
 
-def _command(main: Callable[[Any], int | None]) -> str:
+def command_name(module: str = "__main__") -> str:
     """Return how the user started this program: `python -m package.module` or `python path/to/script.py`."""
-    if main.__module__ != "__main__":
-        return f"python -m {main.__module__}"
+    if module != "__main__":
+        return f"python -m {module}"
     spec = sys.modules["__main__"].__spec__
     return f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
 

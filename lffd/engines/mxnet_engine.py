@@ -64,6 +64,7 @@ def forbid_fusion() -> None:
             stacklevel=2,
         )
     os.environ[FUSION_VARIABLE] = NO_FUSION
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
 
 
 def parse_device(name: str) -> mx.Context:

@@ -75,10 +75,18 @@ class PendingReport(Protocol):
 
 
 class TrainingEngine(Protocol):
-    """Parameters that learn."""
+    """Parameters that learn.
+
+    Attributes:
+        name: of the engine.
+        device: the devices' names, joined by commas.
+        rank, workers: this process among those of a distributed run; 0 of 1 otherwise.
+    """
 
     name: str
     device: str
+    rank: int
+    workers: int
 
     def step(self, batches: Sequence[TrainingBatch], learning_rate: float) -> PendingReport:
         """Make one update from the summed gradient of `batches` (more than one: gradient accumulation).

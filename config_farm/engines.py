@@ -1,0 +1,37 @@
+"""Which engine trains, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from config_farm.experiment import Experiment
+from lffd.engines.training import TrainingEngine
+from lffd.errors import UsageError
+from lffd.receptive_field import Network
+from symbol_farm.losses import training_symbol
+
+
+def create_training_engine(
+    network: Network, experiment: Experiment, initial: Mapping[str, NDArray[Any]]
+) -> TrainingEngine:
+    """Return the engine that an experiment asks for, holding the `initial` arrays.
+
+    Raises:
+        EngineError: when it is not installed or cannot use the device.
+        UsageError: for a combination that no engine offers.
+    """
+    if experiment.precision != "fp32":
+        raise UsageError(f"precision {experiment.precision} needs --engine torch")
+    from lffd.engines.mxnet_training import MXNetTrainingEngine
+
+    return MXNetTrainingEngine(
+        training_symbol(network, experiment.loss, experiment.batch_norm).tojson(),
+        initial,
+        optimizer=experiment.optimizer,
+        normalizer=experiment.loss.normalizer,
+        device=experiment.device,
+        kvstore=experiment.kvstore,
+    )

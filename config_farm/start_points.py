@@ -1,0 +1,93 @@
+"""Where a run's parameters come from: random numbers, or a model to fine-tune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from config_farm.experiment import Experiment
+from lffd import batch_norm
+from lffd.engines.mxnet_engine import import_mxnet, parse_device
+from lffd.initialization import initial_arrays
+from lffd.receptive_field import Network
+from symbol_farm.model_spec import resolve_model
+from symbol_farm.network import build_symbol
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def initial_state(
+    network: Network, experiment: Experiment, sample: Callable[[], NDArray[np.uint8]]
+) -> tuple[Arrays, list[str]]:
+    """Return the first `arg:NAME` and `aux:NAME` arrays, and lines that say where they came from.
+
+    A model to start from may be of another version: parameters of the same name and shape are taken, and everything
+    that did not match is listed.
+
+    Args:
+        network: what is trained.
+        experiment: its `init_from`, `initialization`, `batch_norm` and `seed` are read.
+        sample: returns a few training crops `(B, S, S, 3)` uint8 BGR; called only where a model is fine-tuned with
+            batch normalisation.
+    """
+    arrays = initial_arrays(network, experiment.batch_norm, experiment.seed, experiment.initialization)
+    if experiment.init_from is None:
+        return arrays, [f"parameters: random ({experiment.initialization}, seed {experiment.seed})"]
+    model = resolve_model(experiment.init_from)
+    asked = network.parameter_shapes
+    taken = {name: value for name, value in model.params.items() if asked.get(name) == value.shape}
+    arrays |= {f"arg:{name}": np.asarray(value, np.float32) for name, value in taken.items()}
+    if experiment.batch_norm:
+        arrays |= identity_batch_norm(network, arrays, sample())
+    lines = [f"parameters: {len(taken)} of {len(asked)} from {experiment.init_from}"]
+    return arrays, lines + _unmatched(asked, model.params)
+
+
+def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], images: NDArray[np.uint8]) -> Arrays:
+    """Return batch normalisation that changes nothing, for a network whose own was folded into its weights.
+
+    Gain and offset are the standard deviation and mean that each convolution has on `images`, so a batch like them
+    leaves the normalisation as it came in, and a fine-tuned network starts from what the model knew.
+
+    Args:
+        network: the declaration.
+        arrays: the plain parameters as `arg:NAME`.
+        images: `(B, S, S, 3)` uint8 BGR.
+    """
+    mx = import_mxnet()
+    layers = [layer.name for layer in network.layers if layer.kind != "output"]
+    internals = build_symbol(network, deploy=False).get_internals()
+    probe = mx.sym.Group([internals[f"{name}_output"] for name in layers])
+    data = images.transpose(0, 3, 1, 2).astype(np.float32)
+    inputs = {name: arrays[f"arg:{name}"] for name in probe.list_arguments() if name != "data"} | {"data": data}
+    context = parse_device("cpu")
+    executor = probe.bind(context, {k: mx.nd.array(v, context) for k, v in inputs.items()}, grad_req="null")
+    found: Arrays = {}
+    for name, output in zip(layers, executor.forward(is_train=False), strict=True):
+        values = output.asnumpy().astype(np.float64)
+        mean, variance = values.mean(axis=(0, 2, 3)), values.var(axis=(0, 2, 3))
+        found[f"arg:{name}_bn_gamma"] = np.sqrt(variance + batch_norm.EPSILON).astype(np.float32)
+        found[f"arg:{name}_bn_beta"] = mean.astype(np.float32)
+        found[f"aux:{name}_bn_moving_mean"] = mean.astype(np.float32)
+        found[f"aux:{name}_bn_moving_var"] = variance.astype(np.float32)
+    return found
+
+
+def _unmatched(asked: Mapping[str, tuple[int, ...]], given: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Return one line for each kind of misfit between a network's parameters and a model's."""
+    fresh = [name for name in asked if name not in given]
+    unused = [name for name in given if name not in asked]
+    misshapen = [
+        f"{name} {given[name].shape} instead of {shape}"
+        for name, shape in asked.items()
+        if name in given and given[name].shape != shape
+    ]
+    kinds = (
+        ("not in the model, start random", fresh),
+        ("in the model, not in this network", unused),
+        ("of another shape, start random", misshapen),
+    )
+    return [f"  {what}: {', '.join(names)}" for what, names in kinds if names]

@@ -1,0 +1,177 @@
+"""What a run says while it works: one live line, a readable log, `metrics.jsonl`, `curves.png`, TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lffd.errors import UsageError
+from lffd.files import write_atomic
+
+METRICS_FILE, LOG_FILE, CURVES_FILE = "metrics.jsonl", "log.txt", "curves.png"
+
+
+class RunLog:
+    """Writes a run's records; use as a context manager.
+
+    Args:
+        folder: the run's output directory.
+        first: iteration that the run starts from; later lines of an earlier try are removed from `metrics.jsonl`.
+        iterations: total of the run.
+        tensorboard: also write TensorBoard events into `folder/tensorboard`.
+        quiet: no live line and no console output (workers other than the first).
+    """
+
+    def __init__(
+        self, folder: Path, first: int, iterations: int, tensorboard: bool = False, quiet: bool = False
+    ) -> None:
+        self.folder = folder
+        self._metrics = folder / METRICS_FILE
+        self._quiet = quiet
+        if not quiet:
+            _keep_until(self._metrics, first)
+        live = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=iterations,
+            initial=first,
+            unit="it",
+            disable=quiet,
+            dynamic_ncols=True,
+            mininterval=0.5 if live else 30,
+        )
+        self._logger = logging.Logger(f"lffd run {folder}")
+        self._handler: logging.Handler = logging.NullHandler() if quiet else logging.FileHandler(folder / LOG_FILE)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self._logger.addHandler(self._handler)
+        self._board = _tensorboard(folder) if tensorboard and not quiet else None
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+        self._handler.close()
+        if self._board is not None:
+            self._board.close()
+
+    def say(self, text: str) -> None:
+        """Write a line to the console and the log."""
+        if not self._quiet:
+            self._bar.write(text, file=sys.stderr)
+        self._logger.info(text)
+
+    def advance(self, status: str) -> None:
+        """Move the live line on by one iteration."""
+        self._bar.set_postfix_str(status, refresh=False)
+        self._bar.update()
+
+    def record(self, entry: dict[str, Any]) -> None:
+        """Append one line to `metrics.jsonl`, and its numbers to TensorBoard."""
+        if self._quiet:
+            return
+        with self._metrics.open("a") as stream:
+            stream.write(json.dumps(entry, allow_nan=False) + "\n")
+        self._logger.info(_readable(entry))
+        if self._board is not None:
+            for name, value in _numbers(entry).items():
+                self._board.add_scalar(name, value, entry["iteration"])
+
+    def draw_curves(self) -> None:
+        """Redraw `curves.png` from `metrics.jsonl`."""
+        if not self._quiet:
+            draw_curves(read_metrics(self._metrics), self.folder / CURVES_FILE)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a `metrics.jsonl`; a half-written last line is left out."""
+    entries = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries
+
+
+def _keep_until(path: Path, iteration: int) -> None:
+    """Drop the lines that a resumed run will write again."""
+    if path.exists():
+        kept = [entry for entry in read_metrics(path) if entry["iteration"] <= iteration]
+        write_atomic(path, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
+
+
+def _numbers(entry: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return the numbers of an entry by slash-joined name."""
+    found: dict[str, float] = {}
+    for key, value in entry.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            found |= _numbers(value, f"{name}/")
+        elif isinstance(value, list):
+            found |= _numbers({str(index): item for index, item in enumerate(value)}, f"{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = float(value)
+    return found
+
+
+def _readable(entry: dict[str, Any]) -> str:
+    """Return an entry as one line for people."""
+    plain = {k: v for k, v in entry.items() if not isinstance(v, list)}
+    parts = [f"{name} {value:.5g}" for name, value in _numbers(plain).items()]
+    for index, branch in enumerate(entry.get("branches", [])):
+        parts.append(f"[{index}] " + " ".join(f"{k} {v:.4g}" for k, v in branch.items() if v is not None))
+    return "  ".join(parts)
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise UsageError("TensorBoard events need the extra: pip install -e '.[tensorboard]'") from error
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def draw_curves(entries: list[dict[str, Any]], path: Path) -> None:
+    """Draw loss, learning rate, branch metrics and validation AP over iterations."""
+    from matplotlib.figure import Figure
+
+    steps = [entry for entry in entries if "loss" in entry]
+    checks = [entry for entry in entries if "validation" in entry]
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    axes = figure.subplots(2, 3).ravel()
+    x = [entry["iteration"] for entry in steps]
+    axes[0].plot(x, [entry["loss"] for entry in steps], color="black")
+    axes[0].set(title="loss (all branches, weighted)", yscale="log")
+    for place, key, title in (
+        (1, "score_loss", "score loss per positive"),
+        (2, "box_loss", "box loss per positive"),
+        (3, "iou", "mean IoU of positives"),
+        (4, "recall", "recall at 0.5 (cells)"),
+    ):
+        for index in range(len(steps[0]["branches"]) if steps else 0):
+            values = [entry["branches"][index][key] for entry in steps]
+            axes[place].plot(x, [np.nan if v is None else v for v in values], label=f"branch {index}", lw=1)
+        axes[place].set(title=title)
+        if place in (1, 2):
+            axes[place].set_yscale("log")
+    axes[1].legend(fontsize=7)
+    names = sorted({name for entry in checks for name in entry["validation"]})
+    for name in names:
+        points = [(e["iteration"], e["validation"][name]) for e in checks if name in e["validation"]]
+        axes[5].plot(*zip(*points, strict=True), "o-", ms=3, label=name)
+    axes[5].set(title="validation", ylim=(0, 1))
+    if names:
+        axes[5].legend(fontsize=7)
+    rate = axes[0].twinx()
+    rate.plot(x, [entry["learning_rate"] for entry in steps], color="tab:orange", lw=0.8)
+    rate.set_ylabel("learning rate", color="tab:orange")
+    for panel in axes:
+        panel.set_xlabel("iteration")
+        panel.grid(lw=0.3)
+    figure.savefig(path, dpi=90)
