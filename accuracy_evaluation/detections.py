@@ -74,3 +74,13 @@ class ImageDetector(Protocol):
     def __call__(self, image: NDArray[np.uint8], /) -> Detections:
         """Return what is in `image` `(H, W, 3)` uint8, BGR; boxes in its pixels, best first."""
         ...
+
+
+def check_image(image: NDArray[np.uint8]) -> None:
+    """Refuse anything but a uint8 image `(H, W, 3)` of at least one pixel.
+
+    Raises:
+        UsageError: with the shape and type that came.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UsageError(f"an image must be uint8 (H, W, 3) in BGR order, not {image.dtype} {image.shape}")

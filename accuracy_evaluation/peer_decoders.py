@@ -8,7 +8,7 @@ landmarks come in one order: eye, eye, nose, mouth corner, mouth corner, each pa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +36,10 @@ class Candidates(NamedTuple):
     boxes: Array
     scores: Array
     landmarks: Array | None
+
+
+Decoder = Callable[[Sequence[Array], int, int, float], Candidates]
+"""`(outputs, height, width, score floor) -> candidates`."""
 
 
 def decode_ultra_light(outputs: Sequence[Array], height: int, width: int, floor: float) -> Candidates:

@@ -6,18 +6,14 @@ To add a kind: write its decoder in `peer_decoders.py` and one entry of `KINDS`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from accuracy_evaluation import peer_decoders as decoders
 from lffd.errors import ModelError, UsageError
 
 Shape = tuple[int | None, ...]
-Decoder = Callable[[Sequence[NDArray[np.float32]], int, int, float], decoders.Candidates]
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class PeerKind:
     """
 
     outputs: tuple[tuple[str, Shape], ...]
-    decode: Decoder
+    decode: decoders.Decoder
     color_order: Literal["RGB", "BGR"]
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scale: float = 1.0
@@ -133,19 +129,17 @@ def match_outputs(session: Any, kind: PeerKind) -> list[str]:
     Raises:
         ModelError: when the session has no such outputs.
     """
-    entries = {entry.name: _sizes(entry.shape) for entry in session.get_outputs()}
-    free = [] if all(name in entries for name, _ in kind.outputs) else list(entries)
+    left = {entry.name: _sizes(entry.shape) for entry in session.get_outputs()}
+    found = ", ".join(f"{name} {_text(sizes)}" for name, sizes in left.items())
+    by_name = all(name in left for name, _ in kind.outputs)
     chosen = []
     for name, shape in kind.outputs:
-        candidates = free or [name]
-        fitting = next((entry for entry in candidates if _fits(entries[entry], shape)), None)
-        if fitting is None:
+        fitting = [other for other in left if _fits(left[other], shape) and (other == name or not by_name)]
+        if not fitting:
             wanted = ", ".join(f"{name or '(any name)'} {_text(shape)}" for name, shape in kind.outputs)
-            found = ", ".join(f"{entry} {_text(sizes)}" for entry, sizes in entries.items())
             raise ModelError(f"its outputs must end in {wanted}; it has {found}")
-        if free:
-            free.remove(fitting)
-        chosen.append(fitting)
+        chosen.append(fitting[0])
+        del left[fitting[0]]
     return chosen
 
 

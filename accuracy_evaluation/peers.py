@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accuracy_evaluation.detections import Detections
+from accuracy_evaluation.detections import Detections, check_image
 from accuracy_evaluation.peer_kinds import check_input, match_outputs, peer_kind
 from accuracy_evaluation.selection import Selection
-from lffd.engines import check_images
 from lffd.errors import EngineError, ModelError
 
 
@@ -79,7 +78,7 @@ class PeerDetector:
         """Return the network's input `(1, 3, h, w)` float32 for an image, and the x and y factors of its resizing."""
         import cv2
 
-        check_images(image[None])
+        check_image(image)
         height, width = image.shape[:2]
         target_width, target_height = self._input_size(width, height)
         scale = np.ones(2, np.float32)
