@@ -29,12 +29,14 @@ class EngineKind:
         packages: importable modules that it needs.
         extra: the project's extra that installs them; empty where the project itself does.
         precisions: what it can compute in.
+        devices: kinds of device that it can run on.
         build: makes one.
     """
 
     packages: tuple[str, ...]
     extra: str
     precisions: tuple[str, ...]
+    devices: tuple[Literal["cpu", "gpu"], ...]
     build: Builder
 
     @property
@@ -58,13 +60,55 @@ def _mxnet(model: Model, device: str, threads: int | None, precision: str) -> En
     return MXNetEngine(model.symbol_json, model.params, device)
 
 
+def _onnxruntime(model: Model, device: str, threads: int | None, precision: str) -> Engine:
+    from lffd.engines.onnxruntime_engine import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(model, device, threads, precision)
+
+
+def _openvino(model: Model, device: str, threads: int | None, precision: str) -> Engine:
+    from lffd.engines.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine(model, device, threads, precision)
+
+
+def _ncnn(model: Model, device: str, threads: int | None, precision: str) -> Engine:
+    from lffd.engines.ncnn_engine import NcnnEngine
+
+    return NcnnEngine(model, device, threads, precision)
+
+
+def _tensorrt(model: Model, device: str, threads: int | None, precision: str) -> Engine:
+    from lffd.engines.tensorrt_engine import TensorRtEngine
+
+    return TensorRtEngine(model, device, precision)
+
+
+def _torch(model: Model, device: str, threads: int | None, precision: str) -> Engine:
+    from lffd.engines.torch_engine import TorchEngine
+
+    return TorchEngine(model, device, threads, precision)
+
+
 ENGINES: dict[str, EngineKind] = {
-    "mxnet": EngineKind(("mxnet",), "", ("fp32",), _mxnet),
+    "mxnet": EngineKind(("mxnet",), "", ("fp32",), ("cpu", "gpu"), _mxnet),
+    "onnxruntime": EngineKind(("onnxruntime", "onnx"), "onnx", ("fp32", "int8"), ("cpu", "gpu"), _onnxruntime),
+    "openvino": EngineKind(("openvino", "onnx"), "openvino", ("fp32", "bf16", "int8"), ("cpu", "gpu"), _openvino),
+    "ncnn": EngineKind(("ncnn",), "ncnn", ("fp32", "bf16"), ("cpu",), _ncnn),
+    "tensorrt": EngineKind(("tensorrt", "cuda", "onnx"), "tensorrt", ("fp32", "fp16"), ("gpu",), _tensorrt),
+    "torch": EngineKind(("torch",), "torch", ("fp32", "bf16"), ("cpu", "gpu"), _torch),
 }
 """Every engine by name."""
 
-AUTO_ORDER: tuple[str, ...] = ("mxnet",)
-"""What `auto` tries, fastest first."""
+AUTO_ORDER: dict[str, tuple[str, ...]] = {
+    "fp32": ("onnxruntime", "openvino", "mxnet", "ncnn", "tensorrt", "torch"),
+    "fp16": ("tensorrt",),
+    "bf16": ("openvino", "ncnn", "torch"),
+    "int8": ("openvino", "onnxruntime"),
+}
+"""What `auto` tries, by precision. Fastest first, as `inference_speed_eval.py` measured v2 at 320×240, 640×480 and
+1280×720 with one and two threads on an AVX-512 CPU with AMX. On CPUs without it, ncnn's Winograd convolutions can be
+faster than ONNX Runtime: measure, and name the engine."""
 
 
 def create_engine(
@@ -87,16 +131,16 @@ def create_engine(
         raise UsageError(f"unknown precision {precision!r}: choose one of {', '.join(get_args(Precision))}")
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
-    name = _choose(precision) if engine == "auto" else engine
-    kind = _kind(name)
+    if engine == "auto":
+        return _first_working(model, device, threads, precision)
+    kind = _kind(engine)
     if precision not in kind.precisions:
-        able = [other for other, entry in ENGINES.items() if precision in entry.precisions]
         raise EngineError(
-            f"engine {name} computes in {', '.join(kind.precisions)}, not {precision}; "
-            + (f"for {precision} choose {' or '.join(able)}" if able else f"no engine here computes in {precision}")
+            f"engine {engine} computes in {', '.join(kind.precisions)}, not {precision}; for {precision} choose "
+            f"{' or '.join(AUTO_ORDER[precision])}"
         )
     if not kind.installed:
-        raise EngineError(f"engine {name} is not installed; install it with: {install_command(name)}")
+        raise EngineError(f"engine {engine} is not installed; install it with: {install_command(engine)}")
     return kind.build(model, device, threads, precision)
 
 
@@ -115,11 +159,23 @@ def _kind(name: str) -> EngineKind:
     raise UsageError(f"unknown engine {name!r}: {hint}Choose auto or one of {', '.join(ENGINES)}")
 
 
-def _choose(precision: str) -> str:
-    """Return the first engine of `AUTO_ORDER` that is installed and has the precision."""
-    able = [name for name in AUTO_ORDER if precision in ENGINES[name].precisions]
-    for name in able:
-        if ENGINES[name].installed:
-            return name
-    commands = " or ".join(install_command(name) for name in able) or "nothing here can"
-    raise EngineError(f"no installed engine computes in {precision}; install one with: {commands}")
+def _first_working(model: Model, device: str, threads: int | None, precision: str) -> Engine:
+    """Return the first engine of `AUTO_ORDER` that is installed and can run the model on the device.
+
+    Raises:
+        EngineError: when none can, with each one's reason.
+    """
+    sort = "cpu" if device == "cpu" else "gpu"
+    reasons = []
+    for name in AUTO_ORDER[precision]:
+        kind = ENGINES[name]
+        if sort not in kind.devices:
+            continue
+        if not kind.installed:
+            reasons.append(f"{name} is not installed ({install_command(name)})")
+            continue
+        try:
+            return kind.build(model, device, threads, precision)
+        except EngineError as error:
+            reasons.append(f"{name}: {error}")
+    raise EngineError(f"no engine can run {precision} on {device}: {'; '.join(reasons) or 'none knows how'}")

@@ -1,0 +1,118 @@
+"""OpenVINO: fp32, bf16 and int8 on Intel CPUs, where it uses the matrix units (AMX) and VNNI instructions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd.engines.base import MapEngine, first_line, gpu_number, quantised_file
+from lffd.errors import EngineError
+from lffd.model import Model
+from lffd.onnx_graph import maps_onnx
+
+INT8_FILE = "int8_openvino.onnx"
+"""File of a quantised model directory that this engine runs."""
+
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
+"""What layers in floating point compute in. The default would be bf16 on CPUs that have it, also where fp32 is asked
+for; in an int8 graph only the output convolutions are left."""
+
+
+class OpenVinoEngine(MapEngine):
+    """Runs the model's ONNX graph as a compiled OpenVINO model; a lock lets one thread run at a time.
+
+    Args:
+        model: the network and its parameters; for `int8` with the file that `deployment/quantize.py` adds.
+        device: `cpu`, or `gpu:0`, … for Intel GPUs.
+        threads: CPU threads; None for all cores.
+        precision: `fp32`, `bf16` or `int8`.
+
+    Raises:
+        EngineError: when OpenVINO cannot be imported, does not see the device, cannot compute in the precision, or
+            refuses the graph.
+    """
+
+    name = "openvino"
+
+    def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, precision: str = "fp32") -> None:
+        super().__init__(model.network, device)
+        core = import_openvino().Core()
+        target = _target(core, device)
+        if precision == "bf16" and "BF16" not in core.get_property(target, "OPTIMIZATION_CAPABILITIES"):
+            raise EngineError(f"OpenVINO cannot compute in bf16 on {device}; use --precision fp32 or int8")
+        if precision == "int8":
+            content = quantised_file(model, INT8_FILE)
+        else:
+            content = maps_onnx(model, "nhwc-uint8").SerializeToString()
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "NUM_STREAMS": 1}
+        if threads is not None and target == "CPU":
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            compiled = core.compile_model(core.read_model(content), target, settings)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO refuses the graph: {first_line(error)}") from error
+        self._bf16 = settings["INFERENCE_PRECISION_HINT"] == "bf16"
+        self._request = compiled.create_infer_request()
+        self._count = len(compiled.outputs)
+        self._lock = threading.Lock()
+
+    def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        """Return the maps of each branch; see `MapEngine.forward`."""
+        with self._lock:
+            if self._bf16 and len(images) > 1 and self._is_narrow(images):
+                single = [self._infer(image[None]) for image in images]
+                return [np.concatenate(parts) for parts in zip(*single, strict=True)]
+            return self._infer(images)
+
+    def _is_narrow(self, images: NDArray[np.uint8]) -> bool:
+        """Return whether the deepest map is one column wide and higher than that.
+
+        OpenVINO 2026.4 gives wrong maps in bf16 there for three or more images, so they run one by one.
+        """
+        rows, columns = self.network.map_sizes(images.shape[1], images.shape[2])[-1]
+        return columns == 1 and rows > 1
+
+    def _infer(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        try:
+            self._request.infer({0: images}, share_inputs=True)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed on images of shape {images.shape}: {first_line(error)}") from error
+        # The next call writes over these tensors, so they are copied while the lock is held.
+        return [self._request.get_output_tensor(i).data.copy() for i in range(self._count)]
+
+
+def import_openvino() -> Any:
+    """Return the `openvino` module.
+
+    Raises:
+        EngineError: when it is not installed, with the install command.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError(
+            f"OpenVINO cannot be imported ({error}); install it with: pip install 'lffd[openvino]'"
+        ) from error
+    return openvino
+
+
+def _target(core: Any, device: str) -> str:
+    """Return OpenVINO's name of a device.
+
+    Raises:
+        EngineError: when OpenVINO does not see it.
+    """
+    number = gpu_number(device)
+    if number is None:
+        return "CPU"
+    found = [name for name in core.available_devices if name.startswith("GPU")]
+    if number >= len(found):
+        seen = ", ".join(core.available_devices)
+        raise EngineError(
+            f"device {device} cannot be used: OpenVINO sees {seen} (its GPUs are Intel's); use --device cpu"
+        )
+    return str(found[number])
