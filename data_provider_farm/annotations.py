@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -64,6 +64,19 @@ class SourceImage(AnnotatedImage):
     size: tuple[int, int] | None = None
     problems: tuple[Problem, ...] = ()
     data: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A dataset as a reader gives it.
+
+    Attributes:
+        count: number of images that it lists.
+        images: yields them, in an order that is always the same.
+    """
+
+    count: int
+    images: Iterator[SourceImage]
 
 
 class RawBox(NamedTuple):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm.annotations import SourceImage, build_source, relative_name
+from data_provider_farm.annotations import Listing, build_source, relative_name
 from data_provider_farm.images import list_images
 from lffd.boxes import Boxes, areas, intersections, longer_sides
 
@@ -17,16 +17,18 @@ MARGIN = 0.25
 """Share of a box's longer side kept clear around it: hair, chin and ears reach over a face's box."""
 
 
-def read_backgrounds(folders: Sequence[Path]) -> Iterator[SourceImage]:
-    """Yield every image under each folder, sorted, without boxes; names begin with the folder's own name.
+def read_backgrounds(folders: Sequence[Path]) -> Listing:
+    """Return every image under each folder, sorted, without boxes; names begin with the folder's own name.
 
     Raises:
         DataError: when a folder is missing or holds no image.
     """
-    for folder in folders:
-        for path in list_images(folder):
-            name = f"{folder.resolve().name}/{relative_name(path, folder)}"
-            yield build_source(path, name, str(path), [])
+    found = [(folder, path) for folder in folders for path in list_images(folder)]
+    names = (f"{folder.resolve().name}/{relative_name(path, folder)}" for folder, path in found)
+    paths = (path for _, path in found)
+    return Listing(
+        len(found), (build_source(path, name, str(path), []) for path, name in zip(paths, names, strict=True))
+    )
 
 
 def find_empty_windows(

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.annotations import RawBox, SourceImage, build_source, read_text, xywh
+from data_provider_farm.annotations import Listing, RawBox, SourceImage, build_source, read_text, xywh
 from lffd.errors import DataError
 
 
-def read_coco(images: Path, annotations: Path, class_name: str | None) -> Iterator[SourceImage]:
-    """Yield every image of a COCO file, in the order of its `images` list.
+def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listing:
+    """Return every image of a COCO file, in the order of its `images` list.
 
     Args:
         images: folder of the images; `file_name` is looked up in it.
@@ -42,10 +41,14 @@ def read_coco(images: Path, annotations: Path, class_name: str | None) -> Iterat
             raise DataError(f"{where}: refers to image {image!r}, which the file does not list")
         if wanted is None or _field(entry, "category_id", where) in wanted:
             boxes[image].append(_read_box(entry, where))
-    for key, (number, entry) in entries.items():
-        where = f"{annotations}: images[{number}]"
-        name = str(_field(entry, "file_name", where))
-        yield build_source(images / name, name, where, boxes[key], size=_read_size(entry, where))
+    found = [(entry, f"{annotations}: images[{number}]", boxes[key]) for key, (number, entry) in entries.items()]
+    return Listing(len(found), (_build(images, *each) for each in found))
+
+
+def _build(images: Path, entry: dict[str, Any], where: str, boxes: list[RawBox]) -> SourceImage:
+    """Return one image."""
+    name = str(_field(entry, "file_name", where))
+    return build_source(images / name, name, where, boxes, size=_read_size(entry, where))
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from data_provider_farm.annotations import PROBLEM_KINDS, SourceImage
+from data_provider_farm.annotations import PROBLEM_KINDS, Listing, SourceImage
 from data_provider_farm.backgrounds import read_backgrounds
 from data_provider_farm.coco import read_coco
+from data_provider_farm.lffd_pickle import read_lffd_pickle
 from data_provider_farm.pack_job import Job, Summary, problems_path, run_job
 from data_provider_farm.prepare import Preparation, prepare
+from data_provider_farm.synthetic import SMALLEST_PICTURE, prepare_synthetic
 from data_provider_farm.tables import read_csv, read_list
 from data_provider_farm.voc import read_voc
 from data_provider_farm.widerface import read_widerface
@@ -24,8 +26,10 @@ from data_provider_farm.yolo import read_yolo
 from lffd import cli
 from lffd.errors import DataError, UsageError
 
-Format = Literal["widerface", "voc", "coco", "yolo", "csv", "list"]
+Format = Literal["widerface", "voc", "coco", "yolo", "csv", "list", "lffd-pickle", "synthetic"]
 RUN_OPTIONS = ("output", "strict", "overwrite", "workers")
+ONE_CLASS = ("widerface", "list", "lffd-pickle", "synthetic")
+DEFAULT_COUNT, DEFAULT_SIZE = 1000, 640
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,57 +37,99 @@ class Options(Preparation):
     """Options of the command.
 
     Attributes:
-        format: what the annotations are.
-        images: folder that the annotations' image names start from.
-        annotations: the annotation file, or the folder of them (voc, yolo).
+        format: what the annotations are; `synthetic` draws pictures instead.
         output: the pack to make, ending in `.rec`; its index gets the same name with `.idx`.
+        images: folder that the annotations' image names start from; not for lffd-pickle and synthetic.
+        annotations: the annotation file, or the folder of them (voc, yolo).
         class_name: the only class to take (voc, coco, yolo, csv); all classes count as one by default.
         voc_first_pixel: what the annotating tool calls the first pixel: 1 is Pascal VOC's own way.
         backgrounds: folders of images without any object, added at the end.
+        count: synthetic: number of pictures (1000 when not given).
+        size: synthetic: side of the pictures in pixels (640 when not given).
         strict: stop at the first problem of the data instead of listing all of them.
         overwrite: replace an existing pack.
-        workers: threads. 0 takes one where JPEGs are only copied, which more threads would slow down, and one per core
-            where images are decoded. Give a number for files on a slow network disk.
+        workers: threads (processes for synthetic). 0 takes one where JPEGs are only copied, which more threads would
+            slow down, and one per core elsewhere. Give a number for files on a slow network disk.
     """
 
     format: Format
     output: Path
-    images: Path
-    annotations: Path
+    images: Path | None = None
+    annotations: Path | None = None
     class_name: str | None = None
     voc_first_pixel: Literal[0, 1] = 1
     backgrounds: tuple[Path, ...] = ()
+    count: int | None = None
+    size: int | None = None
     strict: bool = False
     overwrite: bool = False
     workers: int = 0
 
 
-def read_source(options: Options) -> Iterator[SourceImage]:
-    """Return the reader of the chosen format, started.
+def read_source(options: Options) -> Listing:
+    """Return the images that the options name, backgrounds last.
 
     Raises:
-        UsageError: when an option does not go with the format.
+        UsageError: when an option is missing or does not go with the format.
+        DataError: when annotations are not of the format.
     """
-    if not options.images.is_dir():
-        raise UsageError(f"--images {options.images}: there is no such folder")
-    if not options.annotations.exists():
-        raise UsageError(f"--annotations {options.annotations}: there is no such file or folder")
-    if options.class_name is not None and options.format in ("widerface", "list"):
+    annotations, choice = _existing(options.annotations, "--annotations", options.format), options.class_name
+    if options.format == "lffd-pickle":
+        listing = read_lffd_pickle(annotations)
+    else:
+        images = _existing(options.images, "--images", options.format)
+        readers: dict[str, Callable[[], Listing]] = {
+            "widerface": lambda: read_widerface(images, annotations),
+            "voc": lambda: read_voc(images, annotations, choice, options.voc_first_pixel),
+            "coco": lambda: read_coco(images, annotations, choice),
+            "yolo": lambda: read_yolo(images, annotations, choice, turned=options.exif == "turned"),
+            "csv": lambda: read_csv(images, annotations, choice),
+            "list": lambda: read_list(images, annotations),
+        }
+        listing = readers[options.format]()
+    more = read_backgrounds(options.backgrounds)
+    return Listing(listing.count + more.count, chain(listing.images, more.images))
+
+
+def _existing(path: Path | None, flag: str, kind: str) -> Path:
+    """Return a path that was given and exists."""
+    if path is None:
+        raise UsageError(f"--format {kind} needs {flag}")
+    if not path.exists():
+        raise UsageError(f"{flag} {path}: there is no such file or folder")
+    return path
+
+
+def check_options(options: Options) -> None:
+    """Refuse numbers out of range, and options that do not go with the format.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    limits = {
+        "quality": (1, 100),
+        "min_side": (0, float("inf")),
+        "crop_background": (0, 1000),
+        "crop_side": (16, 4096),
+        "workers": (0, 1024),
+        "seed": (0, 2**63 - 1),
+        "max_side": (16, 65500),
+        "count": (1, 10**9),
+        "size": (SMALLEST_PICTURE, 4096),
+    }
+    for name, (low, high) in limits.items():
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"--{name.replace('_', '-')} must lie in {low}–{high}, not {value}")
+    if options.format in ONE_CLASS and options.class_name is not None:
         raise UsageError(f"--class-name: the format {options.format} has only one class")
-    where, choice = (options.images, options.annotations), options.class_name
-    match options.format:
-        case "widerface":
-            return read_widerface(*where)
-        case "voc":
-            return read_voc(*where, choice, options.voc_first_pixel)
-        case "coco":
-            return read_coco(*where, choice)
-        case "yolo":
-            return read_yolo(*where, choice, turned=options.exif == "turned")
-        case "csv":
-            return read_csv(*where, choice)
-        case "list":
-            return read_list(*where)
+    synthetic = options.format == "synthetic"
+    others = ("images", "annotations", "max_side") if synthetic else ("count", "size")
+    clash = [name for name in others if getattr(options, name) is not None]
+    clash += ["backgrounds"] * (synthetic and bool(options.backgrounds))
+    clash += ["crop_background"] * (synthetic and options.crop_background > 0)
+    if clash:
+        raise UsageError(f"--{clash[0].replace('_', '-')} does not go with --format {options.format}")
 
 
 def identify(source: SourceImage) -> bytes:
@@ -97,26 +143,6 @@ def fingerprint(options: Options) -> str:
     return json.dumps(fields, sort_keys=True, default=str)
 
 
-def check_options(options: Options) -> None:
-    """Refuse numbers out of range.
-
-    Raises:
-        UsageError: naming the option.
-    """
-    limits = {
-        "quality": (1, 100),
-        "min_side": (0, float("inf")),
-        "crop_background": (0, 1000),
-        "crop_side": (16, 4096),
-        "workers": (0, 1024),
-        "seed": (0, 2**63 - 1),
-    } | ({} if options.max_side is None else {"max_side": (16, 65500)})
-    for name, (low, high) in limits.items():
-        if not low <= getattr(options, name) <= high:
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} must lie in {low}–{high}, not {getattr(options, name)}")
-
-
 def pack(options: Options) -> Summary:
     """Make the pack, with a progress bar.
 
@@ -128,32 +154,38 @@ def pack(options: Options) -> Summary:
         DataError: when annotations cannot be parsed, or nothing can be packed.
     """
     check_options(options)
-    sources = chain(read_source(options), read_backgrounds(options.backgrounds))
-    first = next(sources, None)
+    cores = os.cpu_count() or 1
+    job = Job(options.output, fingerprint(options), options.overwrite, options.strict)
+    if options.format == "synthetic":
+        job = dataclasses.replace(job, workers=options.workers or cores, processes=True)
+        work = partial(prepare_synthetic, size=options.size or DEFAULT_SIZE, seed=options.seed)
+        count = options.count or DEFAULT_COUNT
+        return show_progress(run_job(job, range(count), work, lambda index: b"%d" % index), options.output, count)
+    listing = read_source(options)
+    first = next(listing.images, None)
     if first is None:
         raise DataError(f"{options.annotations}: lists no image")
-    workers = options.workers or (os.cpu_count() or 1 if _decodes(options, first) else 1)
-    job = Job(options.output, fingerprint(options), options.overwrite, options.strict, workers)
-    settings = Preparation(**{f.name: getattr(options, f.name) for f in dataclasses.fields(Preparation)})
-    return show_progress(
-        run_job(job, chain([first], sources), partial(prepare, settings=settings), identify), options.output
-    )
+    job = dataclasses.replace(job, workers=options.workers or (cores if _decodes(options, first) else 1))
+    settings = Preparation(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Preparation)})
+    states = run_job(job, chain([first], listing.images), partial(prepare, settings=settings), identify)
+    return show_progress(states, options.output, listing.count)
 
 
 def _decodes(options: Options, first: SourceImage) -> bool:
     """Return whether images will be decoded, judging their format by the first one."""
     asked = options.max_side is not None or options.verify == "full" or options.crop_background > 0
-    return asked or options.exif == "turned" or first.path.suffix.lower() not in (".jpg", ".jpeg")
+    known = (".jpg", ".jpeg", ".pkl")
+    return asked or options.exif == "turned" or first.path.suffix.lower() not in known
 
 
-def show_progress(states: Iterable[Summary], output: Path) -> Summary:
+def show_progress(states: Iterable[Summary], output: Path, total: int) -> Summary:
     """Follow a job to its end with a progress bar, and return its last state."""
     from tqdm import tqdm
 
     summary = Summary()
-    with tqdm(desc=output.name, unit=" images", disable=None) as bar:
+    with tqdm(desc=output.name, total=total, unit=" images", disable=None) as bar:
         for summary in states:
-            bar.update(summary.counts.images - bar.n)
+            bar.update(summary.items - bar.n)
     return summary
 
 

@@ -67,12 +67,14 @@ class Summary:
     """What a job gave.
 
     Attributes:
+        items: source items that were looked at.
         counts: what is in the pack.
         problems: kind to number of problems.
         examples: kind to the first problem of it.
         resumed: records that an earlier run had packed.
     """
 
+    items: int = 0
     counts: Counts = field(default_factory=Counts)
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, Problem] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class Summary:
 
     def add(self, counts: Counts, problems: Iterable[Problem]) -> None:
         """Count what one item gave."""
+        self.items += 1
         self.counts = self.counts.plus(counts)
         for problem in problems:
             self.problems[problem.kind] += 1

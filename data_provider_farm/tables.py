@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 from data_provider_farm.annotations import (
+    Listing,
     RawBox,
     SourceImage,
     build_source,
@@ -27,8 +27,8 @@ SIZE_COLUMNS = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
 TRUE, FALSE = ("1", "true", "yes"), ("", "0", "false", "no")
 
 
-def read_csv(images: Path, annotations: Path, class_name: str | None) -> Iterator[SourceImage]:
-    """Yield every image of a CSV file, in the order of first mention; one row is one box.
+def read_csv(images: Path, annotations: Path, class_name: str | None) -> Listing:
+    """Return every image of a CSV file, in the order of first mention; one row is one box.
 
     The first row names the columns, in any order: an image column (`image`, `filename`, …), four box columns in pixels
     (`x0 y0 x1 y1`, `xmin ymin xmax ymax`, `x1 y1 x2 y2`, `x y w h` or `x y width height`), and if wanted a class
@@ -61,8 +61,10 @@ def read_csv(images: Path, annotations: Path, class_name: str | None) -> Iterato
                 entry[2].extend(columns.boxes(row, where))
     except csv.Error as error:
         raise DataError(f"{annotations}:{reader.line_num}: is not CSV: {error}") from error
-    for name, (where, size, boxes) in found.items():
-        yield build_source(images / name, name, where, boxes, size=size)
+    sources = (
+        build_source(images / name, name, where, boxes, size=size) for name, (where, size, boxes) in found.items()
+    )
+    return Listing(len(found), sources)
 
 
 class _Columns:
@@ -115,8 +117,8 @@ class _Columns:
         return [RawBox(numbers if self.box in CORNER_COLUMNS else xywh(*numbers), where, flag in TRUE)]
 
 
-def read_list(images: Path, annotations: Path) -> Iterator[SourceImage]:
-    """Yield every image of a published LFFD text list, in its order.
+def read_list(images: Path, annotations: Path) -> Listing:
+    """Return every image of a published LFFD text list, in its order.
 
     A line is `path,1,n,x,y,w,h,…` for an image with `n` boxes in pixels, or `path,0` for a background image. A path
     that is not absolute is looked up in `images`.
@@ -124,13 +126,16 @@ def read_list(images: Path, annotations: Path) -> Iterator[SourceImage]:
     Raises:
         DataError: when a line is not of this form.
     """
-    for number, line in enumerate(read_text(annotations).splitlines(), start=1):
-        where = f"{annotations}:{number}"
-        fields = [field.strip() for field in line.strip().rstrip(",").split(",")]
-        if fields == [""]:
-            continue
-        path = images / fields[0]
-        yield build_source(path, relative_name(path, images).lstrip("/"), where, _list_boxes(fields[1:], where))
+    lines = enumerate(read_text(annotations).splitlines(), start=1)
+    listed = [(line, f"{annotations}:{number}") for number, line in lines if line.strip()]
+    return Listing(len(listed), (_read_list_line(images, line, where) for line, where in listed))
+
+
+def _read_list_line(images: Path, line: str, where: str) -> SourceImage:
+    """Return the image of one line of the text list."""
+    name, *fields = (field.strip() for field in line.strip().rstrip(",").split(","))
+    path = images / name
+    return build_source(path, relative_name(path, images).lstrip("/"), where, _list_boxes(fields, where))
 
 
 def _list_boxes(fields: list[str], where: str) -> list[RawBox]:

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from data_provider_farm.annotations import RawBox, SourceImage, build_source, parse_number
+from data_provider_farm.annotations import Listing, RawBox, SourceImage, build_source, parse_number
 from lffd.errors import DataError
 
 MAX_FILE_BYTES = 16 << 20
 
 
-def read_voc(images: Path, annotations: Path, class_name: str | None, first_pixel: int = 1) -> Iterator[SourceImage]:
-    """Yield the image of every XML file, sorted by path.
+def read_voc(images: Path, annotations: Path, class_name: str | None, first_pixel: int = 1) -> Listing:
+    """Return the image of every XML file, sorted by path.
 
     Args:
         images: folder of the images; a file's `<filename>` is looked up in it.
@@ -32,6 +32,11 @@ def read_voc(images: Path, annotations: Path, class_name: str | None, first_pixe
     files = sorted(annotations.rglob("*.xml")) if annotations.is_dir() else [annotations]
     if not files:
         raise DataError(f"{annotations}: holds no .xml file")
+    return Listing(len(files), _read_files(images, files, class_name, first_pixel))
+
+
+def _read_files(images: Path, files: list[Path], class_name: str | None, first_pixel: int) -> Iterator[SourceImage]:
+    """Yield the image of each file."""
     for file in files:
         root = _parse(file)
         name = _text(root, "filename", file)

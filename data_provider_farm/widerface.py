@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.annotations import RawBox, SourceImage, build_source, read_text, xywh
+from data_provider_farm.annotations import Listing, RawBox, SourceImage, build_source, read_text, xywh
 from lffd.errors import DataError
 
 FIELDS = 10
+Entry = tuple[str, list[list[float]], list[int]]
+
 MAT_TABLES = ("event_list", "file_list", "face_bbx_list", "invalid_label_list")
 
 
-def read_widerface(images: Path, annotations: Path) -> Iterator[SourceImage]:
-    """Yield the images that a WIDER FACE annotation file lists, in its order.
+def read_widerface(images: Path, annotations: Path) -> Listing:
+    """Return the images that a WIDER FACE annotation file lists, in its order.
 
     Args:
         images: the folder that holds the event folders, such as `WIDER_train/images`.
@@ -26,23 +28,30 @@ def read_widerface(images: Path, annotations: Path) -> Iterator[SourceImage]:
     Raises:
         DataError: when the file is not such a file, with the line.
     """
-    return _read_mat(images, annotations) if annotations.suffix == ".mat" else _read_lines(images, annotations)
+    if annotations.suffix == ".mat":
+        entries = _load_mat(annotations)
+        return Listing(len(entries), _read_entries(images, annotations, entries))
+    lines = read_text(annotations).splitlines()
+    return Listing(sum(map(_is_name, lines)), _read_lines(images, annotations, lines))
 
 
-def _read_lines(images: Path, annotations: Path) -> Iterator[SourceImage]:
+def _is_name(line: str) -> bool:
+    return line.rstrip().lower().endswith((".jpg", ".jpeg", ".png"))
+
+
+def _read_lines(images: Path, annotations: Path, lines: list[str]) -> Iterator[SourceImage]:
     """Yield the images of the text form: a name, a count, then that many lines of ten numbers.
 
     An image with the count 0 is followed by one line of zeros all the same; it stands for no face.
     """
-    lines, file = read_text(annotations).splitlines(), str(annotations)
-    position = 0
+    file, position = str(annotations), 0
     while position < len(lines):
         name = lines[position].strip()
         where = f"{annotations}:{position + 1}"
         if not name:
             position += 1
             continue
-        if not name.lower().endswith((".jpg", ".jpeg", ".png")):
+        if not _is_name(name):
             raise DataError(f"{where}: expected the name of an image, found {name!r}")
         count_text = lines[position + 1].strip() if position + 1 < len(lines) else "the end of the file"
         if not count_text.isdecimal():
@@ -73,13 +82,8 @@ def _read_face(line: str, where: str) -> RawBox:
     return RawBox((x, y, x + width, y + height), where, invalid == 1)
 
 
-def _read_mat(images: Path, annotations: Path) -> Iterator[SourceImage]:
-    """Yield the images of the `.mat` form, event by event."""
-    tables = _load_mat(annotations)
-    try:
-        entries = list(_mat_entries(tables))
-    except (IndexError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{annotations}: is not laid out like wider_face_train.mat and wider_face_val.mat") from error
+def _read_entries(images: Path, annotations: Path, entries: list[Entry]) -> Iterator[SourceImage]:
+    """Yield the images of the `.mat` form."""
     for name, faces, flags in entries:
         where = f"{annotations}: {name}"
         if len(flags) != len(faces):
@@ -93,8 +97,8 @@ def _read_mat(images: Path, annotations: Path) -> Iterator[SourceImage]:
         yield build_source(images / name, name, where, raw)
 
 
-def _mat_entries(tables: dict[str, Any]) -> Iterator[tuple[str, list[list[float]], list[int]]]:
-    """Yield each image's name, faces and invalid flags."""
+def _mat_entries(tables: dict[str, Any]) -> Iterator[Entry]:
+    """Yield each image's name, faces and invalid flags, event by event."""
     columns = (tables[key] for key in MAT_TABLES)
     for event, *lists in zip(*columns, strict=True):
         for file, boxes, invalid in zip(*(rows[0] for rows in lists), strict=True):
@@ -102,8 +106,8 @@ def _mat_entries(tables: dict[str, Any]) -> Iterator[tuple[str, list[list[float]
             yield name, boxes[0].reshape(-1, 4).tolist(), invalid[0].ravel().tolist()
 
 
-def _load_mat(annotations: Path) -> dict[str, Any]:
-    """Return the tables of a MATLAB file."""
+def _load_mat(annotations: Path) -> list[Entry]:
+    """Return the entries of a MATLAB file."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -119,4 +123,7 @@ def _load_mat(annotations: Path) -> dict[str, Any]:
             f"{annotations}: has no {', '.join(missing)}; pack needs wider_face_train.mat or wider_face_val.mat, "
             "not the easy, medium and hard lists"
         )
-    return tables
+    try:
+        return list(_mat_entries(tables))
+    except (IndexError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{annotations}: is not laid out like wider_face_train.mat and wider_face_val.mat") from error

@@ -6,10 +6,10 @@ the image's width and height. An image without a text file, or with an empty one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from data_provider_farm.annotations import (
+    Listing,
     RawBox,
     SourceImage,
     build_source,
@@ -23,8 +23,8 @@ from lffd.errors import DataError
 NAME_FILES = ("classes.txt", "obj.names")
 
 
-def read_yolo(images: Path, annotations: Path, class_name: str | None, turned: bool = False) -> Iterator[SourceImage]:
-    """Yield every image of a folder, sorted by path, with the boxes of its text file.
+def read_yolo(images: Path, annotations: Path, class_name: str | None, turned: bool = False) -> Listing:
+    """Return every image of a folder, sorted by path, with the boxes of its text file.
 
     Args:
         images: folder of the images (searched through its subfolders).
@@ -43,15 +43,17 @@ def read_yolo(images: Path, annotations: Path, class_name: str | None, turned: b
     labels = [(annotations / path.relative_to(images)).with_suffix(".txt") for path in files]
     if not any(label.exists() for label in labels):
         raise DataError(f"{annotations}: holds no text file for any image of {images}, such as {labels[0]}")
-    for path, label in zip(files, labels, strict=True):
-        name = relative_name(path, images)
-        fractions = _read_lines(label, wanted) if label.exists() else []
-        where = str(label) if label.exists() else str(path)
-        yield _build(path, name, where, fractions, turned)
+    pairs = zip(files, labels, strict=True)
+    return Listing(
+        len(files), (_build(path, relative_name(path, images), label, wanted, turned) for path, label in pairs)
+    )
 
 
-def _build(path: Path, name: str, where: str, fractions: list[RawBox], turned: bool) -> SourceImage:
+def _build(path: Path, name: str, label: Path, wanted: int | None, turned: bool) -> SourceImage:
     """Return the source image, its boxes in pixels; an unreadable image is left to the packer to report."""
+    labelled = label.exists()
+    where = str(label if labelled else path)
+    fractions = _read_lines(label, wanted) if labelled else []
     if not fractions:
         return build_source(path, name, where, [])
     try:
