@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from config_farm.data_sources import open_records
 from config_farm.engines import create_training_engine
 from config_farm.experiment import FREE_ON_RESUME, Experiment
 from config_farm.start_points import initial_state
-from config_farm.validation import PackValidator
 from data_iterator_farm.batch_builder import Batch
 from data_iterator_farm.batch_loader import BatchLoader
 from lffd.checkpoint import Checkpoint, newest_checkpoint
@@ -33,6 +32,9 @@ from lffd.run_log import RunLog
 from lffd.training import LoopOptions, Progress, Trainer, restore_progress
 from metric_farm.branch_metrics import summarise
 from symbol_farm.network import build_symbol
+
+if TYPE_CHECKING:
+    from config_farm.validation import PackValidator
 
 MODEL, BEST = "model", "best"
 """Names below the output directory: the finished model, and the best one so far."""
@@ -140,6 +142,8 @@ def _sample(network: Network, experiment: Experiment, source: RecordSource) -> N
 
 
 def _validator(network: Network, experiment: Experiment) -> PackValidator:
+    from config_farm.validation import PackValidator
+
     assert experiment.val_data is not None
     return PackValidator(network, experiment.val_data, experiment.val_images, experiment.seed)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from contextlib import AbstractContextManager, nullcontext
 
-from data_provider_farm.synthetic import SyntheticRecords
-
 from data_provider_farm.packed_file import PackReader
 from lffd.records import RecordSource
 
@@ -24,5 +22,7 @@ def open_records(spec: str, size: int, seed: int) -> AbstractContextManager[Reco
     """
     drawn = re.fullmatch(r"synthetic:(\d+)", spec)
     if drawn:
-        return nullcontext(SyntheticRecords(int(drawn[1]), size=size, seed=seed))
+        from data_provider_farm.synthetic import synthetic_records
+
+        return nullcontext(synthetic_records(int(drawn[1]), size=size, seed=seed))
     return PackReader(spec)

@@ -160,7 +160,8 @@ def draw_curves(entries: list[dict[str, Any]], path: Path) -> None:
         axes[place].set(title=title)
         if place in (1, 2):
             axes[place].set_yscale("log")
-    axes[1].legend(fontsize=7)
+    if steps:
+        axes[1].legend(fontsize=7)
     names = sorted({name for entry in checks for name in entry["validation"]})
     for name in names:
         points = [(e["iteration"], e["validation"][name]) for e in checks if name in e["validation"]]

@@ -1,0 +1,147 @@
+"""Start one training on several processes or machines with MXNet's parameter server, and stop all when one fails.
+
+MXNet's servers have no authentication and listen on the first network interface whatever address they are given, so
+the interface is always set here (`DMLC_INTERFACE`); use it inside a trusted network only. When a worker dies, the
+others would wait for ever: the launcher watches its processes and ends them all.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from lffd import cli
+from lffd.errors import UsageError
+
+SERVE = "from lffd.engines.mxnet_engine import import_mxnet; import_mxnet()"
+"""MXNet serves at its import when the environment says that this process is a server or scheduler, then exits."""
+
+GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to start here, and who else takes part."""
+
+    command: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """After --: the config script and its flags, with --kvstore dist_sync."""
+    workers: int = 2
+    """Workers of the whole run."""
+    servers: int = 1
+    """Parameter servers of the whole run; they and the scheduler run on the main machine."""
+    local_workers: int | None = None
+    """Workers to start on this machine; all of them by default."""
+    main: bool = True
+    """Whether this is the main machine; --no-main on the others."""
+    address: str = "127.0.0.1"
+    """The main machine's address, as the others reach it."""
+    port: int | None = None
+    """The scheduler's port on the main machine; a free one by default (needed with several machines)."""
+    interface: str = "lo"
+    """Network interface of this machine that reaches the others."""
+
+
+def environment(options: Options, role: str, port: int) -> dict[str, str]:
+    """Return the environment of one process."""
+    return {
+        **os.environ,
+        "DMLC_ROLE": role,
+        "DMLC_PS_ROOT_URI": options.address,
+        "DMLC_PS_ROOT_PORT": str(port),
+        "DMLC_NUM_WORKER": str(options.workers),
+        "DMLC_NUM_SERVER": str(options.servers),
+        "DMLC_INTERFACE": options.interface,
+    }
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
+    """Start this machine's processes, by name.
+
+    Raises:
+        UsageError: when the numbers do not fit.
+    """
+    local = options.workers if options.local_workers is None else options.local_workers
+    if options.workers < 1 or options.servers < 1 or not 0 <= local <= options.workers:
+        raise UsageError("--workers and --servers must be at least 1, --local-workers at most --workers")
+    if options.port is None and (not options.main or local < options.workers):
+        raise UsageError("with several machines give the same --port on each of them")
+    if not options.command:
+        raise UsageError("give the training command after --, such as: -- python config_farm/configuration_….py …")
+    port = options.port or free_port()
+    serve = [sys.executable, "-c", SERVE]
+    plan: list[tuple[str, str, Sequence[str]]] = []
+    if options.main:
+        plan += [("scheduler", "scheduler", serve)]
+        plan += [(f"server {i}", "server", serve) for i in range(options.servers)]
+    plan += [(f"worker {i}", "worker", options.command) for i in range(local)]
+    return {name: subprocess.Popen(command, env=environment(options, role, port)) for name, role, command in plan}
+
+
+def watch(processes: dict[str, subprocess.Popen[bytes]]) -> int:
+    """Wait for the workers; end everything when one fails.
+
+    Returns:
+        0 when all workers finished, otherwise the code of the first that failed.
+    """
+    try:
+        while True:
+            codes = {name: process.poll() for name, process in processes.items()}
+            failed = {name: code for name, code in codes.items() if code}
+            if failed:
+                name, code = next(iter(failed.items()))
+                print(f"error: {name} ended with code {code}; stopping the others", file=sys.stderr)
+                return code if code > 0 else 128 - code
+            if all(code == 0 for name, code in codes.items() if name.startswith("worker")):
+                return 0
+            time.sleep(0.2)
+    finally:
+        _end(processes)
+
+
+def _end(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Ask every process to stop, and kill what has not after a while."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    for process in processes.values():
+        if process.poll() is None:
+            process.terminate()
+    for process in processes.values():
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def main(options: Options) -> int:
+    """Train on several workers: every batch is the one that a single worker would see with their batches together.
+
+    One machine: python -m config_farm.launch --workers 2 -- python config_farm/configuration_10_320_20L_5scales_v2.py
+    --train-data train.rec --kvstore dist_sync
+
+    Several: the same command on each, with --workers N for all of them, --local-workers for this one, the main one's
+    --address, the same --port, this machine's --interface, and --no-main on all but the main one. The pack must be on
+    each; the first worker writes the output directory.
+    """
+    processes = start_all(options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return watch(processes)
+
+
+if __name__ == "__main__":
+    cli.run(main)

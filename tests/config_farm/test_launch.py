@@ -1,0 +1,72 @@
+"""Two workers and one server on loopback equal one worker with the double batch; a failure stops all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config_farm.launch import Options, start_all
+from lffd.checkpoint import newest_checkpoint
+from lffd.errors import UsageError
+from tests.conftest import PROJECT
+
+SCRIPT = Path(__file__).parent / "tiny_config.py"
+# Batch statistics are a worker's own, and mining is a batch's own; everything else adds up over workers.
+ADDING_UP = ("--no-batch-norm", "--iterations", "4", "--train-data", "synthetic:12", "--log-every", "1")
+
+
+def _launch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "config_farm.launch", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT, timeout=120)
+
+
+def test_two_workers_equal_one_with_the_double_batch(tmp_path: Path) -> None:
+    run = [sys.executable, str(SCRIPT), *ADDING_UP]
+    done = _launch("--workers", "2", "--", *run, "--kvstore", "dist_sync", "--batch-size", "2",
+                   "--output-dir", str(tmp_path / "two"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one = subprocess.run([*run, "--batch-size", "4", "--output-dir", str(tmp_path / "one")], check=False, cwd=PROJECT)
+    assert one.returncode == 0
+    (first, _), (second, _) = (newest_checkpoint(tmp_path / name / "checkpoints") for name in ("one", "two"))
+    assert first is not None
+    assert second is not None
+    for name, value in first.arrays.items():
+        np.testing.assert_allclose(second.arrays[name], value, atol=2e-5, err_msg=name)
+
+
+def test_a_failing_worker_stops_everything_within_seconds() -> None:
+    started = time.monotonic()
+    done = _launch("--workers", "2", "--", sys.executable, "-c", "import sys; sys.exit(3)")
+    assert done.returncode == 3
+    assert "ended with code 3; stopping the others" in done.stderr
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(command=("x",), workers=0), "at least 1"),
+        (Options(command=("x",), workers=2, local_workers=3), "at most --workers"),
+        (Options(command=("x",), workers=2, local_workers=1), "give the same --port"),
+        (Options(command=("x",), main=False), "give the same --port"),
+        (Options(command=()), "give the training command after --"),
+    ],
+)
+def test_plans_that_cannot_work_are_refused(options: Options, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        start_all(options)
+
+
+def test_the_setting_is_in_the_log_of_the_first_worker_only(tmp_path: Path) -> None:
+    run = [sys.executable, str(SCRIPT), *ADDING_UP, "--kvstore", "dist_sync", "--output-dir", str(tmp_path)]
+    done = _launch("--workers", "2", "--", *run)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("engine: mxnet on cpu, 2 worker(s)") == 1
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["iteration"] for entry in entries] == [1, 2, 3, 4]

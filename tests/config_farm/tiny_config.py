@@ -1,0 +1,36 @@
+"""A config script like the shipped ones, for a network small enough that tests can train it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from config_farm.command_line import start
+from config_farm.experiment import Experiment, Preset, recipe
+from lffd.experiment import ScheduleOptions
+from lffd.receptive_field import Branch, Network, Stage
+
+NETWORK = Network(
+    name="tiny",
+    stem=(8,),
+    stages=(Stage(8, pairs=1), Stage(8, pairs=1)),
+    branches=(Branch("conv4", (8, 16)), Branch("conv7", (16, 32))),
+    head_channels=8,
+    train_input=64,
+)
+
+
+def declare(preset: Preset) -> Experiment:
+    return replace(
+        recipe(NETWORK, preset),
+        train_data="synthetic:12",
+        batch_size=4,
+        iterations=12,
+        checkpoint_every=4,
+        validate_every=0,
+        log_every=2,
+        schedule=ScheduleOptions(learning_rate=1e-3, warm_up=2),
+    )
+
+
+if __name__ == "__main__":
+    start(NETWORK, declare)
