@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +85,7 @@ def write_results(options: Options, facts: ModelFacts, images: Sequence[ImageTru
     """Make sure that every image has its result file, detecting where it is missing."""
     folder = options.output_dir
     files = [path(folder, image) for image in images for path in (result_path, branches_path)]
-    run = {
-        "model": facts.family,
-        "sha256": facts.sha256,
-        "selection": asdict(options.selection),
-        "engine": options.engine,
-        "precision": options.precision,
-        "published_format": options.published_format,
-    }
+    run = {**options.record(facts), "published_format": options.published_format}
     claim_output_folder(folder, run, files, options.overwrite)
     todo = [image for image in images if not is_done(folder, image, facts.network is not None)]
     if len(todo) < len(images):

@@ -7,7 +7,7 @@ Our own networks are written as `symbol_farm.model_spec` reads them; a detector 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,16 @@ class DetectorOptions:
         return Selection(
             self.score_threshold, self.top_k, self.suppression_threshold, self.overlap, self.max_detections
         )
+
+    def record(self, facts: ModelFacts) -> dict[str, Any]:
+        """Return what decides a detector's results, for `output_files.claim_output_folder`."""
+        return {
+            "model": facts.family,
+            "sha256": facts.sha256,
+            "selection": asdict(self.selection),
+            "engine": self.engine,
+            "precision": self.precision,
+        }
 
     def load(self) -> ImageDetector:
         """Return the detector."""

@@ -14,8 +14,13 @@ from lffd.files import write_atomic
 RUN_RECORD = "run.json"
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2) -> None:
     """Write a value as JSON, whole or not at all; folders on the way are made.
+
+    Args:
+        path: the file.
+        value: plain JSON values.
+        indent: spaces per level; None writes one line, for long lists of numbers.
 
     Raises:
         ValueError: for nan or infinity, which JSON does not have.
@@ -24,7 +29,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        write_atomic(target, (json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise UsageError(f"{target}: cannot be written ({error.strerror})") from error
 

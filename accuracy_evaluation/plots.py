@@ -72,10 +72,8 @@ def plot_roc(
     """
     figure, axes = _figure()
     for label, points in curves.items():
-        thin = len(curves) > 1 and label != "all folds"
-        axes.plot(
-            *points.T, label=label, linewidth=0.9 if thin else 2, alpha=0.7 if thin else 1, zorder=2 if thin else 3
-        )
+        style = {"color": "black", "linewidth": 2.0} if label == "all folds" else {"linewidth": 0.9, "alpha": 0.8}
+        axes.plot(*points.T, label=label, **style)
     axes.set(xlim=(0, false_positives_shown), ylim=(0, 1), xlabel="false positives")
     axes.set_ylabel(f"true-positive rate ({kind})")
     axes.set_title(title, fontsize=9, wrap=True)

@@ -1,0 +1,71 @@
+"""Compute the discrete and the continuous FDDB ROC of a result file, from any detector; the images are not needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from accuracy_evaluation.fddb_files import FddbImage, read_annotations, read_image_sizes, read_results
+from accuracy_evaluation.fddb_report import build_report, plot, to_json, to_text
+from accuracy_evaluation.output_files import write_json
+from data_provider_farm.images import read_size
+from lffd import cli
+from lffd.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to score, against what."""
+
+    result_file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULT_FILE")]
+    """Per image: its name, the number of detections, then `x y width height score` or `major minor angle x y score`."""
+    annotation_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ANNOTATION_DIR")]
+    """Folder of the official FDDB-fold-*-ellipseList.txt."""
+    image_sizes: Path | None = None
+    """File with lines `name width height`: regions are cut off at the images' borders, as the official program does."""
+    images: Path | None = None
+    """Folder of the images (2002/08/11/big/img_591.jpg below it): their sizes are read instead."""
+    missing_as_empty: bool = False
+    """Take annotated images that the result file does not list as images without detections."""
+    json: Path | None = None
+    """Write the curves to this file."""
+    plot_dir: Path | None = None
+    """Draw roc_discrete.png and roc_continuous.png into this folder."""
+
+
+def sizes_of_images(images: list[FddbImage], folder: Path) -> dict[str, tuple[int, int]]:
+    """Return width and height of each image by name, from the image files' headers.
+
+    Raises:
+        UsageError: when images are missing.
+        DataError: when one cannot be read.
+    """
+    paths = {image.name: folder / f"{image.name}.jpg" for image in images}
+    missing = [path for path in paths.values() if not path.is_file()]
+    if missing:
+        raise UsageError(f"{len(missing):,} of {len(paths):,} images are missing, the first is {missing[0]}")
+    return {name: read_size(path, turned=False) for name, path in paths.items()}
+
+
+def main(options: Options) -> None:
+    """Score an FDDB result file: discrete and continuous ROC, per fold and together."""
+    if options.image_sizes and options.images:
+        raise UsageError("give --image-sizes or --images, not both")
+    images = read_annotations(options.annotation_dir)
+    results = read_results(options.result_file, images, options.missing_as_empty)
+    sizes = read_image_sizes(options.image_sizes) if options.image_sizes else None
+    if options.images:
+        sizes = sizes_of_images(images, options.images)
+    report = build_report(images, results, sizes)
+    print(to_text(report))
+    if options.json:
+        write_json(options.json, to_json(report), indent=None)
+    if options.plot_dir:
+        plot(report, options.result_file.name, options.plot_dir)
+
+
+if __name__ == "__main__":
+    cli.run(main)
