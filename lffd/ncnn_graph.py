@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lffd.errors import ModelError
 from lffd.graph import Node
 from lffd.model import Model
+from lffd.onnx_graph import result_name
 
 _MAGIC = 7767517
 _FLOAT32 = np.zeros(1, "<u4").tobytes()
@@ -23,7 +24,7 @@ _FLOAT32 = np.zeros(1, "<u4").tobytes()
 
 
 class NcnnFiles(NamedTuple):
-    """Attributes: param: the text file; weights: the binary file; outputs: blob names, score and box per branch."""
+    """Attributes: param: the text file; weights: the binary file; outputs: blobs `score_0`, `box_0`, `score_1`, …."""
 
     param: str
     weights: bytes
@@ -39,22 +40,24 @@ class _Writer:
     def __post_init__(self) -> None:
         self.graph = self.model.graph
         self.lines: list[str] = []
-        self.blobs = 0
+        self.blobs: set[str] = set()
         self.weights: list[bytes] = []
         self.waiting: dict[int, list[str]] = {}
         self.readers = Counter(source for node in self.graph.nodes for source in node.inputs)
         self.readers.update(self.graph.outputs)
 
     def layer(self, kind: str, name: str, inputs: list[str], outputs: list[str], values: str = "") -> None:
-        """Append one layer."""
+        """Append one layer; ncnn crashes on two blobs of one name, so they are refused."""
+        if self.blobs & set(outputs):
+            raise ModelError(f"node {name}: a blob of the name {', '.join(self.blobs & set(outputs))} is there already")
         counts = f"{len(inputs)} {len(outputs)}"
         self.lines.append(" ".join([f"{kind:<12} {name:<20}", counts, *inputs, *outputs, values]).rstrip())
-        self.blobs += len(outputs)
+        self.blobs.update(outputs)
 
     def provide(self, position: int, blob: str) -> None:
         """Register the blob that holds a node's result, split when it is read more than once."""
         count = self.readers[position]
-        names = [blob] if count == 1 else [f"{blob}_{part}" for part in range(count)]
+        names = [blob] if count == 1 else [f"{blob}_part{part}" for part in range(count)]
         if count > 1:
             self.layer("Split", f"split_{blob}", [blob], names)
         self.waiting[position] = names
@@ -66,7 +69,7 @@ class _Writer:
         users = [i for i, node in enumerate(self.graph.nodes) if position in node.inputs]
         return users[0] if users and self.graph.nodes[users[0]].op == "Activation" else None
 
-    def convolution(self, node: Node, inputs: list[str], activated: bool) -> None:
+    def convolution(self, node: Node, inputs: list[str], output: str, activated: bool) -> None:
         """Append a convolution, with its ReLU where `activated`."""
         weight, bias = (self.model.params[self.graph.nodes[i].name] for i in node.inputs[1:])
         if node.integer("num_group", 1) != 1 or node.integers("dilate", (1, 1)) != (1, 1):
@@ -83,10 +86,10 @@ class _Writer:
             6: weight.size,
             9: int(activated),
         }
-        self.layer("Convolution", node.name, inputs, [node.name], " ".join(f"{k}={v}" for k, v in settings.items()))
+        self.layer("Convolution", node.name, inputs, [output], " ".join(f"{k}={v}" for k, v in settings.items()))
         self.weights += [_FLOAT32, _float32(weight), _float32(bias)]
 
-    def simple(self, node: Node, inputs: list[str]) -> None:
+    def simple(self, node: Node, inputs: list[str], output: str) -> None:
         """Append a layer without parameters.
 
         Raises:
@@ -105,7 +108,7 @@ class _Writer:
             values = f"-23309=1,{node.integer('begin')} -23310=1,{node.integer('end')} -23311=1,0"
         else:
             raise ModelError(f"node {node.name}: operator {node.op} has no ncnn translation here")
-        self.layer(kind, node.name, inputs, [node.name], values)
+        self.layer(kind, node.name, inputs, [output], values)
 
     def write(self) -> NcnnFiles:
         """Append every layer and return the files."""
@@ -114,21 +117,22 @@ class _Writer:
             inputs = [self.waiting[source].pop(0) for source in node.inputs if self.waiting.get(source)]
             if position in fused:
                 continue
-            if node.op == "Convolution":
-                relu = self.activated_by(position)
-                self.convolution(node, inputs, relu is not None)
-                if relu is not None:
-                    fused.add(relu)
-                self.provide(position if relu is None else relu, node.name)
-            elif node.op == "null":
+            if node.op == "null":
                 if node.name == "data":
                     self.layer("Input", "data", [], ["data"])
                     self.provide(position, "data")
+                continue
+            relu = self.activated_by(position) if node.op == "Convolution" else None
+            result = position if relu is None else relu
+            blob = result_name(self.graph, result)
+            if node.op == "Convolution":
+                self.convolution(node, inputs, blob, activated=relu is not None)
+                fused.add(result)
             else:
-                self.simple(node, inputs)
-                self.provide(position, node.name)
+                self.simple(node, inputs, blob)
+            self.provide(result, blob)
         outputs = tuple(self.waiting[position][0] for position in self.graph.outputs)
-        text = "\n".join([str(_MAGIC), f"{len(self.lines)} {self.blobs}", *self.lines]) + "\n"
+        text = "\n".join([str(_MAGIC), f"{len(self.lines)} {len(self.blobs)}", *self.lines]) + "\n"
         return NcnnFiles(text, b"".join(self.weights), outputs)
 
 

@@ -136,17 +136,10 @@ class Translator:
             if node.op == "null":
                 names.append(data if node.name == "data" else node.name)
             elif node.op in methods:
-                names.append(methods[node.op](node, inputs, self._name(position)))
+                names.append(methods[node.op](node, inputs, result_name(self.graph, position)))
             else:
                 raise ModelError(f"node {node.name}: operator {node.op} has no ONNX translation here")
         return [names[output] for output in self.graph.outputs]
-
-    def _name(self, position: int) -> str:
-        """Return the ONNX name of a node's result: outputs are called by their role."""
-        if position in self.graph.outputs:
-            branch, kind = divmod(self.graph.outputs.index(position), 2)
-            return f"{('score', 'box')[kind]}_{branch}"
-        return self.graph.nodes[position].name
 
     def subtract(self, node: Node, inputs: list[str], output: str) -> str:
         """Subtract a scalar, unless the input comes normalised."""
@@ -193,6 +186,14 @@ class Translator:
             for key in ("begin", "end", "axis")
         ]
         return self.builder.add("Slice", [inputs[0], *bounds], output)
+
+
+def result_name(graph: Graph, position: int) -> str:
+    """Return what exported graphs call a node's result: outputs by their role, `score_0`, `box_0`, …, others as is."""
+    if position not in graph.outputs:
+        return graph.nodes[position].name
+    branch, kind = divmod(graph.outputs.index(position), 2)
+    return f"{('score', 'box')[kind]}_{branch}"
 
 
 def convolution_attributes(node: Node) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""Export a model to ncnn's two files, checked by running them against MXNet before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployment.parity import TOLERANCE, measure_parity, named_maps, probe_images
+from lffd import cli
+from lffd.engines.factory import create_engine
+from lffd.errors import UsageError
+from lffd.files import write_atomic
+from lffd.ncnn_graph import ncnn_files
+from symbol_farm.model_spec import resolve_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to export, and where to."""
+
+    model: str
+    """Shipped name, model directory, or VERSION=FILE.params."""
+    output_dir: Path
+    """Folder for model.param and model.bin."""
+    tolerance: float = TOLERANCE
+    """Largest difference from MXNet, of scores and of box codes; more refuses the export."""
+
+
+def main(options: Options) -> None:
+    """Export a model to ncnn: model.param lists the layers, model.bin holds the weights.
+
+    The input blob is `data` (`ncnn::Mat::from_pixels` with PIXEL_BGR, nothing subtracted); the output blobs, score and
+    box code of each branch, are printed. The files are run and compared with MXNet first.
+    """
+    model = resolve_model(options.model)
+    subject, reference = create_engine(model, "ncnn"), create_engine(model, "mxnet")
+    parity = measure_parity(
+        ("the ncnn network", lambda images: named_maps(subject.run(images))),
+        ("MXNet", lambda images: named_maps(reference.run(images))),
+        probe_images(model.network),
+    )
+    parity.check(options.tolerance)
+    files = ncnn_files(model)
+    try:
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+        write_atomic(options.output_dir / "model.param", files.param.encode())
+        write_atomic(options.output_dir / "model.bin", files.weights)
+    except OSError as error:
+        raise UsageError(f"{options.output_dir}: cannot be written ({error.strerror})") from error
+    print(parity.to_text())
+    print(f"wrote model.param and model.bin to {options.output_dir}; input blob data, output blobs:")
+    for index, branch in enumerate(model.network.branch_geometry):
+        low, high = branch.object_range
+        print(
+            f"  {low:g}–{high:g} px: score_{index} (1, h, w), box_{index} (4, h, w); centre {branch.first_center} + "
+            f"{branch.stride} × cell, box = centre − code × {branch.normalizer:g}"
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,185 @@
+"""Export a model to ONNX, checked by running it against MXNet before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployment.decoded_graph import GraphSuppression, decoded_onnx
+from deployment.parity import (
+    TOLERANCE,
+    Outputs,
+    Parity,
+    Run,
+    measure_parity,
+    named_maps,
+    probe_images,
+)
+from lffd import cli
+from lffd.boxes import suppress
+from lffd.engines import BranchMaps
+from lffd.engines.factory import create_engine
+from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
+from lffd.errors import ModelError, UsageError
+from lffd.files import write_atomic
+from lffd.model import Model
+from lffd.onnx_graph import InputForm, maps_onnx
+from lffd.receptive_field import Network
+from symbol_farm.model_spec import resolve_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to export, and in which form."""
+
+    model: str
+    """Shipped name, model directory, or VERSION=FILE.params."""
+    output: Path
+    """The ONNX file to write."""
+    decoded: bool = False
+    """Outputs boxes (B, N, 4) in pixels and scores (B, N) instead of raw maps per branch."""
+    suppressed: bool = False
+    """Suppression inside too: outputs boxes (K, 4), scores (K,), images (K,)."""
+    input: InputForm = "nchw-float"
+    """nchw-float: float (B, 3, H, W); nhwc-uint8: bytes (B, H, W, 3) as a camera gives them. Both BGR, 0–255."""
+    normalization: Literal["inside", "outside"] = "inside"
+    """outside: you bring (pixel - 127.5) / 127.5 yourself."""
+    score_threshold: float = 0.02
+    """With --suppressed: detections must score more."""
+    suppression_threshold: float = 0.45
+    """With --suppressed: a box that overlaps a better one by more (intersection over union) is dropped."""
+    max_detections: int = 750
+    """With --suppressed: kept per image."""
+    tolerance: float = TOLERANCE
+    """Largest difference from MXNet, of scores and of box codes; more refuses the export."""
+
+    @property
+    def suppression(self) -> GraphSuppression | None:
+        """The suppression to put inside, if any."""
+        if not self.suppressed:
+            return None
+        return GraphSuppression(self.score_threshold, self.suppression_threshold, self.max_detections)
+
+
+def decode_maps(network: Network, maps: list[BranchMaps]) -> Outputs:
+    """Return what the decoded graph must give for an engine's maps: `boxes` `(B, N, 4)`, `scores` `(B, N)`."""
+    boxes, scores = [], []
+    for branch, (score, code) in zip(network.branch_geometry, maps, strict=True):
+        batch, rows, columns = score.shape
+        y, x = np.meshgrid(branch.centers(rows), branch.centers(columns), indexing="ij")
+        centers = np.tile(np.stack([x.ravel(), y.ravel()], axis=1), (batch, 1))
+        listed = code.reshape(batch, 4, -1).transpose(0, 2, 1).reshape(-1, 4)
+        boxes.append(branch.decode(listed, centers).reshape(batch, -1, 4))
+        scores.append(score.reshape(batch, -1))
+    return {"boxes": np.concatenate(boxes, axis=1), "scores": np.concatenate(scores, axis=1)}
+
+
+def box_codes(network: Network, outputs: Outputs, images: NDArray[np.uint8]) -> Outputs:
+    """Return decoded outputs with boxes divided by their branch's normalizer, so that one tolerance fits all."""
+    sizes = network.map_sizes(images.shape[1], images.shape[2])
+    counts = [rows * columns for rows, columns in sizes]
+    normalizers = np.repeat([branch.normalizer for branch in network.branch_geometry], counts).astype(np.float32)
+    return {"boxes": outputs["boxes"] / normalizers[:, None], "scores": outputs["scores"]}
+
+
+def session_run(content: bytes, form: InputForm, normalised: bool) -> Run:
+    """Return a function that runs an ONNX file with ONNX Runtime on uint8 images, as its user would."""
+    session = open_session(import_onnxruntime(), content)
+    names = [output.name for output in session.get_outputs()]
+
+    def run(images: NDArray[np.uint8]) -> Outputs:
+        data: NDArray[Any] = images
+        if form == "nchw-float":
+            data = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
+            data = (data - np.float32(127.5)) / np.float32(127.5) if normalised else data
+        return dict(zip(names, session.run(names, {"data": data}), strict=True))
+
+    return run
+
+
+def export_parity(model: Model, content: bytes, options: Options) -> Parity:
+    """Return how far an exported graph is from MXNet; one with suppression is measured before the suppression.
+
+    Raises:
+        EngineError: when MXNet or ONNX Runtime is missing.
+    """
+    normalised = options.normalization == "outside"
+    run, reference = session_run(content, options.input, normalised), create_engine(model, "mxnet")
+    network = model.network
+    if not options.decoded and not options.suppressed:
+        return measure_parity(
+            (options.output.name, run), ("MXNet", lambda x: named_maps(reference.run(x))), probe_images(network)
+        )
+    return measure_parity(
+        (options.output.name, lambda images: box_codes(network, run(images), images)),
+        ("MXNet", lambda images: box_codes(network, decode_maps(network, reference.run(images)), images)),
+        probe_images(network),
+    )
+
+
+def check_suppression(network: Network, suppressed: Run, decoded: Run, rule: GraphSuppression) -> None:
+    """Compare suppression inside a graph with ours, on the same candidates.
+
+    Raises:
+        ModelError: when another set of boxes is kept for a probe.
+    """
+    for images in probe_images(network):
+        found, candidates = suppressed(images), decoded(images)
+        for index, (boxes, scores) in enumerate(zip(candidates["boxes"], candidates["scores"], strict=True)):
+            over = np.flatnonzero(scores > rule.score_threshold)
+            kept = over[suppress(boxes[over], scores[over], rule.overlap_threshold, limit=rule.max_detections)]
+            mine = found["images"] == index
+            pairs = ((found["boxes"][mine], boxes[kept]), (found["scores"][mine], scores[kept]))
+            if any(a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=1e-4) for a, b in pairs):
+                raise ModelError(
+                    f"suppression inside the graph keeps {int(mine.sum())} boxes where ours keeps {kept.size} on "
+                    f"images {images.shape}, or other ones, so the file was not written"
+                )
+
+
+def build(model: Model, options: Options) -> tuple[bytes, Parity]:
+    """Return the file's content and its parity, both checked.
+
+    Raises:
+        ModelError: when the graph's outputs differ too much from MXNet's.
+    """
+    normalised, rule = options.normalization == "outside", options.suppression
+    if not options.decoded and rule is None:
+        content = maps_onnx(model, options.input, normalised).SerializeToString()
+        parity = export_parity(model, content, options)
+        parity.check(options.tolerance)
+        return content, parity
+    content = decoded_onnx(model, options.input, normalised).SerializeToString()
+    parity = export_parity(model, content, options)
+    parity.check(options.tolerance)
+    if rule is not None:
+        decoded = session_run(content, options.input, normalised)
+        content = decoded_onnx(model, options.input, normalised, rule).SerializeToString()
+        check_suppression(model.network, session_run(content, options.input, normalised), decoded, rule)
+    return content, parity
+
+
+def main(options: Options) -> None:
+    """Export a model to ONNX with batch, height and width left open.
+
+    The file is run with ONNX Runtime on images of several sizes and compared with MXNet; when an output differs by more
+    than the tolerance, nothing is written.
+    """
+    if not options.output.parent.is_dir():
+        raise UsageError(f"{options.output.parent} is not a folder; make it first, or choose another --output")
+    model = resolve_model(options.model)
+    content, parity = build(model, options)
+    try:
+        write_atomic(options.output, content)
+    except OSError as error:
+        raise UsageError(f"{options.output}: cannot be written ({error.strerror})") from error
+    print(parity.to_text())
+    print(f"wrote {options.output}: {model.network.name}, {len(content) / 1e6:.1f} MB, input {options.input} BGR")
+
+
+if __name__ == "__main__":
+    cli.run(main)

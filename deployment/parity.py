@@ -1,0 +1,136 @@
+"""Whether two ways to run a network agree: measured, written down, and a gate for everything that is deployed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd.engines import BranchMaps
+from lffd.errors import ModelError
+from lffd.receptive_field import Network
+
+Outputs = dict[str, NDArray[np.float32]]
+
+Run = Callable[[NDArray[np.uint8]], Outputs]
+"""Takes images `(B, H, W, 3)` uint8 BGR and returns named outputs."""
+
+TOLERANCE = 1e-4
+"""Largest difference, of scores and of box codes, that float32 engines may have."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Attributes: output: its name; largest, mean: absolute differences; images: shape of the batch it came from."""
+
+    output: str
+    largest: float
+    mean: float
+    images: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far one way to run a network is from another.
+
+    Attributes:
+        subject: what was measured.
+        reference: against what.
+        differences: per output, at the batch where it was largest.
+    """
+
+    subject: str
+    reference: str
+    differences: tuple[Difference, ...]
+
+    @property
+    def largest(self) -> float:
+        """The largest difference of any output."""
+        return max(difference.largest for difference in self.differences)
+
+    def check(self, tolerance: float) -> None:
+        """Refuse more than the tolerated difference.
+
+        Raises:
+            ModelError: naming every output that is off, with the input where it was.
+        """
+        wrong = [difference for difference in self.differences if not difference.largest <= tolerance]
+        if wrong:
+            problem = f"{self.subject} differs from {self.reference} by more than {tolerance:g}, so it was not written"
+            listed = "; ".join(f"{d.output} by {d.largest:.2g} on images {d.images}" for d in wrong)
+            raise ModelError(f"{problem}: {listed}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON values."""
+        return {"reference": self.reference, "largest": self.largest, "outputs": [asdict(d) for d in self.differences]}
+
+    def to_text(self) -> str:
+        """Return the report as a table for people."""
+        lines = [f"parity of {self.subject} with {self.reference}:", f"  {'output':10} {'largest':>9} {'mean':>9}"]
+        lines += [f"  {d.output:10} {d.largest:9.2e} {d.mean:9.2e}" for d in self.differences]
+        return "\n".join(lines)
+
+
+def probe_images(network: Network, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
+    """Yield batches `(B, H, W, 3)` of uneven shapes: smooth colour waves with edges and noise, like a picture.
+
+    The first is the smallest input that the network takes; batches have one and three images.
+    """
+    rng = np.random.default_rng(seed)
+    side = network.minimum_input
+    for batch, height, width in ((1, side, side), (3, side + 38, side + 1), (1, side + 5, side + 90), (2, 321, 517)):
+        rows, columns = np.mgrid[: max(height, side), : max(width, side)]
+        images = []
+        for _ in range(batch):
+            waves = [np.sin(rows * a + columns * b + 40 * c) for a, b, c in rng.uniform(-0.15, 0.15, (3, 3))]
+            edges = (rows // rng.integers(9, 40) + columns // rng.integers(9, 40)) % 2
+            noise = rng.normal(0, 12, (*rows.shape, 3))
+            images.append(97 + 90 * np.stack(waves, -1) + 60 * edges[..., None] + noise)
+        yield np.clip(images, 0, 255).astype(np.uint8)
+
+
+def measure_parity(
+    subject: tuple[str, Run], reference: tuple[str, Run], batches: Iterable[NDArray[np.uint8]]
+) -> Parity:
+    """Run both on every batch and return the largest difference per output.
+
+    Args:
+        subject: name and function of what is measured.
+        reference: name and function of what is right.
+        batches: images to run.
+
+    Raises:
+        ModelError: when the outputs have different names or shapes.
+    """
+    worst: dict[str, Difference] = {}
+    for images in batches:
+        found, expected = subject[1](images), reference[1](images)
+        if {n: a.shape for n, a in found.items()} != {n: a.shape for n, a in expected.items()}:
+            raise ModelError(
+                f"{subject[0]} gives outputs {_shapes(found)} for images {images.shape}, but {reference[0]} gives "
+                f"{_shapes(expected)}"
+            )
+        for name, value in found.items():
+            off = np.abs(value.astype(np.float64) - expected[name])
+            largest, mean = (float(off.max()), float(off.mean())) if off.size else (0.0, 0.0)
+            largest = math.inf if math.isnan(largest) else largest
+            if name not in worst or largest > worst[name].largest:
+                worst[name] = Difference(name, largest, mean, images.shape)
+    return Parity(subject[0], reference[0], tuple(worst.values()))
+
+
+def _shapes(outputs: Outputs) -> str:
+    return ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
+
+
+def named_maps(maps: Sequence[BranchMaps]) -> Outputs:
+    """Return an engine's maps as an exported graph gives them: `score_0` `(B, 1, h, w)`, `box_0` `(B, 4, h, w)`, …."""
+    return {
+        f"{role}_{index}": array
+        for index, branch in enumerate(maps)
+        for role, array in (("score", branch.scores[:, None]), ("box", branch.boxes))
+    }

@@ -1,0 +1,170 @@
+"""Exported ONNX files: what they give, to whom, and when they are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deployment import export_onnx
+from deployment.export_onnx import Options, box_codes, build, decode_maps, main
+from lffd.engines.factory import create_engine
+from lffd.errors import ModelError, UsageError
+from lffd.model import Model, save_model
+from lffd.onnx_graph import FILE_VERSION, OPERATOR_SET, maps_onnx
+from tests.factories import random_model
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return random_model("plate_small")
+
+
+@pytest.fixture
+def directory(model: Model, tmp_path: Path) -> str:
+    save_model(model, tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def _images(batch: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
+
+
+def _nchw(images: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
+
+
+def _run(path: Path, data: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(str(path))
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"data": data}), strict=True))
+
+
+@pytest.mark.parametrize("shape", [(1, 127, 128), (3, 160, 301)])
+def test_raw_maps(model: Model, directory: str, tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    main(Options(model=directory, output=tmp_path / "maps.onnx"))
+    images = _images(*shape)
+    found = _run(tmp_path / "maps.onnx", _nchw(images))
+    assert list(found) == ["score_0", "box_0", "score_1", "box_1", "score_2", "box_2"]
+    for index, maps in enumerate(create_engine(model, "mxnet").run(images)):
+        assert np.abs(found[f"score_{index}"][:, 0] - maps.scores).max() <= 1e-4
+        assert np.abs(found[f"box_{index}"] - maps.boxes).max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "prepare"),
+    [
+        ({}, _nchw),
+        ({"normalization": "outside"}, lambda images: (_nchw(images) - 127.5) / np.float32(127.5)),
+        ({"input": "nhwc-uint8"}, lambda images: images),
+    ],
+)
+def test_decoded_boxes(model: Model, directory: str, tmp_path: Path, options: dict[str, Any], prepare: Any) -> None:
+    main(Options(model=directory, output=tmp_path / "boxes.onnx", decoded=True, **options))
+    images = _images(2, 150, 211)
+    found = _run(tmp_path / "boxes.onnx", prepare(images))
+    expected = decode_maps(model.network, create_engine(model, "mxnet").run(images))
+    cells = sum(rows * columns for rows, columns in model.network.map_sizes(150, 211))
+    assert found["boxes"].shape == (2, cells, 4)
+    assert found["scores"].shape == (2, cells)
+    assert np.abs(found["scores"] - expected["scores"]).max() <= 1e-4
+    codes, wanted = (box_codes(model.network, outputs, images) for outputs in (found, expected))
+    assert np.abs(codes["boxes"] - wanted["boxes"]).max() <= 1e-4
+
+
+def test_decoding_follows_the_branch_geometry(model: Model) -> None:
+    """One cell, written out by hand: third row, second column of the second branch."""
+    images = _images(1, 200, 240)
+    maps = create_engine(model, "mxnet").run(images)
+    outputs = decode_maps(model.network, maps)
+    row, column = 2, 1
+    first, (_, columns) = maps[0].scores[0].size, maps[1].scores.shape[1:]
+    branch = model.network.branch_geometry[1]
+    x, y = branch.first_center + column * branch.stride, branch.first_center + row * branch.stride
+    code = maps[1].boxes[0, :, row, column] * branch.normalizer
+    place = first + row * columns + column
+    assert np.allclose(outputs["boxes"][0, place], [x - code[0], y - code[1], x - code[2], y - code[3]], atol=1e-4)
+    assert outputs["scores"][0, place] == maps[1].scores[0, row, column]
+
+
+def test_suppression_inside(model: Model, directory: str, tmp_path: Path) -> None:
+    """Kept boxes come image by image, best first, and none overlaps a better one."""
+    from lffd.boxes import iou
+
+    path = tmp_path / "detections.onnx"
+    main(Options(model=directory, output=path, suppressed=True, score_threshold=0.3, suppression_threshold=0.3))
+    found = _run(path, _nchw(_images(2, 260, 300)))
+    assert list(found) == ["boxes", "scores", "images"]
+    assert set(found["images"]) == {0, 1}
+    for index in (0, 1):
+        mine = found["images"] == index
+        scores, boxes = found["scores"][mine], found["boxes"][mine]
+        assert scores.size > 1
+        assert np.all(np.diff(scores) <= 0)
+        assert scores.min() > 0.3
+        upright = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+        assert np.triu(iou(upright, upright), 1).max(initial=0) <= 0.3
+
+
+def test_openvino_reads_the_file(model: Model, directory: str, tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    path = tmp_path / "boxes.onnx"
+    main(Options(model=directory, output=path, decoded=True))
+    data = _nchw(_images(1, 140, 190))
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found, expected = compiled(data), _run(path, data)
+    assert np.abs(found[0] - expected["boxes"]).max() <= 1e-2
+    assert np.abs(found[1] - expected["scores"]).max() <= 1e-4
+
+
+def test_file_is_pinned_open_and_says_what_it_is(directory: str, tmp_path: Path) -> None:
+    main(Options(model=directory, output=tmp_path / "maps.onnx"))
+    loaded = onnx.load(tmp_path / "maps.onnx")
+    assert loaded.ir_version == FILE_VERSION
+    assert [(entry.domain, entry.version) for entry in loaded.opset_import] == [("", OPERATOR_SET)]
+    dimensions = [d.dim_param or d.dim_value for d in loaded.graph.input[0].type.tensor_type.shape.dim]
+    assert dimensions == ["batch", 3, "height", "width"]
+    facts = {entry.key: entry.value for entry in loaded.metadata_props}
+    assert facts["version"] == "64_512_16L_3scales_v1_small"
+    assert "BGR" in facts["input"]
+
+
+def test_a_wrong_graph_is_refused_and_an_old_file_stays(
+    model: Model, directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost ReLU is what a faulty converter gives; here the convolution's bias is off instead."""
+    path = tmp_path / "maps.onnx"
+    path.write_bytes(b"old")
+    wrong = {**model.params, "conv7_bias": model.params["conv7_bias"] + 0.01}
+    real = maps_onnx
+    monkeypatch.setattr(
+        export_onnx, "maps_onnx", lambda model, *args: real(dataclasses.replace(model, params=wrong), *args)
+    )
+    with pytest.raises(ModelError, match=r"differs from MXNet by more than 0\.0001.*box_0 by"):
+        main(Options(model=directory, output=path))
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["maps.onnx"]
+
+
+def test_another_suppression_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_onnx, "suppress", lambda boxes, scores, *rest, **more: np.argsort(-scores)[:3])
+    with pytest.raises(ModelError, match="suppression inside the graph keeps"):
+        build(model, Options(model="", output=tmp_path / "x.onnx", suppressed=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input": "nhwc-uint8", "normalization": "outside"}, "uint8 pixels cannot be normalised outside"),
+        ({"output": Path("no/such/folder/x.onnx")}, "is not a folder"),
+    ],
+)
+def test_bad_requests(directory: str, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        main(Options(**{"model": directory, "output": tmp_path / "x.onnx", **options}))
