@@ -1,0 +1,117 @@
+"""Run a detector over a pack and compute COCO's average precision: AP at IoU 0.5, and the mean over 0.5 to 0.95."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from accuracy_evaluation.average_precision import (
+    MAX_DETECTIONS,
+    AveragePrecision,
+    Found,
+    Truth,
+    average_precision,
+    to_coco,
+    to_coco_results,
+)
+from accuracy_evaluation.detections import ImageDetector
+from accuracy_evaluation.model_spec import DetectorOptions, model_facts
+from accuracy_evaluation.output_files import write_json
+from data_provider_farm.images import decode
+from data_provider_farm.packed_file import PackReader
+from lffd import cli
+from lffd.errors import DataError
+from lffd.records import Record, RecordSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(DetectorOptions):
+    """What to evaluate, and on what."""
+
+    pack: Path
+    """The pack's .rec file; its .idx lies beside it."""
+    counted_detections: int = MAX_DETECTIONS
+    """How many of the best detections of each image count. COCO's protocol takes 100; crowded sets need more."""
+    json: Path | None = None
+    """Write the figures to this file."""
+    coco_dir: Path | None = None
+    """Write ground_truth.json and detections.json here in COCO's form, for any other evaluator."""
+
+
+def read_record(source: RecordSource, index: int) -> tuple[Record, NDArray[np.uint8]]:
+    """Return a record and its image `(H, W, 3)` uint8, BGR."""
+    record = source[index]
+    return record, decode(record.image, record.name)
+
+
+def detect_records(detector: ImageDetector, source: RecordSource) -> tuple[list[Truth], list[Found], list[str]]:
+    """Return the objects, the detections and the name of every image of a source.
+
+    Raises:
+        DataError: when the source is empty, or a record is damaged.
+    """
+    if not len(source):
+        raise DataError("the pack holds no image")
+    truth: list[Truth] = []
+    found: list[Found] = []
+    names: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(read_record, source, 0)
+        for index in tqdm(range(len(source)), detector.name, unit="image", disable=None):
+            record, pixels = following.result()
+            if index + 1 < len(source):
+                following = pool.submit(read_record, source, index + 1)  # decodes while the detector works
+            detections = detector(pixels)
+            truth.append((record.boxes, record.ignored))
+            found.append((detections.boxes, detections.scores))
+            names.append(record.name)
+    return truth, found, names
+
+
+def to_text(figures: AveragePrecision) -> str:
+    """Return the figures for people."""
+    rows = [
+        ("AP at IoU 0.50", figures.ap50),
+        ("AP at IoU 0.75", figures.ap75),
+        ("AP at IoU 0.50:0.95", figures.ap),
+        ("  small (under 32² pixels)", figures.ap_small),
+        ("  medium (up to 96²)", figures.ap_medium),
+        ("  large", figures.ap_large),
+        ("largest recall, 0.50:0.95", figures.recall),
+    ]
+    lines = [f"{figures.images:,} images, {figures.objects:,} objects"]
+    lines += [f"{name:28}" + (f"{value:7.4f}" if np.isfinite(value) else f"{'–':>7}") for name, value in rows]
+    if figures.crowded_images:
+        lines.append(
+            f"{figures.crowded_images:,} images have more than the {figures.max_detections} objects that can be found "
+            "under COCO's protocol; --counted-detections raises the limit"
+        )
+    return "\n".join(lines)
+
+
+def main(options: Options) -> None:
+    """Evaluate a detector on any pack with the COCO evaluator.
+
+    Ignored objects count as COCO's crowds: detections on them are neither right nor wrong.
+    """
+    facts = model_facts(options.model)
+    with PackReader(options.pack) as source:
+        truth, found, names = detect_records(options.load(), source)
+    figures = average_precision(truth, found, options.counted_detections)
+    print(to_text(figures))
+    if options.json:
+        values = {name: value if np.isfinite(value) else None for name, value in asdict(figures).items()}
+        write_json(options.json, {"model": facts.spec, "sha256": facts.sha256, "pack": str(options.pack), **values})
+    if options.coco_dir:
+        write_json(options.coco_dir / "ground_truth.json", to_coco(truth, names), indent=None)
+        results = to_coco_results(found, options.max_detections)
+        write_json(options.coco_dir / "detections.json", results, indent=None)
+
+
+if __name__ == "__main__":
+    cli.run(main)
