@@ -1,0 +1,141 @@
+"""Cut off the branches that a task cannot need, with every layer behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deployment.parity import probe_images
+from lffd import cli
+from lffd.engines.factory import create_engine
+from lffd.errors import ModelError, UsageError
+from lffd.model import Model, save_model
+from lffd.receptive_field import Branch, Network, Stage
+from symbol_farm.model_spec import resolve_model
+from symbol_farm.network import build_json
+
+_OF_THE_WHOLE = ("accuracy", "quantization", "trimmed_from")
+"""Parts of a card that hold for the network before it was cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to cut, and where to write."""
+
+    model: str
+    """Shipped name, model directory, or VERSION=FILE.params."""
+    output_dir: Path
+    """The model directory to write."""
+    min_face: float = 0.0
+    """Smallest object that the task has, longer side in pixels; branches for smaller ones go."""
+    max_face: float = float("inf")
+    """Largest object that the task has, longer side in pixels; branches for larger ones go, and the layers behind."""
+
+
+def kept_branches(network: Network, min_face: float, max_face: float) -> list[int]:
+    """Return the indices of the branches whose object range has more than its edge in common with the task's.
+
+    Raises:
+        UsageError: when the limits are the wrong way round, or no branch is left.
+    """
+    if not 0 <= min_face < max_face:
+        raise UsageError(f"--min-face {min_face:g} must be at least 0 and below --max-face {max_face:g}")
+    ranges = [branch.object_range for branch in network.branches]
+    kept = [index for index, (low, high) in enumerate(ranges) if high > min_face and low < max_face]
+    if not kept:
+        listed = ", ".join(f"{low:g}–{high:g}" for low, high in ranges)
+        raise UsageError(f"no branch of {network.name} sees {min_face:g}–{max_face:g} px; its branches see {listed}")
+    return kept
+
+
+def trimmed_network(network: Network, kept: Sequence[int]) -> Network:
+    """Return the declaration with the branches `kept` and no layer behind the deepest of them."""
+    branches = tuple(network.branches[index] for index in kept)
+    low, high = branches[0].object_range[0], branches[-1].object_range[1]
+    return replace(
+        network,
+        name=f"{network.name.partition('_trimmed_')[0]}_trimmed_{low:g}_{high:g}",
+        stages=tuple(_stages_up_to(network, branches[-1])),
+        branches=branches,
+    )
+
+
+def _stages_up_to(network: Network, branch: Branch) -> list[Stage]:
+    """Return the stages that end with the residual pair of `branch`."""
+    wanted = 1 + [layer.name for layer in network.backbone].index(branch.layer)
+    count, stages = len(network.stem), []
+    for stage in network.stages:
+        pairs = min(stage.pairs, (wanted - count - 1) // 2)
+        if pairs < 1:
+            break
+        stages.append(replace(stage, pairs=pairs))
+        count += 1 + 2 * stage.pairs
+    return stages
+
+
+def trim_model(model: Model, min_face: float, max_face: float) -> Model:
+    """Return the model without the branches that the task cannot need.
+
+    Weights stay as they are. What was measured on the whole network moves to `trimmed_from` on the card, and files
+    made from it, such as an 8-bit graph, are left out.
+
+    Raises:
+        UsageError: when nothing, or nothing at all, would be left out.
+        ModelError: when the model's graph is not the one that its declaration describes.
+    """
+    network = model.network
+    kept = kept_branches(network, min_face, max_face)
+    if len(kept) == len(network.branches):
+        raise UsageError(f"every branch of {network.name} sees objects of {min_face:g}–{max_face:g} px: nothing to cut")
+    smaller = trimmed_network(network, kept)
+    card: dict[str, Any] = {key: value for key, value in model.card.items() if key not in _OF_THE_WHOLE}
+    former = {key: model.card[key] for key in _OF_THE_WHOLE if key in model.card}
+    card["trimmed_from"] = {"version": network.name, "branches_kept": list(kept), **former}
+    params = {name: model.params[name] for name in smaller.parameter_shapes}
+    trimmed = Model(smaller, build_json(smaller, deploy=True), params, card)
+    check_kept_maps(model, trimmed, kept)
+    return trimmed
+
+
+def check_kept_maps(whole: Model, trimmed: Model, kept: Sequence[int]) -> None:
+    """Run both networks and compare the maps of the kept branches, bit by bit.
+
+    Raises:
+        ModelError: when a map differs.
+    """
+    before, after = create_engine(whole, "mxnet"), create_engine(trimmed, "mxnet")
+    for images in probe_images(whole.network):
+        expected = [before.run(images)[index] for index in kept]
+        for index, (left, right) in enumerate(zip(after.run(images), expected, strict=True)):
+            if not (np.array_equal(left.scores, right.scores) and np.array_equal(left.boxes, right.boxes)):
+                raise ModelError(
+                    f"branch {kept[index]} of {whole.network.name} gives other maps after trimming; is its graph one "
+                    "that this project builds?"
+                )
+
+
+def main(options: Options) -> None:
+    """Write a smaller model without the branches that a task cannot need, and without the layers behind them.
+
+    The kept branches give the same maps, which is checked by running both networks.
+    """
+    model = resolve_model(options.model)
+    trimmed = trim_model(model, options.min_face, options.max_face)
+    save_model(trimmed, options.output_dir)
+    for label, part in (("before", model), ("after", trimmed)):
+        network = part.network
+        low, high = network.object_range
+        work = sum(network.multiply_adds(480, 640).values()) / 1e9
+        print(
+            f"{label:6} {len(network.branches)} branches, {low:g}–{high:g} px, {part.parameter_count:,} parameters, "
+            f"{work:.3f} GMAC at 640x480, images from {network.minimum_input} px"
+        )
+    print(f"wrote {options.output_dir}; the maps of the kept branches are the same bit by bit")
+
+
+if __name__ == "__main__":
+    cli.run(main)
