@@ -18,10 +18,9 @@ from config_farm.data_sources import open_records
 from config_farm.engines import create_training_engine
 from config_farm.experiment import FREE_ON_RESUME, Experiment
 from config_farm.start_points import initial_state
-from data_iterator_farm.batch_builder import Batch
 from data_iterator_farm.batch_loader import BatchLoader
 from lffd.checkpoint import Checkpoint, newest_checkpoint
-from lffd.engines.training import TrainingEngine
+from lffd.engines.training import TrainingBatch, TrainingEngine
 from lffd.errors import UsageError
 from lffd.experiment import as_plain, differences
 from lffd.files import write_atomic
@@ -31,7 +30,7 @@ from lffd.records import RecordSource
 from lffd.run_log import RunLog
 from lffd.training import LoopOptions, Progress, Trainer, restore_progress
 from metric_farm.branch_metrics import summarise
-from symbol_farm.network import build_symbol
+from symbol_farm.network import build_json
 
 if TYPE_CHECKING:
     from config_farm.validation import PackValidator
@@ -60,7 +59,7 @@ def train(network: Network, experiment: Experiment) -> int:
                 f"--resume: the run learnt from {checkpoint.facts['records']} records, but {experiment.train_data} "
                 f"holds {len(source)}"
             )
-        engine, origin = _engine(network, experiment, source, checkpoint)
+        engine, origin = create_run_engine(network, experiment, source, checkpoint)
         validator = stack.enter_context(_validator(network, experiment)) if experiment.val_data else None
         progress = restore_progress(checkpoint.facts) if checkpoint else Progress()
         progress.facts = {"experiment": as_plain(experiment), "records": len(source), "origin": origin}
@@ -73,7 +72,7 @@ def train(network: Network, experiment: Experiment) -> int:
         run.introduce(source, progress)
         trainer = Trainer(
             engine,
-            lambda start: _batches(network, experiment, source, start, (engine.rank, engine.workers)),
+            lambda start: open_batches(network, experiment, source, start, (engine.rank, engine.workers)),
             _loop_options(experiment),
             experiment.schedule,
             folder=output,
@@ -122,7 +121,7 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
     return checkpoint
 
 
-def _engine(
+def create_run_engine(
     network: Network, experiment: Experiment, source: RecordSource, checkpoint: Checkpoint | None
 ) -> tuple[TrainingEngine, list[str]]:
     """Return an engine that holds the starting state, and lines that say where it came from."""
@@ -137,7 +136,7 @@ def _engine(
 
 def _sample(network: Network, experiment: Experiment, source: RecordSource) -> NDArray[np.uint8]:
     """Return the crops of the run's first batch, eight at the most."""
-    with _batches(network, experiment, source, start=0) as batches:
+    with open_batches(network, experiment, source, start=0) as batches:
         return next(batches).images[:8]
 
 
@@ -148,9 +147,9 @@ def _validator(network: Network, experiment: Experiment) -> PackValidator:
     return PackValidator(network, experiment.val_data, experiment.val_images, experiment.seed)
 
 
-def _batches(
+def open_batches(
     network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int] = (0, 1)
-) -> AbstractContextManager[Iterator[Batch]]:
+) -> AbstractContextManager[Iterator[TrainingBatch]]:
     """Return the loader of a run's batches from index `start`, for the worker `(rank, number of workers)`."""
     return BatchLoader(
         source,
@@ -215,7 +214,7 @@ class _Run:
         card: dict[str, Any] = {"training": self._training_facts(progress)}
         if self.scores and self.validator is not None:
             card["accuracy"] = [{**self.validator.protocol(), **self.scores, "iteration": progress.iteration}]
-        return make_model(self.network, build_symbol(self.network, deploy=True).tojson(), parameters, states, card)
+        return make_model(self.network, build_json(self.network, deploy=True), parameters, states, card)
 
     def _training_facts(self, progress: Progress) -> dict[str, Any]:
         return {

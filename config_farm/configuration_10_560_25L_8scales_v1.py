@@ -3,7 +3,8 @@ r"""Face v1: faces of 10–560 px, 8 branches.
 Train:     python config_farm/configuration_10_560_25L_8scales_v1.py \
                --train-data train.rec --val-data val.rec --output-dir runs/v1
 Go on:     the same command with --resume; Ctrl-C stops at a whole step.
-See all:   --print-config shows the whole run, --help every option, --preset published the published recipe.
+See all:   --print-config shows the whole run, --help lists every option.
+Recipes:   --preset ours (default) or --preset published (the paper's losses, sampling and schedule).
 Run time:  RUNTIME
 Score:     SCORE
 """
@@ -21,7 +22,10 @@ BATCH_SIZE = 32
 
 
 def declare(preset: Preset) -> Experiment:
-    """Return this version's run under a preset; any field can be overridden on the command line."""
+    """Return this version's run under a preset.
+
+    Any field can be overridden on the command line by its name.
+    """
     base = replace(recipe(NETWORK, preset), batch_size=BATCH_SIZE)
     if preset == "published":
         return base

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from config_farm.experiment import Experiment
 from lffd.engines.training import TrainingEngine
-from lffd.errors import UsageError
+from lffd.engines.training_choice import choose_training_engine
 from lffd.receptive_field import Network
 from symbol_farm.losses import training_symbol
+from symbol_farm.network import build_json
 
 
 def create_training_engine(
@@ -23,8 +24,21 @@ def create_training_engine(
         EngineError: when it is not installed or cannot use the device.
         UsageError: for a combination that no engine offers.
     """
-    if experiment.precision != "fp32":
-        raise UsageError(f"precision {experiment.precision} needs --engine torch")
+    choice = choose_training_engine(
+        experiment.engine, experiment.device, experiment.precision, parameter_server=experiment.kvstore is not None
+    )
+    if choice.engine == "torch":
+        from lffd.engines.torch_training import TorchTrainingEngine
+
+        return TorchTrainingEngine(
+            build_json(network, deploy=False, batch_norm=experiment.batch_norm),
+            initial,
+            loss=experiment.loss,
+            optimizer=experiment.optimizer,
+            device=experiment.device,
+            precision=choice.precision,
+            compiled=experiment.compiled,
+        )
     from lffd.engines.mxnet_training import MXNetTrainingEngine
 
     return MXNetTrainingEngine(

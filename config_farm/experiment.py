@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_iterator_farm.policies import JitterPolicy, LabelPolicy, SamplingPolicy, preset
+from lffd.engines.training_choice import TrainingEngineName, TrainingPrecision
 from lffd.errors import UsageError
 from lffd.experiment import LossOptions, OptimizerOptions, ScheduleOptions
 from lffd.initialization import Initialization
@@ -48,12 +49,14 @@ class Experiment:
     """Threads that make batches."""
     skip_bad_records: bool = False
     """Replace records that cannot be used instead of stopping; they are counted and logged."""
-    engine: Literal["auto", "mxnet", "torch"] = "auto"
-    """What computes: auto picks the faster one for the device."""
+    engine: TrainingEngineName = "auto"
+    """What computes: auto takes torch, the faster one, where it is installed, and mxnet otherwise."""
     device: str = "cpu"
     """cpu, gpu:0 (cuda:0), or several such as gpu:0,gpu:1."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the convolutions; bf16 needs the torch engine."""
+    precision: TrainingPrecision = "auto"
+    """Arithmetic of the convolutions: auto takes bf16 where the torch engine finds instructions for it, else fp32."""
+    compiled: bool = False
+    """Let torch.compile fuse the network (torch engine; the first step then takes a minute or more)."""
     checkpoint_every: int = 500
     """Iterations between checkpoints."""
     validate_every: int = 2000
@@ -99,6 +102,7 @@ FREE_ON_RESUME = frozenset(
         "engine",
         "device",
         "precision",
+        "compiled",
         "checkpoint_every",
         "validate_every",
         "val_images",

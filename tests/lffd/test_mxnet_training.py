@@ -108,7 +108,7 @@ def test_adamw_by_hand_over_two_steps() -> None:
 
 
 def _last_gradient(engine: MXNetTrainingEngine, name: str) -> np.ndarray:
-    return engine._main.gradients.read()[name]
+    return engine._gradient.read()[name]
 
 
 def test_clipping_scales_the_whole_gradient_to_its_norm() -> None:
