@@ -1,0 +1,163 @@
+"""Every config script: builds, trains two iterations on drawn faces, resumes; and its command line."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from config_farm.command_line import start
+from config_farm.experiment import FREE_ON_RESUME, Experiment, recipe
+from lffd.checkpoint import newest_checkpoint
+from lffd.errors import UsageError
+from lffd.model import load_model, save_model
+from symbol_farm.versions import VERSIONS, version_network
+from tests.config_farm import tiny_config
+from tests.conftest import PROJECT
+from tests.factories import random_model
+
+
+def run_config(short: str, *arguments: str) -> int:
+    module: Any = (
+        tiny_config if short == "tiny" else importlib.import_module(f"config_farm.configuration_{VERSIONS[short]}")
+    )
+    with pytest.raises(SystemExit) as stop:
+        start(module.NETWORK, module.declare, arguments)
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+@pytest.mark.parametrize("preset", ["ours", "published"])
+@pytest.mark.parametrize("short", VERSIONS)
+def test_every_script_trains_and_resumes(short: str, preset: str, tmp_path: Path) -> None:
+    side = str(version_network(short).minimum_input + 64)  # two cells either way at the deepest branch
+    common = ["--preset", preset, "--train-data", "synthetic:2", "--batch-size", "1", "--input-size", side]
+    flags = [*common, "--checkpoint-every", "1", "--output-dir", str(tmp_path), "--threads", "1", "--log-every", "1"]
+    assert run_config(short, *flags, "--iterations", "2") == 0
+    checkpoint, _ = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.facts["iteration"] == 2
+    assert load_model(tmp_path / "model").network == version_network(short)
+    (tmp_path / "checkpoints" / "iteration_00000002.npz").unlink()
+    first = (tmp_path / "model" / "model.params").read_bytes()
+    assert run_config(short, *flags, "--iterations", "2", "--resume") == 0
+    assert (tmp_path / "model" / "model.params").read_bytes() == first
+
+
+@pytest.mark.parametrize("short", VERSIONS)
+def test_scripts_are_declarations(short: str) -> None:
+    path = PROJECT / "config_farm" / f"configuration_{VERSIONS[short]}.py"
+    text = path.read_text()
+    assert 40 <= len(text.splitlines()) <= 80
+    for heading in ("Train:", "Run time:", "Score:"):
+        assert heading in text.split('"""')[1]
+    assert f"python config_farm/{path.name}" in text
+
+
+def test_print_config_shows_the_whole_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_config("v2", "--print-config", "--loss.box", "iou", "--iterations", "7") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["loss"]["box"] == "iou"
+    assert shown["iterations"] == 7
+    assert shown["batch_size"] == 16
+    assert shown["sampling"]["mosaic"] > 0
+    assert run_config("v2", "--print-config", "--preset", "published") == 0
+    published = json.loads(capsys.readouterr().out)
+    assert published["loss"]["negatives_per_positive"] == 5
+    assert published["optimizer"]["name"] == "sgd"
+    assert published["schedule"]["milestones"] == [0.25, 0.5, 0.75]
+    assert published["iterations"] == 2_000_000
+    assert not published["batch_norm"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--iteratons", "5"], "--iterations"),
+        (["--iterations", "five"], "invalid literal"),
+        (["--loss.box", "giou"], "giou"),
+        (["--batch-size", "0"], "batch_size must be at least 1"),
+        (["--loss.focal-alpha", "7"], "focal_alpha must lie in 0–1"),
+        (["--train-data", "none.rec"], "none."),
+        (["--precision", "bf16", "--engine", "mxnet"], "torch"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--input-size", "20"], "20"),
+        (["--init-from", "nothing"], "no model 'nothing'"),
+    ],
+)
+def test_wrong_options_end_with_what_is_wrong(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_config("tiny", "--output-dir", str(tmp_path / "run"), *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_is_not_overwritten_and_not_mixed_with_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--output-dir", str(tmp_path), "--iterations", "2"]
+    assert run_config("tiny", *flags, "--resume") == 0  # nothing there yet: starts from zero
+    assert run_config("tiny", *flags) == 2
+    assert "holds a run at iteration 2: add --resume" in capsys.readouterr().err
+    assert run_config("tiny", *flags, "--resume", "--batch-size", "3", "--seed", "4") == 2
+    assert "it differs in batch_size: 4 -> 3; seed: 0 -> 4" in capsys.readouterr().err
+    assert run_config("tiny", *flags, "--resume", "--train-data", "synthetic:13") == 2
+    assert "learnt from 12 records, but synthetic:13 holds 13" in capsys.readouterr().err
+
+
+def test_damaged_checkpoints_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--output-dir", str(tmp_path), "--iterations", "4", "--checkpoint-every", "2"]
+    assert run_config("tiny", *flags) == 0
+    newest = tmp_path / "checkpoints" / "iteration_00000004.npz"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert run_config("tiny", *flags, "--resume") == 0
+    errors = capsys.readouterr().err
+    assert "warning: passed over" in errors
+    assert "start: iteration 2 of 4" in errors
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    assert run_config("tiny", *flags, "--resume") == 2
+    assert "none of the checkpoints" in capsys.readouterr().err
+
+
+def test_fine_tuning_lists_what_did_not_match(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(random_model("plate_small"), tmp_path / "plate")
+    flags = ["--output-dir", str(tmp_path / "run"), "--iterations", "1", "--init-from", str(tmp_path / "plate")]
+    assert run_config("tiny", *flags) == 0
+    errors = capsys.readouterr().err
+    assert f"from {tmp_path / 'plate'}" in errors
+    assert "of another shape, start random: conv1_weight (32, 3, 3, 3) instead of (8, 3, 3, 3)" in errors
+    assert "in the model, not in this network: conv10_" in errors
+
+
+def test_fine_tuning_starts_from_what_the_model_computes(tmp_path: Path) -> None:
+    """Also with batch normalisation, which a saved model no longer has: the first loss is that of the plain graph."""
+    assert run_config("tiny", "--output-dir", str(tmp_path / "first"), "--iterations", "12") == 0
+    flags = [
+        "--iterations",
+        "1",
+        "--log-every",
+        "1",
+        "--init-from",
+        str(tmp_path / "first" / "model"),
+        "--batch-size",
+        "8",
+    ]
+    losses = []
+    for name in ("batch-norm", "no-batch-norm"):
+        assert run_config("tiny", "--output-dir", str(tmp_path / name), f"--{name}", *flags) == 0
+        losses.append(json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])["loss"])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+def test_fields_that_may_change_on_resume_exist() -> None:
+    assert set(recipe(tiny_config.NETWORK, "ours").__dataclass_fields__) >= FREE_ON_RESUME
+
+
+def test_counts_that_cannot_be_are_refused() -> None:
+    with pytest.raises(UsageError, match="seed must be at least 0, not -1"):
+        Experiment(version="tiny", seed=-1)
