@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from lffd.errors import DataError
 from lffd.records import AnnotatedImage
+
+Corners = tuple[float, float, float, float]
 
 PROBLEM_KINDS: dict[str, str] = {
     "missing-image": "images that are listed but not there; left out",
@@ -79,8 +80,9 @@ class Listing:
     images: Iterator[SourceImage]
 
 
-class RawBox(NamedTuple):
-    """One box as an annotation file gives it, unchecked.
+@dataclass
+class RawBoxes:
+    """The boxes of one image as an annotation file gives them, unchecked; three lists of the same length.
 
     Attributes:
         corners: x0, y0, x1, y1 in pixels.
@@ -88,52 +90,48 @@ class RawBox(NamedTuple):
         ignored: the annotation says that this is no object to learn (invalid, difficult, crowd).
     """
 
-    corners: tuple[float, float, float, float]
-    where: str
-    ignored: bool = False
+    corners: list[Corners] = field(default_factory=list)
+    where: list[str] = field(default_factory=list)
+    ignored: list[bool] = field(default_factory=list)
+
+    def add(self, corners: Corners, where: str, ignored: bool = False) -> None:
+        """Append one box."""
+        self.corners.append(corners)
+        self.where.append(where)
+        self.ignored.append(ignored)
 
 
 def build_source(
     path: Path,
     name: str,
     where: str,
-    raw: Sequence[RawBox],
+    raw: RawBoxes,
     *,
     size: tuple[int, int] | None = None,
     data: bytes | None = None,
 ) -> SourceImage:
     """Return the source image for raw boxes, with unusable boxes turned into problems."""
-    corners = np.array([box.corners for box in raw], np.float64).reshape(-1, 4)
+    corners = np.array(raw.corners, np.float64).reshape(-1, 4)
+    ignored, places = np.array(raw.ignored, np.bool_), tuple(raw.where)
+    problems: tuple[Problem, ...] = ()
     # A comparison with NaN is false, so this finds boxes that are not numbers too.
     numbers, positive = np.abs(corners) <= MAX_COORDINATE, corners[:, 2:] >= corners[:, :2]
-    problems: tuple[Problem, ...] = ()
-    if numbers.all() and positive.all():
-        kept = raw
-    else:
+    if not (numbers.all() and positive.all()):
         good = numbers.all(axis=1) & positive.all(axis=1)
-        kept = [raw[index] for index in np.flatnonzero(good)]
-        problems = tuple(_fault(raw[index]) for index in np.flatnonzero(~good))
-        corners = corners[good]
-    return SourceImage(
-        path=path,
-        boxes=corners.astype(np.float32),
-        ignored=np.array([box.ignored for box in kept], np.bool_),
-        name=name,
-        where=where,
-        box_where=tuple(box.where for box in kept),
-        size=size,
-        problems=problems,
-        data=data,
-    )
+        problems = tuple(_fault(raw.corners[index], places[index]) for index in np.flatnonzero(~good))
+        corners, ignored = corners[good], ignored[good]
+        places = tuple(places[index] for index in np.flatnonzero(good))
+    boxes = corners.astype(np.float32)
+    return SourceImage(path, boxes, ignored, name, where, places, size, problems, data)
 
 
-def _fault(box: RawBox) -> Problem:
+def _fault(corners: Corners, where: str) -> Problem:
     """Return what makes a box unusable."""
-    x0, y0, x1, y1 = box.corners
-    shown = ", ".join(f"{value:g}" for value in box.corners)
-    numbers = all(abs(value) <= MAX_COORDINATE for value in box.corners)
+    x0, y0, x1, y1 = corners
+    shown = ", ".join(f"{value:g}" for value in corners)
+    numbers = all(abs(value) <= MAX_COORDINATE for value in corners)
     fault = f"has a negative size ({x1 - x0:g}x{y1 - y0:g})" if numbers else "is not made of usable numbers"
-    return Problem("bad-box", box.where, f"box ({shown}) {fault}")
+    return Problem("bad-box", where, f"box ({shown}) {fault}")
 
 
 def parse_number(text: str, where: str, what: str) -> float:
@@ -148,7 +146,7 @@ def parse_number(text: str, where: str, what: str) -> float:
         raise DataError(f"{where}: {what} must be a number, not {text.strip()!r}") from None
 
 
-def parse_numbers(texts: Sequence[str], where: str, what: str) -> tuple[float, float, float, float]:
+def parse_numbers(texts: Sequence[str], where: str, what: str) -> Corners:
     """Return four numbers; see `parse_number`."""
     a, b, c, d = (parse_number(text, where, what) for text in texts)
     return a, b, c, d
@@ -168,7 +166,7 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
-def xywh(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+def xywh(x: float, y: float, width: float, height: float) -> Corners:
     """Return x0, y0, x1, y1 for a corner and a size."""
     return x, y, x + width, y + height
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm.annotations import Listing, build_source, relative_name
+from data_provider_farm.annotations import Listing, RawBoxes, build_source, relative_name
 from data_provider_farm.images import list_images
 from lffd.boxes import Boxes, areas, intersections, longer_sides
 
@@ -27,7 +27,7 @@ def read_backgrounds(folders: Sequence[Path]) -> Listing:
     names = (f"{folder.resolve().name}/{relative_name(path, folder)}" for folder, path in found)
     paths = (path for _, path in found)
     return Listing(
-        len(found), (build_source(path, name, str(path), []) for path, name in zip(paths, names, strict=True))
+        len(found), (build_source(path, name, str(path), RawBoxes()) for path, name in zip(paths, names, strict=True))
     )
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.annotations import Listing, RawBox, SourceImage, build_source, read_text, xywh
+from data_provider_farm.annotations import Listing, RawBoxes, SourceImage, build_source, read_text, xywh
 from lffd.errors import DataError
 
 
@@ -33,19 +33,19 @@ def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listin
         if key in entries:
             raise DataError(f"{annotations}: images[{number}] has the id {key!r} of images[{entries[key][0]}]")
         entries[key] = (number, entry)
-    boxes: dict[Any, list[RawBox]] = defaultdict(list)
+    boxes: dict[Any, RawBoxes] = defaultdict(RawBoxes)
     for number, entry in enumerate(_list(document, "annotations", annotations)):
         where = f"{annotations}: annotations[{number}]"
         image = _field(entry, "image_id", where)
         if image not in entries:
             raise DataError(f"{where}: refers to image {image!r}, which the file does not list")
         if wanted is None or _field(entry, "category_id", where) in wanted:
-            boxes[image].append(_read_box(entry, where))
+            _read_box(entry, where, boxes[image])
     found = [(entry, f"{annotations}: images[{number}]", boxes[key]) for key, (number, entry) in entries.items()]
     return Listing(len(found), (_build(images, *each) for each in found))
 
 
-def _build(images: Path, entry: dict[str, Any], where: str, boxes: list[RawBox]) -> SourceImage:
+def _build(images: Path, entry: dict[str, Any], where: str, boxes: RawBoxes) -> SourceImage:
     """Return one image."""
     name = str(_field(entry, "file_name", where))
     return build_source(images / name, name, where, boxes, size=_read_size(entry, where))
@@ -95,8 +95,8 @@ def _category_ids(document: dict[str, Any], class_name: str | None, path: Path) 
     }
 
 
-def _read_box(entry: dict[str, Any], where: str) -> RawBox:
-    """Return the box of one annotation."""
+def _read_box(entry: dict[str, Any], where: str, boxes: RawBoxes) -> None:
+    """Add the box of one annotation."""
     box = entry.get("bbox")
     numbers = isinstance(box, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
     if not isinstance(box, list) or len(box) != 4 or not numbers:
@@ -105,7 +105,7 @@ def _read_box(entry: dict[str, Any], where: str) -> RawBox:
         x, y, width, height = map(float, box)
     except OverflowError as error:
         raise DataError(f"{where}: bbox has a number that is too large") from error
-    return RawBox(xywh(x, y, width, height), where, bool(entry.get("iscrowd")) or bool(entry.get("ignore")))
+    boxes.add(xywh(x, y, width, height), where, bool(entry.get("iscrowd")) or bool(entry.get("ignore")))
 
 
 def _read_size(entry: dict[str, Any], where: str) -> tuple[int, int] | None:

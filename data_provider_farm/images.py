@@ -212,8 +212,8 @@ def read_file(path: Path, limit: int = -1) -> bytes:
         DataError: when it cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            return stream.read(limit)
+        with open(path, "rb", buffering=0) as stream:
+            return stream.read(limit) if limit >= 0 else stream.readall()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 

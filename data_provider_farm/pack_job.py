@@ -162,7 +162,6 @@ class _Journal:
         assert self._stream is not None
         problems = [[problem.kind, problem.where, problem.text] for problem in prepared.problems]
         self._stream.write(json.dumps([checksum, prepared.counts, problems]) + "\n")
-        self._stream.flush()
 
     def close(self) -> None:
         """Close the file; it stays for the next run."""

@@ -15,31 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from data_provider_farm.append_file import AppendFile
+from data_provider_farm.pack_index import (
+    LINE_BYTES,
+    index_path,
+    parse_line,
+    rebuild_hint,
+    scan_records,
+    write_index,
+)
 from data_provider_farm.record_layout import Encoded, decode_record, encode_record, set_key
 from data_provider_farm.recordio import frame_record, read_record
 from lffd.errors import DataError, UsageError
 from lffd.records import Record
-
-KEY_DIGITS, OFFSET_DIGITS = 10, 15
-LINE_BYTES = KEY_DIGITS + OFFSET_DIGITS + 2
-REBUILD = "rebuild it with: python -m data_provider_farm.edit reindex"
-
-
-def index_path(path: str | os.PathLike[str]) -> Path:
-    """Return the index that belongs to a `.rec` file.
-
-    Raises:
-        UsageError: when `path` does not end in `.rec`.
-    """
-    pack = Path(path)
-    if pack.suffix != ".rec":
-        raise UsageError(f"{pack}: the name of a pack must end in .rec")
-    return pack.with_suffix(".idx")
-
-
-def index_line(key: int, offset: int) -> bytes:
-    """Return one line of the index."""
-    return b"%010d\t%015d\n" % (key, offset)
 
 
 class PackReader:
@@ -79,11 +67,13 @@ class PackReader:
         """Return the number of records after checking that index and file end together."""
         count, left = divmod(os.fstat(self._index).st_size, LINE_BYTES)
         if left:
-            raise DataError(f"{self._index_path}: the index is cut short, damaged or of another toolkit; {REBUILD}")
+            raise DataError(
+                f"{self._index_path}: the index is cut short, damaged or of another toolkit; {rebuild_hint(self.path)}"
+            )
         if count == 0 and self._size == 0:
             return 0
         if count == 0:
-            raise DataError(f"{self._index_path}: the index is empty, the pack is not; {REBUILD}")
+            raise DataError(f"{self._index_path}: the index is empty, the pack is not; {rebuild_hint(self.path)}")
         self._count = count
         first, last = self._offset(0), self._offset(count - 1)
         where = f"{self.path}: record {count - 1}"
@@ -91,18 +81,13 @@ class PackReader:
         if first != 0 or end != self._size:
             raise DataError(
                 f"{self.path}: the index does not fit this file (it covers bytes {first:,}–{end:,} of {self._size:,}); "
-                f"{REBUILD}"
+                f"{rebuild_hint(self.path)}"
             )
         return count
 
     def _offset(self, index: int) -> int:
         """Return where record `index` starts."""
-        line = os.pread(self._index, LINE_BYTES, index * LINE_BYTES)
-        key, offset = line[:KEY_DIGITS], line[KEY_DIGITS + 1 : -1]
-        # Comparing with the line as we would write it refuses every other spelling of a number at once.
-        if not (key.isdigit() and offset.isdigit() and line == index_line(index, int(offset))):
-            raise DataError(f"{self._index_path}: line {index + 1} is damaged: {line!r}; {REBUILD}")
-        return int(offset)
+        return parse_line(os.pread(self._index, LINE_BYTES, index * LINE_BYTES), index, self._index_path)
 
     def __len__(self) -> int:
         return self._count
@@ -144,7 +129,7 @@ def _open_file(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        hint = f"; {REBUILD}" if path.suffix == ".idx" and path.with_suffix(".rec").exists() else ""
+        hint = f"; {rebuild_hint(path)}" if path.suffix == ".idx" and path.with_suffix(".rec").exists() else ""
         raise DataError(f"{path}: cannot be opened: {error.strerror}{hint}") from error
 
 
@@ -184,12 +169,13 @@ class PackWriter:
         if resume:
             self._offsets, self._end = scan_records(self._file, self._partial)
         self.truncate(len(self._offsets))
+        self._output = AppendFile(self._file, self._partial)
 
     def __len__(self) -> int:
         return len(self._offsets)
 
     def truncate(self, count: int) -> None:
-        """Keep only the first `count` records."""
+        """Keep only the first `count` records; to be used before the first one is added."""
         if count < len(self._offsets):
             self._end = self._offsets[count]
             del self._offsets[count:]
@@ -207,17 +193,13 @@ class PackWriter:
     def add_encoded(self, data: Encoded) -> None:
         """Append one record that `encode_record` encoded, perhaps in another thread.
 
-        Once this returns, the record outlives the process.
+        Raises:
+            DataError: when the disk refuses it, or an earlier record.
         """
         set_key(data, len(self._offsets))
         buffers = frame_record(data.head, data.image)
         length = sum(map(len, buffers))
-        try:
-            written = os.writev(self._file, buffers)
-            if written < length:
-                _write_all(self._file, b"".join(buffers)[written:])
-        except OSError as error:
-            raise DataError(f"{self._partial}: cannot be written: {error.strerror}") from error
+        self._output.append(buffers, length)
         self._offsets.append(self._end)
         self._end += length
 
@@ -235,6 +217,7 @@ class PackWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            self._output.finish()
             if kind is None:
                 self._publish()
             elif not self._resume or not self._offsets:
@@ -243,45 +226,9 @@ class PackWriter:
             os.close(self._file)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data`; one call may take only a part of it."""
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
 def partial_path(path: str | os.PathLike[str]) -> Path:
     """Return where an unfinished pack lies."""
     return Path(path).with_name(Path(path).name + ".partial")
-
-
-def write_index(path: Path, offsets: array[int]) -> None:
-    """Write the index of records that start at `offsets`, whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("wb") as stream:
-        stream.writelines(index_line(key, offset) for key, offset in enumerate(offsets))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-
-
-def scan_records(descriptor: int, path: Path) -> tuple[array[int], int]:
-    """Read records from the start until one is damaged or the file ends.
-
-    Returns:
-        Where each whole record starts, and where the last one ends.
-    """
-    offsets, end = array("Q"), 0
-    size = os.fstat(descriptor).st_size
-    while end < size:
-        where = f"{path}: record {len(offsets)}"
-        try:
-            data, after = read_record(descriptor, end, size, where)
-            decode_record(data, len(offsets), where)
-        except DataError:
-            break
-        offsets.append(end)
-        end = after
-    return offsets, end
 
 
 def _sync_folder(folder: Path) -> None:

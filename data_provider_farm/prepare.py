@@ -109,9 +109,12 @@ def prepare(source: SourceImage, settings: Preparation) -> Prepared:
     if loaded is None:
         return prepared
     boxes, ignored = _place_boxes(source, loaded, prepared.problems)
-    usable = ~ignored & (longer_sides(boxes) >= settings.min_side) & (areas(boxes) > 0)
-    kept = usable if settings.unusable == "drop" else np.ones_like(usable)
-    prepared.add(Record(source.name, loaded.data, loaded.width, loaded.height, boxes[kept], ~usable[kept]))
+    unusable = ignored | (longer_sides(boxes) < settings.min_side) | (areas(boxes) <= 0)
+    if settings.unusable == "drop":
+        kept, flags = boxes[~unusable], unusable[~unusable]
+    else:
+        kept, flags = boxes, unusable
+    prepared.add(Record(source.name, loaded.data, loaded.width, loaded.height, kept, flags))
     # A box that could not be read may lie anywhere, so nothing of this image is known to be empty.
     if settings.crop_background and len(boxes) and not source.problems:
         _add_crops(prepared, source.name, loaded, boxes, settings)

@@ -131,7 +131,9 @@ def _split(data: bytes, key: int, where: str) -> tuple[Floats, bytes]:
     if not np.array_equal(stored, np.array([crc & 0xFFFF, crc >> 16], np.float32)) or single_label or number_high:
         raise DataError(f"{where}: damaged (its checksum does not fit); make the pack again")
     if number != key:
-        raise DataError(f"{where}: the index leads to record {number} instead; the index is damaged, rebuild it")
+        raise DataError(
+            f"{where}: the index leads to record {number} instead; rebuild it (data_provider_farm.edit reindex)"
+        )
     return label, image
 
 

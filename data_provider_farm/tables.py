@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_provider_farm.annotations import (
     Listing,
-    RawBox,
+    RawBoxes,
     SourceImage,
     build_source,
     parse_number,
@@ -50,15 +50,17 @@ def read_csv(images: Path, annotations: Path, class_name: str | None) -> Listing
             raise DataError(
                 f"{annotations}:1: has no class column ({', '.join(CLASS_COLUMNS)}) to find {class_name!r} in"
             )
-        found: dict[str, tuple[str, tuple[int, int] | None, list[RawBox]]] = {}
+        found: dict[str, tuple[str, tuple[int, int] | None, RawBoxes]] = {}
         for fields in reader:
             where = f"{annotations}:{reader.line_num}"
             if None in fields or None in fields.values():
                 raise DataError(f"{where}: the number of fields is not that of the first row ({len(columns.names)})")
             row = dict(zip(columns.names, (text.strip() for text in fields.values()), strict=True))
-            entry = found.setdefault(columns.image_name(row, where), (where, columns.image_size(row, where), []))
+            entry = found.setdefault(
+                columns.image_name(row, where), (where, columns.image_size(row, where), RawBoxes())
+            )
             if class_name is None or row[columns.class_name or ""] == class_name:
-                entry[2].extend(columns.boxes(row, where))
+                columns.add_box(row, where, entry[2])
     except csv.Error as error:
         raise DataError(f"{annotations}:{reader.line_num}: is not CSV: {error}") from error
     sources = (
@@ -105,16 +107,16 @@ class _Columns:
             raise DataError(f"{where}: the image's width and height must be whole numbers of pixels")
         return int(width), int(height)
 
-    def boxes(self, row: dict[str, str], where: str) -> list[RawBox]:
-        """Return the row's box; nothing for a background image."""
+    def add_box(self, row: dict[str, str], where: str, boxes: RawBoxes) -> None:
+        """Add the row's box; nothing for a background image."""
         texts = [row[name] for name in self.box]
         if not any(texts):
-            return []
+            return
         numbers = parse_numbers(texts, where, f"each of {', '.join(self.box)}")
         flag = row[self.ignored].lower() if self.ignored else ""
         if flag not in TRUE + FALSE:
             raise DataError(f"{where}: {self.ignored} must be one of {', '.join(TRUE + FALSE[1:])}, not {flag!r}")
-        return [RawBox(numbers if self.box in CORNER_COLUMNS else xywh(*numbers), where, flag in TRUE)]
+        boxes.add(numbers if self.box in CORNER_COLUMNS else xywh(*numbers), where, flag in TRUE)
 
 
 def read_list(images: Path, annotations: Path) -> Listing:
@@ -138,14 +140,16 @@ def _read_list_line(images: Path, line: str, where: str) -> SourceImage:
     return build_source(path, relative_name(path, images).lstrip("/"), where, _list_boxes(fields, where))
 
 
-def _list_boxes(fields: list[str], where: str) -> list[RawBox]:
+def _list_boxes(fields: list[str], where: str) -> RawBoxes:
     """Return the boxes of one line of the text list, from its flag on."""
+    boxes = RawBoxes()
     if fields in (["0"], ["0", "0"]):
-        return []
+        return boxes
     if len(fields) < 2 or fields[0] != "1" or not fields[1].isdecimal():
         raise DataError(f"{where}: expected `path,1,n,x,y,w,h,…` or `path,0`")
     count, numbers = int(fields[1]), fields[2:]
     if len(numbers) != 4 * count:
         raise DataError(f"{where}: announces {count} boxes, so {4 * count} numbers, but holds {len(numbers)}")
-    rows = (numbers[start : start + 4] for start in range(0, len(numbers), 4))
-    return [RawBox(xywh(*parse_numbers(row, where, "a box's x, y, w, h")), where) for row in rows]
+    for start in range(0, len(numbers), 4):
+        boxes.add(xywh(*parse_numbers(numbers[start : start + 4], where, "a box's x, y, w, h")), where)
+    return boxes

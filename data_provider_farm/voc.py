@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from data_provider_farm.annotations import Listing, RawBox, SourceImage, build_source, parse_number
+from data_provider_farm.annotations import Listing, RawBoxes, SourceImage, build_source, parse_number
 from lffd.errors import DataError
 
 MAX_FILE_BYTES = 16 << 20
@@ -40,11 +40,10 @@ def _read_files(images: Path, files: list[Path], class_name: str | None, first_p
     for file in files:
         root = _parse(file)
         name = _text(root, "filename", file)
-        objects = [
-            _read_object(node, f"{file}: object {number}", first_pixel)
-            for number, node in enumerate(root.findall("object"), start=1)
-            if class_name is None or _text(node, "name", file).strip() == class_name
-        ]
+        objects = RawBoxes()
+        for number, node in enumerate(root.findall("object"), start=1):
+            if class_name is None or _text(node, "name", file) == class_name:
+                _read_object(node, f"{file}: object {number}", first_pixel, objects)
         yield build_source(images / name, name, str(file), objects, size=_read_size(root, file))
 
 
@@ -87,8 +86,8 @@ def _read_size(root: ElementTree.Element, file: Path) -> tuple[int, int] | None:
     return (int(width), int(height)) if width > 0 and height > 0 else None
 
 
-def _read_object(node: ElementTree.Element, where: str, first_pixel: int) -> RawBox:
-    """Return the box of one `<object>`."""
+def _read_object(node: ElementTree.Element, where: str, first_pixel: int, objects: RawBoxes) -> None:
+    """Add the box of one `<object>`."""
     box = node.find("bndbox")
     if box is None:
         raise DataError(f"{where}: has no <bndbox>")
@@ -97,4 +96,4 @@ def _read_object(node: ElementTree.Element, where: str, first_pixel: int) -> Raw
     )
     # Counting from 1 with the last pixel included, the box starts one pixel earlier and ends where it says.
     corners = (x0 - first_pixel, y0 - first_pixel, x1, y1)
-    return RawBox(corners, where, node.findtext("difficult", "0").strip() == "1")
+    objects.add(corners, where, node.findtext("difficult", "0").strip() == "1")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.annotations import Listing, RawBox, SourceImage, build_source, read_text, xywh
+from data_provider_farm.annotations import Listing, RawBoxes, SourceImage, build_source, read_text, xywh
 from lffd.errors import DataError
 
 FIELDS = 10
@@ -63,23 +63,28 @@ def _read_lines(images: Path, annotations: Path, lines: list[str]) -> Iterator[S
             raise DataError(
                 f"{where}: {name} announces {count} faces, but the file ends after {len(lines) - first} lines"
             )
-        faces = [_read_face(line, f"{file}:{n}") for n, line in enumerate(lines[first : first + count], first + 1)]
+        faces = _read_faces(lines[first : first + count], file, first + 1)
         position = first + count
         if count == 0 and position < len(lines) and len(lines[position].split()) == FIELDS:
             position += 1
         yield build_source(images / name, name, where, faces)
 
 
-def _read_face(line: str, where: str) -> RawBox:
-    """Return the face on one line."""
-    try:
-        x, y, width, height, _, _, _, invalid, _, _ = map(float, line.split())
-    except ValueError as error:
-        raise DataError(
-            f"{where}: expected ten numbers (x y w h blur expression illumination invalid occlusion pose), "
-            f"found {line.strip()!r}"
-        ) from error
-    return RawBox((x, y, x + width, y + height), where, invalid == 1)
+def _read_faces(lines: list[str], file: str, first: int) -> RawBoxes:
+    """Return the faces of one image; `first` is the number of its first line."""
+    faces = RawBoxes()
+    for number, line in enumerate(lines, start=first):
+        try:
+            x, y, width, height, _, _, _, invalid, _, _ = line.split()
+            left, top = float(x), float(y)
+            corners = left, top, left + float(width), top + float(height)
+        except ValueError as error:
+            raise DataError(
+                f"{file}:{number}: expected ten numbers (x y w h blur expression illumination invalid occlusion pose), "
+                f"found {line.strip()!r}"
+            ) from error
+        faces.add(corners, f"{file}:{number}", invalid == "1")
+    return faces
 
 
 def _read_entries(images: Path, annotations: Path, entries: list[Entry]) -> Iterator[SourceImage]:
@@ -89,11 +94,10 @@ def _read_entries(images: Path, annotations: Path, entries: list[Entry]) -> Iter
         if len(flags) != len(faces):
             raise DataError(f"{where}: has {len(faces)} faces but {len(flags)} invalid flags")
         lone_zeros = len(faces) == 1 and not any(faces[0])  # it stands for no face
-        raw = [
-            RawBox(xywh(*face), f"{where}, face {number}", flag == 1)
-            for number, (face, flag) in enumerate(zip(faces, flags, strict=True), start=1)
-            if not lone_zeros
-        ]
+        raw = RawBoxes()
+        for number, (face, flag) in enumerate(zip(faces, flags, strict=True), start=1):
+            if not lone_zeros:
+                raw.add(xywh(*face), f"{where}, face {number}", flag == 1)
         yield build_source(images / name, name, where, raw)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_provider_farm.annotations import (
     Listing,
-    RawBox,
+    RawBoxes,
     SourceImage,
     build_source,
     parse_numbers,
@@ -53,24 +53,20 @@ def _build(path: Path, name: str, label: Path, wanted: int | None, turned: bool)
     """Return the source image, its boxes in pixels; an unreadable image is left to the packer to report."""
     labelled = label.exists()
     where = str(label if labelled else path)
-    fractions = _read_lines(label, wanted) if labelled else []
-    if not fractions:
-        return build_source(path, name, where, [])
+    boxes = _read_lines(label, wanted) if labelled else RawBoxes()
+    if not boxes.corners:
+        return build_source(path, name, where, boxes)
     try:
         width, height = read_size(path, turned)
     except DataError:
-        return build_source(path, name, where, [])
-    boxes = [
-        RawBox((x0 * width, y0 * height, x1 * width, y1 * height), box.where)
-        for box in fractions
-        for x0, y0, x1, y1 in [box.corners]
-    ]
+        return build_source(path, name, where, RawBoxes())
+    boxes.corners = [(x0 * width, y0 * height, x1 * width, y1 * height) for x0, y0, x1, y1 in boxes.corners]
     return build_source(path, name, where, boxes)
 
 
-def _read_lines(label: Path, wanted: int | None) -> list[RawBox]:
+def _read_lines(label: Path, wanted: int | None) -> RawBoxes:
     """Return the boxes of one text file as corners in fractions of the image."""
-    boxes = []
+    boxes = RawBoxes()
     for number, line in enumerate(read_text(label).splitlines(), start=1):
         where, fields = f"{label}:{number}", line.split()
         if not fields:
@@ -79,7 +75,7 @@ def _read_lines(label: Path, wanted: int | None) -> list[RawBox]:
             raise DataError(f"{where}: expected `class x y width height`, found {line.strip()[:100]!r}")
         if wanted is None or int(fields[0]) == wanted:
             x, y, width, height = parse_numbers(fields[1:], where, "a box's x, y, width, height")
-            boxes.append(RawBox((x - width / 2, y - height / 2, x + width / 2, y + height / 2), where))
+            boxes.add((x - width / 2, y - height / 2, x + width / 2, y + height / 2), where)
     return boxes
 
 

@@ -1,0 +1,225 @@
+"""Command line: merge, split and shuffle packs, and rebuild an index.
+
+Records move as they are: image bytes, boxes and flags stay the same to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from data_provider_farm.annotations import read_text
+from data_provider_farm.pack_index import index_path, scan_records, write_index
+from data_provider_farm.packed_file import PackReader, PackWriter
+from lffd import cli
+from lffd.errors import DataError, UsageError
+
+Pack = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]
+Packs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Join packs, in the order given.
+
+    Attributes:
+        packs: the packs to join.
+        output: the pack to make.
+        overwrite: replace an existing pack.
+    """
+
+    packs: Packs
+    output: Path
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Split:
+    """Divide a pack into two, each in the old order: by a random share, or by a list of names.
+
+    Attributes:
+        pack: the pack to divide.
+        first: gets the share, or the listed images.
+        second: gets the rest.
+        share: of the images that go to the first pack, above 0 and below 1.
+        seed: of the choice.
+        names: text file with one image name per line.
+        overwrite: replace existing packs.
+    """
+
+    pack: Pack
+    first: Path
+    second: Path
+    share: float | None = None
+    seed: int = 0
+    names: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """Put the records of a pack into a random order.
+
+    Attributes:
+        pack: the pack to shuffle.
+        output: the pack to make.
+        seed: of the order.
+        overwrite: replace an existing pack.
+    """
+
+    pack: Pack
+    output: Path
+    seed: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Reindex:
+    """Make the index of a pack again from its records.
+
+    Attributes:
+        pack: the pack whose index is lost or damaged.
+    """
+
+    pack: Pack
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the command.
+
+    Attributes:
+        command: what to do.
+    """
+
+    command: tyro.conf.OmitArgPrefixes[Merge | Split | Shuffle | Reindex]
+
+
+def merge(options: Merge) -> None:
+    """Join packs.
+
+    Raises:
+        UsageError: when the output is one of them.
+    """
+    if len(options.packs) < 2:
+        raise UsageError("merge needs at least two packs")
+    _refuse_same(options.packs, [options.output])
+    with PackWriter(options.output, overwrite=options.overwrite) as writer:
+        for path in options.packs:
+            with PackReader(path) as reader:
+                _copy(reader, range(len(reader)), writer)
+    _report(options.output, len(writer))
+
+
+def split(options: Split) -> None:
+    """Divide a pack.
+
+    Raises:
+        UsageError: when not exactly one of share and names is given, or one side would be empty.
+        DataError: when a listed name is not in the pack.
+    """
+    if (options.share is None) == (options.names is None):
+        raise UsageError("split needs either --share or --names")
+    _refuse_same([options.pack], [options.first, options.second])
+    with PackReader(options.pack) as reader:
+        chosen = _chosen(reader, options)
+        rest = sorted(set(range(len(reader))) - set(chosen))
+        if not chosen or not rest:
+            raise UsageError(f"{options.pack}: one pack would be empty ({len(chosen)} and {len(rest)} images)")
+        with (
+            PackWriter(options.first, overwrite=options.overwrite) as first,
+            PackWriter(options.second, overwrite=options.overwrite) as second,
+        ):
+            _copy(reader, chosen, first)
+            _copy(reader, rest, second)
+    _report(options.first, len(first))
+    _report(options.second, len(second))
+
+
+def _chosen(reader: PackReader, options: Split) -> list[int]:
+    """Return the records that go to the first pack, in order."""
+    if options.names is None:
+        if options.share is None or not 0 < options.share < 1:
+            raise UsageError(f"--share must lie above 0 and below 1, not {options.share}")
+        count = round(options.share * len(reader))
+        return sorted(np.random.default_rng(options.seed).permutation(len(reader))[:count].tolist())
+    lines = read_text(options.names).splitlines()
+    wanted = {line.strip(): number for number, line in enumerate(lines, start=1) if line.strip()}
+    found = [(index, record.name) for index, record in enumerate(reader) if record.name in wanted]
+    missing = [name for name in wanted if name not in {name for _, name in found}]
+    if missing:
+        raise DataError(f"{options.names}:{wanted[missing[0]]}: {options.pack} has no image {missing[0]!r}")
+    return [index for index, _ in found]
+
+
+def shuffle(options: Shuffle) -> None:
+    """Put records into a random order.
+
+    Raises:
+        UsageError: when the output is the pack itself.
+    """
+    _refuse_same([options.pack], [options.output])
+    with PackReader(options.pack) as reader, PackWriter(options.output, overwrite=options.overwrite) as writer:
+        _copy(reader, np.random.default_rng(options.seed).permutation(len(reader)).tolist(), writer)
+    _report(options.output, len(writer))
+
+
+def reindex(options: Reindex) -> None:
+    """Make an index again.
+
+    Raises:
+        DataError: when the pack is damaged; the message says where.
+    """
+    try:
+        with options.pack.open("rb") as stream:
+            offsets, end = scan_records(stream.fileno(), options.pack)
+    except OSError as error:
+        raise DataError(f"{options.pack}: cannot be read: {error.strerror}") from error
+    size = options.pack.stat().st_size
+    if end != size:
+        raise DataError(
+            f"{options.pack}: damaged after {len(offsets):,} whole records, at byte {end:,} of {size:,}; pack it again"
+        )
+    write_index(index_path(options.pack), offsets)
+    print(f"{index_path(options.pack)}: {len(offsets):,} records")
+
+
+def _report(path: Path, count: int) -> None:
+    print(f"{path}: {count:,} images")
+
+
+def _copy(reader: PackReader, indices: Iterable[int], writer: PackWriter) -> None:
+    """Copy records, with a progress bar."""
+    from tqdm import tqdm
+
+    for index in tqdm(indices, desc=reader.path.name, unit=" images", disable=None):
+        writer.add(reader[index])
+
+
+def _refuse_same(sources: Iterable[Path], targets: list[Path]) -> None:
+    """Refuse to write a pack over one that is read, or twice."""
+    targets_resolved = [target.resolve() for target in targets]
+    if len(set(targets_resolved)) < len(targets) or {path.resolve() for path in sources} & set(targets_resolved):
+        raise UsageError("a pack cannot be written over one that is read, nor two to the same file")
+
+
+def main(options: Options) -> None:
+    """Merge, split and shuffle packs, or rebuild an index."""
+    match options.command:
+        case Merge():
+            merge(options.command)
+        case Split():
+            split(options.command)
+        case Shuffle():
+            shuffle(options.command)
+        case Reindex():
+            reindex(options.command)
+
+
+if __name__ == "__main__":
+    cli.run(main)

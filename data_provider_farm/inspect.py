@@ -1,0 +1,126 @@
+"""Command line: show what is in a pack, and whether a network fits it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from data_provider_farm.packed_file import PackReader
+from data_provider_farm.report import write_report
+from data_provider_farm.survey import SUSPICIONS, Survey, summarize, survey
+from lffd import cli
+from lffd.errors import UsageError
+from lffd.files import write_atomic
+from lffd.receptive_field import Network
+from lffd.records import Record
+from symbol_farm.versions import version_network
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the command.
+
+    Attributes:
+        pack: the `.rec` file.
+        version: the network whose branches are held against the boxes: v1, v2, head, pedestrian, plate, plate_small.
+        against: other packs, such as the validation set, that must not share images with this one.
+        report: PNG to write: plots and a contact sheet with the boxes drawn.
+        json: JSON to write.
+    """
+
+    pack: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]
+    version: str = "v2"
+    against: tuple[Path, ...] = ()
+    report: Path | None = None
+    json: Path | None = None
+
+
+def survey_pack(reader: PackReader) -> Survey:
+    """Return the survey of an open pack, with a progress bar.
+
+    Raises:
+        DataError: when a record is damaged.
+    """
+    from tqdm import tqdm
+
+    def records() -> Iterator[Record]:
+        yield from tqdm(reader, desc=reader.path.name, total=len(reader), unit=" images", disable=None)
+
+    return survey(records())
+
+
+def describe(path: Path, found: Survey, summary: dict[str, Any], network: Network) -> str:
+    """Return the survey as text."""
+    unseen, objects = summary["unseen"], max(1, len(found.sides))
+    lines = [
+        f"{path}: {summary['images']:,} images, {summary['boxes']:,} boxes "
+        f"({summary['ignored_boxes']:,} of them ignored), {summary['backgrounds']:,} backgrounds"
+    ]
+    if summary["synthetic_images"]:
+        lines.append(f"  {summary['synthetic_images']:,} of the images are SYNTHETIC (drawn)")
+    for key, label in (
+        ("width", "image width, px"),
+        ("height", "image height, px"),
+        ("objects_per_image", "objects per image"),
+        ("longer_side", "longer side of objects, px"),
+    ):
+        if spread := summary[key]:
+            parts = [("smallest", "min"), ("5 %", "p5"), ("median", "p50"), ("95 %", "p95"), ("largest", "max")]
+            lines.append(f"  {label:27s}" + "".join(f"{name} {spread[level]:<9g}" for name, level in parts))
+    lines.append(f"objects by branch of {network.name}, at the packed size:")
+    for branch in summary["branches"]:
+        low, high = branch["object_range"]
+        share = 100 * branch["objects"] / objects
+        lines.append(f"  {f'{low:g}–{high:g} px':12s}{branch['objects']:>9,}  {share:5.1f} %")
+    missed = sum(unseen[key] for key in ("below", "above", "between"))
+    reasons = f"too small {unseen['below']:,}, too large {unseen['above']:,}, in a gap {unseen['between']:,}"
+    lines.append(f"  no branch   {missed:>9,}  {100 * unseen['share']:5.1f} %  ({reasons})")
+    return "\n".join(lines + _describe_doubts(found, summary))
+
+
+def _describe_doubts(found: Survey, summary: dict[str, Any]) -> list[str]:
+    """Return lines about suspicious boxes and duplicates."""
+    lines = []
+    for kind, number in summary["suspicious"].items():
+        lines.append(f"{number:,} suspicious boxes, {kind}: {SUSPICIONS[kind]}")
+        examples = [suspicion for suspicion in found.suspicions if suspicion.kind == kind][:SHOWN]
+        lines += [f"  record {s.record} {s.name}: {[round(value, 1) for value in s.box]}" for s in examples]
+    groups = summary["duplicate_groups"]
+    if groups:
+        shown = "; ".join(", ".join(map(str, group)) for group in groups[:SHOWN])
+        lines.append(f"{len(groups):,} images are packed more than once, byte for byte: records {shown}")
+    for path, pairs in summary["shared_images"].items():
+        shown = "; ".join(f"{mine} = {other}" for mine, other in pairs[:SHOWN])
+        lines.append(f"{len(pairs):,} images are also in {path}" + (f": records {shown}" if pairs else ""))
+    return lines
+
+
+def main(options: Options) -> None:
+    """Show what is in a pack, and whether a network's branches fit its boxes."""
+    if options.pack in options.against:
+        raise UsageError(f"--against {options.pack}: is the pack itself")
+    network = version_network(options.version)
+    with PackReader(options.pack) as reader:
+        found = survey_pack(reader)
+        others = {}
+        for path in options.against:
+            with PackReader(path) as other:
+                others[str(path)] = survey_pack(other)
+        summary = summarize(found, network.branch_geometry, others)
+        if options.report is not None:
+            write_report(options.report, reader, found, summary, title=options.pack.name, network=network.name)
+    if options.json is not None:
+        document = {"pack": str(options.pack), "version": network.name, **summary}
+        write_atomic(options.json, (json.dumps(document, indent=2) + "\n").encode())
+    print(describe(options.pack, found, summary, network))
+
+
+if __name__ == "__main__":
+    cli.run(main)
