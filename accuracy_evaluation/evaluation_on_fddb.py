@@ -14,7 +14,7 @@ from accuracy_evaluation.fddb_report import build_report, plot, to_json, to_text
 from accuracy_evaluation.fddb_roc import sizes_of_images
 from accuracy_evaluation.image_files import load_ahead
 from accuracy_evaluation.model_spec import DetectorOptions, ModelFacts, model_facts
-from accuracy_evaluation.output_files import claim_output_folder, write_json
+from accuracy_evaluation.output_files import refuse_other_results, start_run, write_json
 from lffd import cli
 from lffd.errors import LffdError
 from lffd.files import write_atomic
@@ -73,12 +73,15 @@ def write_results(options: Options, facts: ModelFacts, images: Sequence[FddbImag
         folds.setdefault(image.fold, []).append(image)
     run = {**options.record(facts), "ellipses": options.ellipses}
     paths = {fold: fold_path(folder, fold) for fold in folds}
-    claim_output_folder(folder, run, [*paths.values(), folder / RESULTS], options.overwrite)
-    todo = [fold for fold in folds if not is_done(paths[fold], folds[fold])]
-    if len(todo) < len(folds):
-        print(f"{len(folds) - len(todo)} of {len(folds)} folds already have results in {folder}")
+    todo = list(folds)
+    if not options.overwrite:
+        refuse_other_results(folder, run)
+        todo = [fold for fold in folds if not is_done(paths[fold], folds[fold])]
+        if len(todo) < len(folds):
+            print(f"{len(folds) - len(todo)} of {len(folds)} folds already have results in {folder}")
     if todo:
         detector = options.load()
+        start_run(folder, run, [folder / RESULTS, *(paths[fold] for fold in todo)])
         for fold in todo:
             write_fold(detector, folds[fold], paths[fold], options)
     write_atomic(folder / RESULTS, b"".join(path.read_bytes() for path in paths.values()))

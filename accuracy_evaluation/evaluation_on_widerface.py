@@ -12,7 +12,7 @@ from tqdm import tqdm
 from accuracy_evaluation.detections import Detections, ImageDetector
 from accuracy_evaluation.image_files import load_ahead
 from accuracy_evaluation.model_spec import DetectorOptions, ModelFacts, model_facts
-from accuracy_evaluation.output_files import claim_output_folder, write_json
+from accuracy_evaluation.output_files import refuse_other_results, start_run, write_json
 from accuracy_evaluation.plots import plot_precision_recall
 from accuracy_evaluation.selection import Selection
 from accuracy_evaluation.widerface_branches import (
@@ -81,18 +81,24 @@ def is_done(folder: Path, image: ImageTruth, with_branches: bool) -> bool:
     return True
 
 
-def write_results(options: Options, facts: ModelFacts, images: Sequence[ImageTruth]) -> None:
-    """Make sure that every image has its result file, detecting where it is missing."""
+def write_results(
+    options: Options, facts: ModelFacts, images: Sequence[ImageTruth], every: Sequence[ImageTruth]
+) -> None:
+    """Make sure that each of `images` has its result file; an overwrite forgets those of `every` image first."""
     folder = options.output_dir
-    files = [path(folder, image) for image in images for path in (result_path, branches_path)]
     run = {**options.record(facts), "published_format": options.published_format}
-    claim_output_folder(folder, run, files, options.overwrite)
-    todo = [image for image in images if not is_done(folder, image, facts.network is not None)]
-    if len(todo) < len(images):
-        print(f"{len(images) - len(todo):,} of {len(images):,} images already have results in {folder}")
+    todo = list(images)
+    if not options.overwrite:
+        refuse_other_results(folder, run)
+        todo = [image for image in images if not is_done(folder, image, facts.network is not None)]
+        if len(todo) < len(images):
+            print(f"{len(images) - len(todo):,} of {len(images):,} images already have results in {folder}")
     if not todo:
         return
-    for image, detections in detect_images(options.load(), todo, options):
+    detector = options.load()
+    old = every if options.overwrite else todo
+    start_run(folder, run, [path(folder, image) for image in old for path in (result_path, branches_path)])
+    for image, detections in detect_images(detector, todo, options):
         if detections.branches is not None:
             write_branches(folder, image, detections.branches)
         write_result(folder, image, detections, options.published_format)
@@ -107,7 +113,7 @@ def main(options: Options) -> None:
     every = load_ground_truth(options.ground_truth)
     images = images_present(every, options.images)
     facts = model_facts(options.model)
-    write_results(options, facts, images)
+    write_results(options, facts, images, every)
     results = read_results(options.output_dir, images)
     report = build_report(images, results, len(every))
     figures: dict[str, Any] = {"model": facts.spec, "sha256": facts.sha256, **to_json(report)}

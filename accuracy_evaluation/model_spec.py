@@ -54,7 +54,7 @@ class DetectorOptions:
         )
 
     def record(self, facts: ModelFacts) -> dict[str, Any]:
-        """Return what decides a detector's results, for `output_files.claim_output_folder`."""
+        """Return what decides a detector's results, for `output_files.start_run`."""
         return {
             "model": facts.family,
             "sha256": facts.sha256,

@@ -34,35 +34,32 @@ def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2)
         raise UsageError(f"{target}: cannot be written ({error.strerror})") from error
 
 
-def claim_output_folder(
-    folder: str | os.PathLike[str], run: Mapping[str, Any], results: Iterable[Path], overwrite: bool
-) -> None:
-    """Make sure that an output folder holds results of this run alone, so that work can go on where it stopped.
+def refuse_other_results(folder: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
+    """Make sure that an output folder is new, or holds results of this run, which may then go on where it stopped.
 
     Args:
-        folder: made when missing.
+        folder: may be missing.
         run: what decides the results: model, its digest, options. Plain JSON values.
-        results: the files that the run will write.
-        overwrite: delete those of them that are there, and start again.
 
     Raises:
         UsageError: when the folder holds results of another run, or of an unknown one; the differences are named.
     """
     root = Path(folder)
     record = root / RUN_RECORD
-    wanted = json.loads(json.dumps(run))
-    if overwrite:
-        for path in results:  # before the record changes: a stop in between must not leave a mixture
-            path.unlink(missing_ok=True)
-    elif record.is_file():
-        _refuse_other_run(record, wanted)
-        return
-    elif root.is_dir() and any(root.iterdir()):
+    if record.is_file():
+        _refuse_other_run(record, json.loads(json.dumps(run)))
+    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UsageError(
-            f"{root} is not empty and has no {RUN_RECORD} that says what made its files: choose another folder, "
-            "or replace the results that are there with --overwrite"
+            f"{root} is not an empty folder and has no {RUN_RECORD} that says what made its files: choose another "
+            "folder, or replace the results that are there with --overwrite"
         )
-    write_json(record, wanted)
+
+
+def start_run(folder: str | os.PathLike[str], run: Mapping[str, Any], old_results: Iterable[Path]) -> None:
+    """Delete results that shall not be kept, and record the run in its folder, which is made when missing."""
+    for path in old_results:  # before the record changes: a stop in between must not leave a mixture
+        path.unlink(missing_ok=True)
+    write_json(Path(folder) / RUN_RECORD, run)
 
 
 def _refuse_other_run(record: Path, wanted: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from accuracy_evaluation.detections import Detections, check_image
 from accuracy_evaluation.peer_kinds import check_input, match_outputs, peer_kind
 from accuracy_evaluation.selection import Selection
-from lffd.errors import EngineError, ModelError
+from lffd.errors import EngineError, ModelError, UsageError
 
 
 class PeerDetector:
@@ -46,7 +46,7 @@ class PeerDetector:
             threads: of the CPU; ONNX Runtime's own choice when None.
 
         Raises:
-            UsageError: for an unknown kind, with the nearest.
+            UsageError: for an unknown kind, with the nearest; for a number of threads under 1.
             ModelError: for a file that cannot be loaded, or whose inputs or outputs are not those of the kind.
             EngineError: when ONNX Runtime is missing or does not know the device.
         """
@@ -55,8 +55,8 @@ class PeerDetector:
         self.name = f"{kind}:{Path(path).name}"
         self._session = _open_session(Path(path), device, threads)
         try:
-            self._input, self._fixed_size = check_input(self._session, self.kind)
             self._outputs = match_outputs(self._session, self.kind)
+            self._input, self._fixed_size = check_input(self._session, self.kind)
         except ModelError as error:
             raise ModelError(f"{path} is not of kind {kind}: {error}") from error
 
@@ -117,6 +117,8 @@ def _open_session(path: Path, device: str, threads: int | None) -> Any:
     runtime = _import_runtime()
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1, not {threads}")
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:

@@ -106,8 +106,18 @@ def test_a_run_goes_on_where_it_stopped(
     assert json.loads((tmp_path / "figures.json").read_text())["hard"] == 1
 
 
+def test_a_model_that_cannot_be_loaded_leaves_nothing_behind(
+    tmp_path: Path, arguments: list[str | Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"not a model")
+    code, _, fault = run_command(capsys, main, *arguments, "--model", f"peer:yunet={tmp_path / 'a.onnx'}")
+    assert code == 2
+    assert "a.onnx" in fault
+    assert not (tmp_path / "out").exists()
+
+
 def test_results_of_another_model_or_format_are_not_mixed(
-    detector: FindsBrightest, arguments: list[str | Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, detector: FindsBrightest, arguments: list[str | Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_command(capsys, main, *arguments)
     for change in (["--model", "n"], ["--published-format"], ["--score-threshold", "0.3"]):
@@ -115,8 +125,12 @@ def test_results_of_another_model_or_format_are_not_mixed(
         assert code == 2
         assert "holds results of another run" in fault
     assert detector.calls == 1
+    stale = tmp_path / "out/b/two.txt"  # of an image that is no longer there
+    stale.parent.mkdir()
+    stale.touch()
     assert run_command(capsys, main, *arguments, "--model", "n", "--overwrite")[0] == 0
     assert detector.calls == 2
+    assert not stale.exists()
 
 
 @pytest.mark.parametrize(

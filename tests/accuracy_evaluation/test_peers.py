@@ -17,6 +17,10 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
+SLIM = {"scores": (1, 4420, 2), "boxes": (1, 4420, 4)}
+SCRFD = {f"{name}_{s}": (1, 9, width) for name, width in (("score", 1), ("bbox", 4), ("kps", 10)) for s in (8, 16, 32)}
+
+
 def ultra_light(path: Path, boxes: list[list[float]], scores: list[float]) -> Path:
     """A slim-320 that always answers the same."""
     outputs = {"scores": np.zeros((1, 4420, 2)), "boxes": np.zeros((1, 4420, 4))}
@@ -101,10 +105,10 @@ def test_outputs_with_other_names_are_found_by_shape(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "shape", "outputs", "message"),
     [
-        ("slim-320", (1, 3, 480, 640), {"scores": (1, 4420, 2), "boxes": (1, 4420, 4)}, r"its input must be 320×240"),
-        ("slim-320", (1, 240, 320, 3), {"scores": (1, 4420, 2)}, r"one float input of shape \(1, 3, H, W\), but has"),
+        ("slim-320", (1, 3, 480, 640), SLIM, r"its input must be 320×240"),
+        ("slim-320", (1, 240, 320, 3), SLIM, r"one float input of shape \(1, 3, H, W\), but has"),
         ("slim-320", (1, 3, 240, 320), {"scores": (1, 4420, 2), "boxes": (1, 17640, 4)}, r"boxes 1×17640×4"),
-        ("scrfd", (1, 3, 100, 100), {}, r"must be multiples of 32"),
+        ("scrfd", (1, 3, 100, 100), SCRFD, r"must be multiples of 32"),
         (
             "retinaface",
             (1, 3, "h", "w"),
@@ -122,7 +126,7 @@ def test_outputs_with_other_names_are_found_by_shape(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_refused(
     tmp_path: Path, kind: str, shape: tuple, outputs: dict[str, tuple[int, ...]], message: str
 ) -> None:
-    arrays = {name: np.zeros(size) for name, size in outputs.items()} or {"out": np.zeros(1)}
+    arrays = {name: np.zeros(size) for name, size in outputs.items()}
     with pytest.raises(ModelError, match=message):
         PeerDetector(kind, write_onnx(tmp_path / "file.onnx", arrays, shape))
 
@@ -148,6 +152,8 @@ def test_images_of_other_types_are_refused(tmp_path: Path) -> None:
 
 def test_a_device_or_a_runtime_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = ultra_light(tmp_path / "slim.onnx", [], [])
+    with pytest.raises(UsageError, match="at least 1, not 0"):
+        PeerDetector("slim-320", path, threads=0)
     with pytest.raises(EngineError, match="unknown device 'tpu'"):
         PeerDetector("slim-320", path, device="tpu")
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
