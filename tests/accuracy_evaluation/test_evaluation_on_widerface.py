@@ -109,6 +109,7 @@ def test_a_run_goes_on_where_it_stopped(
 def test_a_model_that_cannot_be_loaded_leaves_nothing_behind(
     tmp_path: Path, arguments: list[str | Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("onnxruntime")
     (tmp_path / "a.onnx").write_bytes(b"not a model")
     code, _, fault = run_command(capsys, main, *arguments, "--model", f"peer:yunet={tmp_path / 'a.onnx'}")
     assert code == 2
