@@ -21,6 +21,7 @@ from deployment.parity import (
 )
 from lffd import cli
 from lffd.boxes import suppress
+from lffd.decoding import decode
 from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
 from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
@@ -67,15 +68,9 @@ class Options:
 
 def decode_maps(network: Network, maps: list[BranchMaps]) -> Outputs:
     """Return what the decoded graph must give for an engine's maps: `boxes` `(B, N, 4)`, `scores` `(B, N)`."""
-    boxes, scores = [], []
-    for branch, (score, code) in zip(network.branch_geometry, maps, strict=True):
-        batch, rows, columns = score.shape
-        y, x = np.meshgrid(branch.centers(rows), branch.centers(columns), indexing="ij")
-        centers = np.tile(np.stack([x.ravel(), y.ravel()], axis=1), (batch, 1))
-        listed = code.reshape(batch, 4, -1).transpose(0, 2, 1).reshape(-1, 4)
-        boxes.append(branch.decode(listed, centers).reshape(batch, -1, 4))
-        scores.append(score.reshape(batch, -1))
-    return {"boxes": np.concatenate(boxes, axis=1), "scores": np.concatenate(scores, axis=1)}
+    batch, everything = range(len(maps[0].scores)), sum(branch.scores[0].size for branch in maps)
+    listed = [decode(maps, network.branch_geometry, -1, everything, row=row) for row in batch]
+    return {"boxes": np.stack([row.boxes for row in listed]), "scores": np.stack([row.scores for row in listed])}
 
 
 def box_codes(network: Network, outputs: Outputs, images: NDArray[np.uint8]) -> Outputs:

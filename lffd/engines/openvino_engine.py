@@ -17,11 +17,6 @@ from lffd.onnx_graph import maps_onnx
 INT8_FILE = "int8_openvino.onnx"
 """File of a quantised model directory that this engine runs."""
 
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
-"""What layers in floating point compute in. The default would be bf16 on CPUs that have it, also where fp32 is asked
-for; in an int8 graph only the output convolutions are left."""
-
-
 class OpenVinoEngine(MapEngine):
     """Runs the model's ONNX graph as a compiled OpenVINO model; a lock lets one thread run at a time.
 
@@ -42,20 +37,22 @@ class OpenVinoEngine(MapEngine):
         super().__init__(model.network, device)
         core = import_openvino().Core()
         target = _target(core, device)
-        if precision == "bf16" and "BF16" not in core.get_property(target, "OPTIMIZATION_CAPABILITIES"):
+        has_bf16 = "BF16" in core.get_property(target, "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not has_bf16:
             raise EngineError(f"OpenVINO cannot compute in bf16 on {device}; use --precision fp32 or int8")
         if precision == "int8":
             content = quantised_file(model, INT8_FILE)
         else:
             content = maps_onnx(model, "nhwc-uint8").SerializeToString()
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "NUM_STREAMS": 1}
+        # Without the hint, fp32 would run in bf16 where the CPU has it. An int8 graph leaves few layers in floats.
+        self._bf16 = precision != "fp32" and has_bf16
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if self._bf16 else "f32", "NUM_STREAMS": 1}
         if threads is not None and target == "CPU":
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
             compiled = core.compile_model(core.read_model(content), target, settings)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses the graph: {first_line(error)}") from error
-        self._bf16 = settings["INFERENCE_PRECISION_HINT"] == "bf16"
         self._request = compiled.create_infer_request()
         self._count = len(compiled.outputs)
         self._lock = threading.Lock()

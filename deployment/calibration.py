@@ -1,0 +1,122 @@
+"""The ranges of a network's maps on real images, which 8-bit numbers have to cover."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
+from lffd.errors import DataError
+from lffd.model import Model
+from lffd.onnx_graph import import_onnx, maps_onnx, result_name
+
+Ranges = dict[str, tuple[float, float]]
+"""Name of a map to the lowest and highest value that it must hold."""
+
+RangeRule = Literal["minmax", "mse"]
+"""`minmax`: everything that was seen; `mse`: the part of it that gives the smallest squared error of 8-bit numbers."""
+
+BINS = 2048
+SAMPLES = 100_000
+"""Values per map and image that enter its histogram."""
+
+
+def inner_maps(model: Model) -> list[str]:
+    """Return the ONNX names of the maps that an 8-bit network stores: convolutions, ReLUs and sums, but no outputs."""
+    graph = model.graph
+    last = set(graph.outputs) | {source for i in graph.outputs for source in _ancestors(model, i)}
+    return [
+        result_name(graph, position)
+        for position, node in enumerate(graph.nodes)
+        if node.op in ("Convolution", "Activation", "elemwise_add") and position not in last
+    ]
+
+
+def _ancestors(model: Model, position: int) -> list[int]:
+    """Return the nodes between an output and its convolution, the convolution included."""
+    node, found = model.graph.nodes[position], []
+    while node.op != "Convolution":
+        position = node.inputs[0]
+        node = model.graph.nodes[position]
+        found.append(position)
+    return found
+
+
+@dataclass
+class _Histogram:
+    """Values of one map: extremes, then counts between them."""
+
+    low: float = 0.0
+    high: float = 0.0
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    def extend(self, values: NDArray[np.float32]) -> None:
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+
+    def count(self, values: NDArray[np.float32]) -> None:
+        flat = values.ravel()
+        sampled = flat[:: max(1, flat.size // SAMPLES)]
+        self.counts += np.histogram(sampled, BINS, (self.low, max(self.high, self.low + 1e-9)))[0]
+
+    def best_range(self) -> tuple[float, float]:
+        """Return the part of the range, shrunk evenly at both ends, with the smallest squared error of 256 steps."""
+        edges = np.linspace(self.low, self.high, BINS + 1)
+        centers = (edges[1:] + edges[:-1]) / 2
+        best, smallest = (self.low, self.high), np.inf
+        for share in np.linspace(0.2, 1, 81):
+            low, high = share * self.low, share * self.high
+            outside = np.maximum(low - centers, 0) + np.maximum(centers - high, 0)
+            inside = ((high - low) / 255) ** 2 / 12
+            error = float((self.counts * np.where(outside > 0, outside**2, inside)).sum())
+            if error < smallest:
+                best, smallest = (float(low), float(high)), error
+        return best
+
+
+def collect_ranges(
+    model: Model, images: Sequence[NDArray[np.uint8]], rules: Iterable[RangeRule] = ("minmax", "mse")
+) -> dict[RangeRule, Ranges]:
+    """Run the float network over images and return the range of every inner map, by rule.
+
+    Args:
+        model: the network.
+        images: each `(H, W, 3)` uint8 BGR.
+        rules: which ranges to return.
+
+    Raises:
+        DataError: without images.
+        EngineError: when ONNX Runtime is missing.
+    """
+    if not images:
+        raise DataError("calibration needs at least one image")
+    names = inner_maps(model)
+    session = _session(model, names)
+    found = {name: _Histogram() for name in names}
+    for name, values in _maps(session, names, images):
+        found[name].extend(values)
+    wanted = list(rules)
+    if "mse" in wanted:
+        for name, values in _maps(session, names, images):
+            found[name].count(values)
+    by_rule: Mapping[RangeRule, Any] = {"minmax": lambda h: (h.low, h.high), "mse": lambda h: h.best_range()}
+    return {rule: {name: by_rule[rule](histogram) for name, histogram in found.items()} for rule in wanted}
+
+
+def _session(model: Model, names: Sequence[str]) -> Any:
+    """Return a session on the float graph whose outputs are the maps `names`."""
+    onnx = import_onnx()
+    proto = maps_onnx(model, "nhwc-uint8")
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
+    return open_session(import_onnxruntime(), proto.SerializeToString())
+
+
+def _maps(
+    session: Any, names: Sequence[str], images: Sequence[NDArray[np.uint8]]
+) -> Iterable[tuple[str, NDArray[np.float32]]]:
+    for image in images:
+        yield from zip(names, session.run(list(names), {"data": image[None]}), strict=True)

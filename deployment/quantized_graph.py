@@ -1,0 +1,182 @@
+"""An 8-bit network as ONNX with quantise–dequantise pairs, in the two shapes that two engines run fastest.
+
+Weights are int8 with one scale per output channel. Maps are uint8: after a ReLU from 0, otherwise with a zero point
+(ONNX Runtime) or as int8 around 0 (OpenVINO, whose matrix units want no zero point). The image itself is uint8 and
+enters as it is: the normalisation is folded into the first convolution. The output convolutions take 8-bit maps and
+give float32, since 256 steps are too few for box codes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployment.calibration import Ranges
+from lffd.errors import ModelError
+from lffd.graph import Graph, Node
+from lffd.model import Model
+from lffd.onnx_graph import (
+    INPUT_SHAPES,
+    OnnxBuilder,
+    Translator,
+    convolution_attributes,
+    map_shapes,
+    metadata,
+    result_name,
+)
+
+if TYPE_CHECKING:
+    import onnx
+
+Target = Literal["onnxruntime", "openvino"]
+
+
+class QuantizedTranslator(Translator):
+    """Adds a network with 8-bit convolutions to a builder; see the module's text for the scheme."""
+
+    def __init__(
+        self,
+        builder: OnnxBuilder,
+        graph: Graph,
+        params: Mapping[str, NDArray[np.float32]],
+        ranges: Ranges,
+        target: Target,
+    ) -> None:
+        super().__init__(builder, graph, params)
+        self.ranges = ranges
+        self.target = target
+        self.scales: dict[str, float] = {}
+        self.offset, self.factor = 0.0, 1.0
+        positions = {result_name(graph, position): position for position in range(len(graph.nodes))}
+        self.readers = {
+            name: Counter(node.op for node in graph.nodes for source in node.inputs if source == position)
+            for name, position in positions.items()
+        }
+
+    def image(self) -> str:
+        """Add the input: uint8 `(B, H, W, 3)` turned to `(B, 3, H, W)`, each step worth 1."""
+        moved = self.builder.add("Transpose", ["data"], "data_nchw", perm=[0, 3, 1, 2])
+        one, zero = self.builder.constant("data_scale", np.float32(1)), self.builder.constant("data_zero", np.uint8(0))
+        self.scales["data_float"] = 1.0
+        return self.builder.add("DequantizeLinear", [moved, one, zero], "data_float")
+
+    def subtract(self, node: Node, inputs: list[str], output: str) -> str:
+        """Remember what to fold into the first convolution."""
+        self.offset = node.number("scalar")
+        return inputs[0]
+
+    def divide(self, node: Node, inputs: list[str], output: str) -> str:
+        """Remember what to fold into the first convolution."""
+        self.factor = node.number("scalar")
+        return inputs[0]
+
+    def convolution(self, node: Node, inputs: list[str], output: str) -> str:
+        """Convolve with int8 weights; a map that a sum reads is stored in 8 bits."""
+        weight, bias = (self.params[name].astype(np.float64) for name in inputs[1:])
+        if inputs[0] == "data_float":
+            if any(node.integers("pad", (0, 0))):
+                raise ModelError(f"node {node.name}: the normalisation cannot be folded into a padded convolution")
+            weight = weight / self.factor
+            bias = bias - weight.sum((1, 2, 3)) * self.offset
+        readers = self.readers[output]
+        if not readers or readers["softmax"]:
+            if self.target == "onnxruntime":
+                return self._output_product(inputs, weight, bias, output)
+            return self._convolve(node, inputs, weight, bias, output)
+        made = self._convolve(node, inputs, weight, bias, output)
+        return made if set(readers) == {"Activation"} else self._store(made)
+
+    def activation(self, node: Node, inputs: list[str], output: str) -> str:
+        """Apply ReLU and store the map."""
+        return self._store(super().activation(node, inputs, output))
+
+    def addition(self, node: Node, inputs: list[str], output: str) -> str:
+        """Add two maps; a sum that only a ReLU reads is not stored itself."""
+        made = super().addition(node, inputs, output)
+        return made if set(self.readers[output]) == {"Activation"} else self._store(made)
+
+    def _convolve(
+        self, node: Node, inputs: list[str], weight: NDArray[np.float64], bias: NDArray[np.float64], output: str
+    ) -> str:
+        """Add a convolution with 8-bit weights and a 32-bit bias."""
+        stored, scale = self._weight(inputs[1], weight, axis=0)
+        steps = (scale * self.scales[inputs[0]]).astype(np.float32)
+        limit = float(np.iinfo(np.int32).max)
+        whole = np.clip(np.round(bias / steps), -limit, limit).astype(np.int32)
+        parts = [
+            self.builder.constant(f"{inputs[2]}_steps", whole),
+            self.builder.constant(f"{inputs[2]}_scale", steps),
+            self.builder.constant(f"{inputs[2]}_zero", np.zeros(steps.size, np.int32)),
+        ]
+        offset = self.builder.add("DequantizeLinear", parts, f"{inputs[2]}_float", axis=0)
+        return self.builder.add("Conv", [inputs[0], stored, offset], output, **convolution_attributes(node))
+
+    def _output_product(
+        self, inputs: list[str], weight: NDArray[np.float64], bias: NDArray[np.float64], output: str
+    ) -> str:
+        """Add a 1×1 convolution as a matrix product over channels: ONNX Runtime has 8-bit ones with a float result."""
+        if weight.shape[2:] != (1, 1):
+            raise ModelError(f"{output}: an output convolution of {weight.shape[2:]} cannot run in 8 bits here")
+        stored, _ = self._weight(inputs[1], np.ascontiguousarray(weight[:, :, 0, 0].T), axis=1)
+        moved = self.builder.add("Transpose", [inputs[0]], f"{output}_nhwc", perm=[0, 2, 3, 1])
+        product = self.builder.add("MatMul", [moved, stored], f"{output}_product")
+        offset = self.builder.constant(inputs[2], bias.astype(np.float32))
+        total = self.builder.add("Add", [product, offset], f"{output}_sum")
+        return self.builder.add("Transpose", [total], output, perm=[0, 3, 1, 2])
+
+    def _weight(self, name: str, weight: NDArray[np.float64], axis: int) -> tuple[str, NDArray[np.float64]]:
+        """Store weights in int8 with one scale per slice of `axis`; return the float name and the scales."""
+        others = tuple(i for i in range(weight.ndim) if i != axis)
+        scale = np.maximum(np.abs(weight).max(others), 1e-12) / 127
+        shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+        parts = [
+            self.builder.constant(f"{name}_steps", np.round(weight / scale.reshape(shape)).astype(np.int8)),
+            self.builder.constant(f"{name}_scale", scale.astype(np.float32)),
+            self.builder.constant(f"{name}_zero", np.zeros(scale.size, np.int8)),
+        ]
+        return self.builder.add("DequantizeLinear", parts, f"{name}_float", axis=axis), scale
+
+    def _store(self, name: str) -> str:
+        """Put a map through 8 bits, and return the name of what comes back."""
+        scale, zero = step_and_zero(self.ranges[name], self.target)
+        parts = [
+            self.builder.constant(f"{name}_scale", np.float32(scale)),
+            self.builder.constant(f"{name}_zero", zero),
+        ]
+        stored = self.builder.add("QuantizeLinear", [name, *parts], f"{name}_steps")
+        self.scales[f"{name}_stored"] = scale
+        return self.builder.add("DequantizeLinear", [stored, *parts], f"{name}_stored")
+
+
+def step_and_zero(limits: tuple[float, float], target: Target) -> tuple[float, np.uint8 | np.int8]:
+    """Return step and zero point of 8-bit numbers that cover a range; its ends take in 0."""
+    low, high = min(limits[0], 0.0), max(limits[1], 0.0, 1e-6)
+    if low == 0:
+        return high / 255, np.uint8(0)
+    if target == "openvino":
+        return max(-low, high) / 127, np.int8(0)
+    step = (high - low) / 255
+    return step, np.uint8(round(-low / step))
+
+
+def quantized_onnx(model: Model, ranges: Ranges, target: Target) -> onnx.ModelProto:
+    """Return the 8-bit network: input `data` uint8 `(B, H, W, 3)` BGR, outputs as `lffd.onnx_graph.maps_onnx`.
+
+    Args:
+        model: the float network.
+        ranges: of its inner maps, from `calibration.collect_ranges`.
+        target: the engine to shape the graph for; both read both.
+
+    Raises:
+        ModelError: for a network whose first convolution is padded, or whose output convolutions are not 1×1.
+    """
+    builder = OnnxBuilder()
+    translator = QuantizedTranslator(builder, model.graph, model.params, ranges, target)
+    translator.translate(translator.image())
+    facts: dict[str, Any] = metadata(model, "nhwc-uint8", normalised=False)
+    outputs = map_shapes(len(model.network.branches))
+    return builder.finish(f"lffd_{model.network.name}_int8", {"data": INPUT_SHAPES["nhwc-uint8"]}, outputs, facts)

@@ -1,0 +1,222 @@
+"""Reduced precision: ranges, 8-bit graphs, what is measured, written and refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deployment import quantize
+from deployment.calibration import BINS, _Histogram, collect_ranges, inner_maps
+from deployment.quantize import Options, check_drop, main
+from deployment.quantized_graph import quantized_onnx, step_and_zero
+from lffd.engines.factory import create_engine
+from lffd.errors import DataError, ModelError, UsageError
+from lffd.model import Model, load_model, save_model
+from tests.factories import random_model
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+def _picture(seed: int, height: int = 180, width: int = 240) -> np.ndarray:
+    """Blurred noise with an edge: values spread as in photographs, not as in noise."""
+    import cv2
+
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    picture[:, width // 2 :] = picture[:, width // 2 :] // 2
+    return picture.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import cv2
+
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(6):
+        cv2.imwrite(str(folder / f"{seed}.png"), _picture(seed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """Half of He's gain, so that scores do not saturate."""
+    plain = random_model("plate_small")
+    heads = {name: value * (0.3 if "_3_" in name else 1) for name, value in plain.params.items()}
+    return replace(plain, params={k: v.astype(np.float32) for k, v in heads.items()}, card={"training": {"seed": 1}})
+
+
+@pytest.fixture
+def directory(model: Model, tmp_path: Path) -> str:
+    save_model(model, tmp_path / "float")
+    return str(tmp_path / "float")
+
+
+def test_every_stored_map_has_a_range(model: Model) -> None:
+    names = inner_maps(model)
+    assert not any(name.startswith(("score_", "box_", "probability_")) or "_3_" in name for name in names)
+    assert {"conv4", "relu_conv4", "_plus0", "relu_conv10_2_bbox", "relu_conv16"} <= set(names)
+    ranges = collect_ranges(model, [_picture(0), _picture(1)])
+    assert set(ranges) == {"minmax", "mse"}
+    for name in names:
+        (low, high), (tight_low, tight_high) = ranges["minmax"][name], ranges["mse"][name]
+        assert low <= tight_low <= 0 <= tight_high <= high
+        assert low == 0 or not name.startswith("relu_")
+    assert any(ranges["mse"][name] != ranges["minmax"][name] for name in names)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "filled", "expected"),
+    [
+        (0.0, 1.5, 1.0, (0.0, 1.5)),  # even up to the end: nothing to clip
+        (0.0, 1.5, 2 / 3, (0.0, 1.0)),  # one value at 1.5 among a billion up to 1
+        (-1.5, 0.0, 0.0, (-1.5, 0.0)),
+    ],
+)
+def test_squared_error_decides_how_much_is_clipped(
+    low: float, high: float, filled: float, expected: tuple[float, float]
+) -> None:
+    counts = np.zeros(BINS, np.int64)
+    counts[: round(filled * BINS)] = 1_000_000
+    counts[0 if filled == 0 else -1] += 1
+    assert _Histogram(low, high, counts).best_range() == pytest.approx(expected, abs=0.02)
+
+
+def test_histograms_count_what_they_are_given() -> None:
+    histogram = _Histogram()
+    values = np.linspace(-1, 3, 5000, dtype=np.float32)
+    histogram.extend(values)
+    histogram.count(values)
+    assert (histogram.low, histogram.high, histogram.counts.sum()) == (-1, 3, 5000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "target", "step", "zero"),
+    [
+        ((0.0, 5.1), "onnxruntime", 5.1 / 255, np.uint8(0)),
+        ((0.0, 5.1), "openvino", 5.1 / 255, np.uint8(0)),
+        ((-1.0, 4.1), "onnxruntime", 5.1 / 255, np.uint8(50)),
+        ((-1.27, 1.0), "openvino", 0.01, np.int8(0)),
+        ((0.5, 1.02), "onnxruntime", 1.02 / 255, np.uint8(0)),
+        ((-2.55, -1.0), "onnxruntime", 2.55 / 255, np.uint8(255)),
+        ((0.0, 0.0), "onnxruntime", 1e-6 / 255, np.uint8(0)),
+    ],
+)
+def test_steps(limits: tuple[float, float], target: Any, step: float, zero: np.generic) -> None:
+    found = step_and_zero(limits, target)
+    assert found[0] == pytest.approx(step, rel=1e-3)
+    assert (found[1], type(found[1])) == (zero, type(zero))
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_8_bit_maps_follow_the_float_ones(model: Model, target: Any) -> None:
+    pytest.importorskip(target)
+    pictures = [_picture(seed) for seed in range(4)]
+    ranges = collect_ranges(model, pictures[:3], ["mse"])["mse"]
+    content = quantized_onnx(model, ranges, target).SerializeToString()
+    name = {"onnxruntime": "int8.onnx", "openvino": "int8_openvino.onnx"}[target]
+    reduced = replace(model, extra_files={name: content})
+    found = create_engine(reduced, target, precision="int8").run(pictures[3][None])
+    for maps, expected in zip(found, create_engine(model, "mxnet").run(pictures[3][None]), strict=True):
+        error = np.sqrt(np.mean((maps.boxes - expected.boxes) ** 2))
+        assert 1e-4 < error < 0.12 * expected.boxes.std()
+        assert np.abs(maps.scores - expected.scores).max() < 0.15
+    weights = [tensor for tensor in onnx.load_from_string(content).graph.initializer if tensor.name.endswith("_steps")]
+    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.INT8, onnx.TensorProto.INT32}
+    assert len(content) < 0.4 * 4 * model.parameter_count
+
+
+def test_a_directory_goes_through_every_engine_with_its_card(
+    model: Model, directory: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = Options(model=directory, calibration=photos, output_dir=tmp_path / "int8", images=4)
+    main(options)
+    assert "accuracy was not measured" in capsys.readouterr().out
+    reduced = load_model(tmp_path / "int8")
+    entry = reduced.card["quantization"]
+    assert entry["precision"] == "int8"
+    assert entry["calibration"] == {"source": photos.name, "images": 4, "seed": 0, "ranges": "mse"}
+    assert {"onnxruntime", "openvino"} >= set(entry["engines"])
+    for name, measured in entry["engines"].items():
+        assert 0 < measured["parity"]["largest"] < 1
+        assert len(create_engine(reduced, name, precision="int8").run(_picture(9)[None])) == 3
+    for name, size in entry["bytes"].items():
+        assert (tmp_path / "int8" / name).stat().st_size == size
+    picture = _picture(9)[None]
+    first = create_engine(model, "mxnet").run(picture)
+    for engine in ("mxnet", "onnxruntime", "ncnn"):
+        again = create_engine(reduced, engine).run(picture)
+        assert np.abs(again[0].boxes - first[0].boxes).max() <= 1e-4
+    save_model(reduced, tmp_path / "copy")
+    copied = load_model(tmp_path / "copy")
+    assert json.dumps(copied.card) == json.dumps(reduced.card)
+    assert copied.extra_files == reduced.extra_files
+    assert copied.card["training"] == {"seed": 1}
+
+
+@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.5), ("bf16", 1.0)])
+def test_half_precision(
+    model: Model, directory: str, photos: Path, tmp_path: Path, precision: Any, share: float
+) -> None:
+    try:
+        main(Options(model=directory, calibration=photos, output_dir=tmp_path / "half", precision=precision))
+    except Exception as error:
+        if precision == "bf16" and "bf16" in str(error):
+            pytest.skip(str(error))
+        raise
+    full, half = ((tmp_path / name / "model.params").stat().st_size for name in ("float", "half"))
+    assert half == pytest.approx(share * full, rel=0.02)
+    entry = load_model(tmp_path / "half").card["quantization"]
+    assert entry["precision"] == precision
+    assert all(0 < measured["parity"]["largest"] < 0.3 for measured in entry["engines"].values())
+
+
+def test_losses_are_weighed() -> None:
+    check_drop(0.8, {"openvino": 0.795, "onnxruntime": 0.81}, 0.01)
+    with pytest.raises(ModelError, match=r"by more than 0\.01: openvino 0\.0050 .* onnxruntime 0\.0200"):
+        check_drop(0.8, {"openvino": 0.795, "onnxruntime": 0.78}, 0.01)
+    with pytest.raises(ModelError, match="nan"):
+        check_drop(0.8, {"openvino": float("nan")}, 0.01)
+
+
+def test_too_much_loss_writes_nothing(
+    directory: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"fp32": 0.8, "int8": 0.7}
+    monkeypatch.setattr(quantize, "measure_ap", lambda model, pack, engine, precision: figures[precision])
+    options = Options(model=directory, calibration=photos, output_dir=tmp_path / "int8", val_data=tmp_path / "val.rec")
+    with pytest.raises(ModelError, match="Nothing was written"):
+        main(options)
+    assert not options.output_dir.exists()
+    main(replace(options, max_drop=0.2))
+    entry = load_model(options.output_dir).card["quantization"]["engines"]
+    assert all(
+        measured["accuracy"] == {"pack": "val.rec", "ap50_fp32": 0.8, "ap50": 0.7} for measured in entry.values()
+    )
+
+
+def test_parameters_too_large_for_fp16(model: Model, photos: Path, tmp_path: Path) -> None:
+    huge = {**model.params, "conv1_bias": model.params["conv1_bias"] + 1e5}
+    save_model(replace(model, params=huge), tmp_path / "huge")
+    with pytest.raises(ModelError, match="conv1_bias holds NaN or Inf"):
+        main(Options(model=str(tmp_path / "huge"), calibration=photos, output_dir=tmp_path / "x", precision="fp16"))
+
+
+def test_images_that_cannot_serve(directory: str, photos: Path, tmp_path: Path) -> None:
+    import cv2
+
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no image"):
+        main(Options(model=directory, calibration=tmp_path / "empty", output_dir=tmp_path / "x"))
+    with pytest.raises(UsageError, match="at least 1"):
+        Options(model=directory, calibration=photos, output_dir=tmp_path / "x", images=0)
+    (tmp_path / "small").mkdir()
+    cv2.imwrite(str(tmp_path / "small" / "a.png"), _picture(0, 60, 60))
+    with pytest.raises(DataError, match="127 px"):
+        main(Options(model=directory, calibration=tmp_path / "small", output_dir=tmp_path / "x"))
