@@ -104,6 +104,8 @@ def load_detector(
 ) -> ImageDetector:
     """Return the detector that `spec` names.
 
+    One of our networks says in its detections which branch found each object; a peer does not.
+
     Args:
         spec: `peer:KIND=FILE.onnx`, or whatever `symbol_farm.model_spec.resolve_model` takes.
         selection: which candidates become detections; the defaults of `Selection` when None.
