@@ -11,12 +11,12 @@ import numpy as np
 
 from deployment.parity import probe_images
 from lffd import cli
+from lffd.branch_cut import keep_branches
 from lffd.engines.factory import create_engine
 from lffd.errors import ModelError, UsageError
 from lffd.model import Model, save_model
-from lffd.receptive_field import Branch, Network, Stage
+from lffd.receptive_field import Network
 from symbol_farm.model_spec import resolve_model
-from symbol_farm.network import build_json
 
 _OF_THE_WHOLE = ("accuracy", "quantization", "trimmed_from")
 """Parts of a card that hold for the network before it was cut."""
@@ -52,31 +52,6 @@ def kept_branches(network: Network, min_face: float, max_face: float) -> list[in
     return kept
 
 
-def trimmed_network(network: Network, kept: Sequence[int]) -> Network:
-    """Return the declaration with the branches `kept` and no layer behind the deepest of them."""
-    branches = tuple(network.branches[index] for index in kept)
-    low, high = branches[0].object_range[0], branches[-1].object_range[1]
-    return replace(
-        network,
-        name=f"{network.name.partition('_trimmed_')[0]}_trimmed_{low:g}_{high:g}",
-        stages=tuple(_stages_up_to(network, branches[-1])),
-        branches=branches,
-    )
-
-
-def _stages_up_to(network: Network, branch: Branch) -> list[Stage]:
-    """Return the stages that end with the residual pair of `branch`."""
-    wanted = 1 + [layer.name for layer in network.backbone].index(branch.layer)
-    count, stages = len(network.stem), []
-    for stage in network.stages:
-        pairs = min(stage.pairs, (wanted - count - 1) // 2)
-        if pairs < 1:
-            break
-        stages.append(replace(stage, pairs=pairs))
-        count += 1 + 2 * stage.pairs
-    return stages
-
-
 def trim_model(model: Model, min_face: float, max_face: float) -> Model:
     """Return the model without the branches that the task cannot need.
 
@@ -85,18 +60,16 @@ def trim_model(model: Model, min_face: float, max_face: float) -> Model:
 
     Raises:
         UsageError: when nothing, or nothing at all, would be left out.
-        ModelError: when the model's graph is not the one that its declaration describes.
+        ModelError: when a kept map comes out otherwise.
     """
     network = model.network
     kept = kept_branches(network, min_face, max_face)
     if len(kept) == len(network.branches):
         raise UsageError(f"every branch of {network.name} sees objects of {min_face:g}–{max_face:g} px: nothing to cut")
-    smaller = trimmed_network(network, kept)
     card: dict[str, Any] = {key: value for key, value in model.card.items() if key not in _OF_THE_WHOLE}
     former = {key: model.card[key] for key in _OF_THE_WHOLE if key in model.card}
     card["trimmed_from"] = {"version": network.name, "branches_kept": list(kept), **former}
-    params = {name: model.params[name] for name in smaller.parameter_shapes}
-    trimmed = Model(smaller, build_json(smaller, deploy=True), params, card)
+    trimmed = replace(keep_branches(model, kept), card=card)
     check_kept_maps(model, trimmed, kept)
     return trimmed
 
@@ -112,10 +85,7 @@ def check_kept_maps(whole: Model, trimmed: Model, kept: Sequence[int]) -> None:
         expected = [before.run(images)[index] for index in kept]
         for index, (left, right) in enumerate(zip(after.run(images), expected, strict=True)):
             if not (np.array_equal(left.scores, right.scores) and np.array_equal(left.boxes, right.boxes)):
-                raise ModelError(
-                    f"branch {kept[index]} of {whole.network.name} gives other maps after trimming; is its graph one "
-                    "that this project builds?"
-                )
+                raise ModelError(f"branch {kept[index]} of {whole.network.name} gives other maps after trimming")
 
 
 def main(options: Options) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deployment.trim import Options, kept_branches, main, trim_model, trimmed_network
+from deployment import trim
+from deployment.trim import Options, kept_branches, main, trim_model
+from lffd.branch_cut import keep_branches
 from lffd.engines.factory import create_engine
 from lffd.errors import ModelError, UsageError
-from lffd.model import load_model, save_model
-from symbol_farm.versions import VERSIONS, version_network
+from lffd.model import Model, load_model, save_model
+from symbol_farm.versions import version_network
 from tests.factories import random_model
 
 
@@ -29,18 +32,6 @@ from tests.factories import random_model
 )
 def test_branches_that_share_only_an_edge_go(limits: tuple[float, float], expected: list[int]) -> None:
     assert kept_branches(version_network("v2"), *limits) == expected
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_prefix_of_branches_is_a_network_with_the_old_geometry(version: str) -> None:
-    network = version_network(version)
-    for count in range(1, len(network.branches) + 1):
-        smaller = trimmed_network(network, range(count))
-        assert smaller.branches == network.branches[:count]
-        assert smaller.branch_geometry == network.branch_geometry[:count]
-        assert smaller.backbone == network.backbone[: len(smaller.backbone)]
-        assert smaller.backbone[-1].name == network.branches[count - 1].layer
-        assert smaller.parameter_shapes.items() <= network.parameter_shapes.items()
 
 
 @pytest.mark.parametrize(
@@ -67,23 +58,24 @@ def test_the_card_tells_what_it_was(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "GMAC" in capsys.readouterr().out
     main(Options(model=str(tmp_path / "cut"), output_dir=tmp_path / "again", max_face=80))
     once, twice = load_model(tmp_path / "cut"), load_model(tmp_path / "again")
-    assert once.network.name == "10_320_20L_5scales_v2_trimmed_20_160"
+    assert once.network.name == "10_320_20L_5scales_v2_branches_1_2_3"
     assert once.extra_files == {}
     assert once.card["training"] == {"seed": 3}
     assert once.card["note"] == "kept"
     assert "accuracy" not in once.card
     assert once.card["trimmed_from"]["accuracy"] == card["accuracy"]
-    assert twice.network.name == "10_320_20L_5scales_v2_trimmed_20_80"
+    assert twice.network.name == "10_320_20L_5scales_v2_branches_1_2_3_branches_0_1"
     assert twice.card["trimmed_from"]["trimmed_from"]["version"] == "10_320_20L_5scales_v2"
 
 
-def test_another_graph_is_refused() -> None:
-    """The declared network is rebuilt, so a model with a graph of its own must not pass."""
-    model = random_model("plate_small")
-    other = replace(model, symbol_json=model.symbol_json.replace('"scalar": "127.5"', '"scalar": "127"'))
-    assert other.symbol_json != model.symbol_json
+def test_other_maps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(model: Model, kept: Sequence[int]) -> Model:
+        part = keep_branches(model, kept)
+        return replace(part, params={**part.params, "conv7_bias": part.params["conv7_bias"] + 1})
+
+    monkeypatch.setattr(trim, "keep_branches", wrong)
     with pytest.raises(ModelError, match=r"branch 0 of .* gives other maps after trimming"):
-        trim_model(other, 0, 256)
+        trim_model(random_model("plate_small"), 0, 256)
 
 
 @pytest.mark.parametrize(
