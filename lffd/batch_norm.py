@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,15 @@ MOMENTUM = 0.95
 """Share of the old running statistics kept at each step."""
 
 _PARTS = ("gamma", "beta", "moving_mean", "moving_var")
+
+
+def cancelled_biases(names: Iterable[str]) -> set[str]:
+    """Return the convolution biases that batch normalisation subtracts again, among the parameters of a graph.
+
+    Their gradient is zero but for rounding, which AdamW would blow up to whole steps; so engines leave them alone.
+    """
+    known = set(names)
+    return {name for name in known if name.endswith("_bias") and f"{name.removesuffix('_bias')}_bn_gamma" in known}
 
 
 def fold(

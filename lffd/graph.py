@@ -110,6 +110,12 @@ class Graph:
         """Names of the variables other than the input `data`."""
         return tuple(node.name for node in self.nodes if node.op == "null" and node.name != "data")
 
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the running statistics: of each batch normalisation in order, its mean and its variance."""
+        norms = (node for node in self.nodes if node.op == "BatchNorm")
+        return tuple(self.nodes[source].name for node in norms for source in node.inputs[3:5])
+
 
 def _parameter_shape(node: Node, role: str, in_channels: int) -> tuple[int, ...]:
     """Return the shape of one parameter of a convolution or batch normalisation."""

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lffd.errors import ModelError
+
 STATISTICS = ("score_loss", "box_loss", "cells", "positives", "hits", "claims", "iou")
 """Columns of a step's statistics, one row per branch, each a sum over the batch.
 
@@ -128,3 +130,20 @@ def loss_divisors(positives: NDArray[np.float64], normalizer: str) -> NDArray[np
     """Return what each branch's sums are divided by, `(branches,)`, never below 1; see `LossOptions.normalizer`."""
     counts = np.full_like(positives, positives.sum()) if normalizer == "all" else positives
     return np.maximum(counts, 1).astype(np.float32)
+
+
+def check_state(expected: Mapping[str, tuple[int, ...]], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Compare a training state with the names and shapes that an engine holds.
+
+    Raises:
+        ModelError: listing what is missing, extra or misshapen.
+    """
+    problems = [f"missing {name}" for name in expected if name not in arrays]
+    problems += [f"extra {name}" for name in arrays if name not in expected]
+    problems += [
+        f"{name} has shape {arrays[name].shape} instead of {shape}"
+        for name, shape in expected.items()
+        if name in arrays and arrays[name].shape != shape
+    ]
+    if problems:
+        raise ModelError(f"the training state does not fit this run: {'; '.join(problems[:20])}")

@@ -13,7 +13,7 @@ from lffd.errors import EngineError, GeometryError, UsageError
 from symbol_farm.versions import VERSIONS
 from tests.factories import random_model
 
-ENGINES = ["onnxruntime", "openvino", "ncnn"]
+ENGINES = ["onnxruntime", "openvino", "ncnn", "torch"]
 
 
 @lru_cache(maxsize=4)
@@ -54,7 +54,7 @@ def test_fp32_equals_mxnet(version: str, engine: str, extra_height: int, extra_w
 
 @pytest.mark.parametrize(("extra_height", "extra_width"), [(0, 0), (64, 0), (0, 64), (130, 70)])
 @pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("engine", ["openvino", "ncnn"])
+@pytest.mark.parametrize("engine", ["openvino", "ncnn", "torch"])
 def test_bf16_stays_near_also_where_the_deepest_map_is_one_column(
     engine: str, batch: int, extra_height: int, extra_width: int
 ) -> None:

@@ -1,0 +1,59 @@
+"""PyTorch as an inference engine: the deploy graph in channels-last order, in float32 or bfloat16."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lffd.engines.base import MapEngine
+from lffd.engines.torch_devices import parse_device
+from lffd.engines.torch_module import GraphModule
+from lffd.errors import EngineError
+from lffd.model import Model
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""What the convolutions compute in; the softmax works in float32 always."""
+
+
+class TorchEngine(MapEngine):
+    """Runs the deploy graph on a CPU or GPU; a lock lets one thread run at a time.
+
+    Images are already channels-last as they come, so that they reach the first convolution without a transposition.
+
+    Args:
+        model: the network and its parameters.
+        device: `cpu`, `cuda:0`, …
+        threads: CPU threads of the whole process; None leaves PyTorch's choice.
+        precision: `fp32` or `bf16`.
+
+    Raises:
+        EngineError: when this PyTorch cannot use the device.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, precision: str = "fp32") -> None:
+        super().__init__(model.network, device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._place, self._dtype = parse_device(device), DTYPES[precision]
+        params = {name: self._place_parameter(value) for name, value in model.params.items()}
+        self._module = GraphModule(model.graph, params).eval().requires_grad_(False)
+        self._lock = threading.Lock()
+
+    def _place_parameter(self, value: NDArray[np.float32]) -> torch.Tensor:
+        tensor = torch.tensor(value).to(self._place, self._dtype)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        """Return the maps of each branch; see `MapEngine.forward`."""
+        with self._lock, torch.inference_mode():
+            try:
+                data = torch.from_numpy(images).to(self._place).permute(0, 3, 1, 2).to(self._dtype)
+                return [output.float().cpu().numpy() for output in self._module(data)]
+            except torch.OutOfMemoryError as error:
+                raise EngineError(f"{self.device} has no memory left for images of shape {images.shape}") from error

@@ -1,0 +1,186 @@
+"""An MXNet symbol's graph as a `torch.nn.Module`, with parameters by the same names.
+
+This module and the other `torch_…` ones import PyTorch (2.4 or newer); nothing else of the project does, and they are
+imported only when a PyTorch engine is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lffd.errors import ModelError
+from lffd.graph import Graph, Node
+
+
+class BatchStatistics(NamedTuple):
+    """What one batch normalisation saw: mean and biased variance of each channel, `(channels,)` each, float32."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+class GraphModule(torch.nn.Module):
+    """Runs a graph on `data` `(B, 3, H, W)`, BGR, 0–255; the graph itself maps pixels to −1–1.
+
+    Parameters and buffers (the running statistics) carry the symbol's names. In training mode batch normalisation uses
+    the batch's own statistics and changes no buffer: `run` hands the statistics over, and who trains moves the
+    averages. That keeps the module free of side effects, as compilation and several devices want it.
+
+    Attributes:
+        graph: what is executed.
+    """
+
+    def __init__(self, graph: Graph, parameters: Mapping[str, Tensor]) -> None:
+        """Take the parameters, running statistics included; the tensors are used as they are, not copied.
+
+        Raises:
+            ModelError: for an operator or attribute that is not known here, or a parameter that is missing.
+        """
+        super().__init__()
+        self.graph = graph
+        self._steps = [_step(node) for node in graph.nodes]
+        self._last_use = _last_uses(graph)
+        if missing := [name for name in graph.parameter_names if name not in parameters]:
+            raise ModelError(f"parameters do not fit the graph: missing {', '.join(missing)}")
+        states = set(graph.state_names)
+        for name in graph.parameter_names:
+            if name in states:
+                self.register_buffer(name, parameters[name])
+            else:
+                self.register_parameter(name, torch.nn.Parameter(parameters[name]))
+
+    def forward(self, data: Tensor) -> tuple[Tensor, ...]:
+        """Return the graph's outputs in order."""
+        return self.run(data)[0]
+
+    def run(self, data: Tensor) -> tuple[tuple[Tensor, ...], tuple[BatchStatistics, ...]]:
+        """Return the outputs, and in training mode the batch statistics in the order of `graph.state_names` pairs."""
+        values: list[Any] = []
+        statistics: list[BatchStatistics] = []
+        for position, (node, step) in enumerate(zip(self.graph.nodes, self._steps, strict=True)):
+            if node.op == "null":
+                values.append(data if node.name == "data" else getattr(self, node.name))
+                continue
+            inputs = [values[source] for source in node.inputs]
+            if node.op == "BatchNorm" and self.training:
+                value, seen = _normalise_batch(node, *inputs[:3])
+                statistics.append(seen)
+            else:
+                value = step(*inputs)
+            values.append(value)
+            for source in self._last_use.get(position, ()):
+                values[source] = None  # without gradients this frees the map at once
+        return tuple(values[output] for output in self.graph.outputs), tuple(statistics)
+
+
+def _last_uses(graph: Graph) -> dict[int, list[int]]:
+    """Return position to the positions whose values nobody reads after it; outputs are read for ever."""
+    last = {source: position for position, node in enumerate(graph.nodes) for source in node.inputs}
+    found: dict[int, list[int]] = {}
+    for source, position in last.items():
+        if source not in graph.outputs:
+            found.setdefault(position, []).append(source)
+    return found
+
+
+def _normalise_batch(node: Node, data: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, BatchStatistics]:
+    """Return `data` normalised by its own statistics, and these.
+
+    MXNet keeps the biased variance, PyTorch's own running average the unbiased one; the biased is recovered from the
+    reciprocal that the operator returns.
+    """
+    epsilon = node.number("eps")
+    output, mean, inverse = torch.native_batch_norm(data, gamma, beta, None, None, True, 0.0, epsilon)
+    variance = inverse.detach().float() ** -2 - epsilon
+    return output, BatchStatistics(mean.detach().float(), variance.clamp_min(0))
+
+
+def _step(node: Node) -> Callable[..., Tensor]:
+    """Return the function of a node's inputs that computes it.
+
+    Raises:
+        ModelError: for an operator that is not known here, or one with an attribute that is not.
+    """
+    maker = _MAKERS.get(node.op)
+    if maker is None:
+        raise ModelError(f"node {node.name}: operator {node.op} is not one of {', '.join(_MAKERS)}")
+    return maker(node)
+
+
+def _variable(node: Node) -> Callable[..., Tensor]:
+    """Return what stands for a variable, which is looked up and never called."""
+
+    def unreachable() -> Tensor:
+        raise ModelError(f"variable {node.name} was called as an operator")
+
+    return unreachable
+
+
+def _subtract(node: Node) -> Callable[..., Tensor]:
+    scalar = node.number("scalar")
+    return lambda data: data - scalar
+
+
+def _divide(node: Node) -> Callable[..., Tensor]:
+    scalar = node.number("scalar")
+    return lambda data: data / scalar
+
+
+def _convolution(node: Node) -> Callable[..., Tensor]:
+    stride, pad, dilate = (node.integers(key, default) for key, default in _CONVOLUTION_DEFAULTS.items())
+    groups = node.integer("num_group", 1)
+
+    def convolve(data: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return functional.conv2d(data, weight, bias, stride, pad, dilate, groups)
+
+    return convolve
+
+
+_CONVOLUTION_DEFAULTS = {"stride": (1, 1), "pad": (0, 0), "dilate": (1, 1)}
+
+
+def _batch_norm(node: Node) -> Callable[..., Tensor]:
+    """Return normalisation by the running statistics."""
+    epsilon = node.number("eps")
+    if node.attrs.get("fix_gamma", "True") != "False":
+        raise ModelError(f"node {node.name}: BatchNorm with fix_gamma is not supported; set fix_gamma=False")
+
+    def normalise(data: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        return functional.batch_norm(data, mean, variance, gamma, beta, False, 0.0, epsilon)
+
+    return normalise
+
+
+def _activation(node: Node) -> Callable[..., Tensor]:
+    if node.attrs.get("act_type") != "relu":
+        raise ModelError(f"node {node.name}: activation {node.attrs.get('act_type')} is not supported; use relu")
+    return functional.relu
+
+
+def _softmax(node: Node) -> Callable[..., Tensor]:
+    axis = node.integer("axis", -1)
+    return lambda data: functional.softmax(data, dim=axis, dtype=torch.float32)
+
+
+def _slice(node: Node) -> Callable[..., Tensor]:
+    axis, begin, end = node.integer("axis"), node.integer("begin"), node.integer("end")
+    return lambda data: data.narrow(axis, begin, end - begin)
+
+
+_MAKERS: dict[str, Callable[[Node], Callable[..., Tensor]]] = {
+    "null": _variable,
+    "_minus_scalar": _subtract,
+    "_div_scalar": _divide,
+    "Convolution": _convolution,
+    "BatchNorm": _batch_norm,
+    "Activation": _activation,
+    "elemwise_add": lambda node: torch.add,
+    "softmax": _softmax,
+    "slice_axis": _slice,
+}
+"""How each operator is computed; the same operators as in `lffd.graph`."""

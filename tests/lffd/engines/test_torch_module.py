@@ -1,0 +1,127 @@
+"""Any graph as a PyTorch module: MXNet's numbers, in training and in inference, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from lffd.engines.mxnet_engine import import_mxnet
+from lffd.errors import ModelError
+from lffd.graph import parse_graph
+from lffd.initialization import initial_arrays
+from lffd.receptive_field import Network
+from symbol_farm.network import build_json
+from symbol_farm.versions import VERSIONS, version_network
+from tests.training_batches import NETWORK
+
+torch = pytest.importorskip("torch", reason="the torch engine's tests need PyTorch: pip install torch")
+if find_spec("mxnet") is None:
+    pytest.skip("compares with MXNet, which is not installed", allow_module_level=True)
+
+from lffd.engines.torch_module import GraphModule  # noqa: E402 - imports torch
+
+
+def _arrays(network: Network, batch_norm: bool, seed: int = 0) -> dict[str, np.ndarray]:
+    """Parameters and running statistics by plain name, none of them at a special value."""
+    rng = np.random.default_rng(seed)
+    arrays = initial_arrays(network, batch_norm, seed, "xavier")
+    moved = {name.split(":")[1]: value + rng.uniform(0, 0.1, value.shape) for name, value in arrays.items()}
+    return {name: value.astype(np.float32) for name, value in moved.items()}
+
+
+def _module(text: str, arrays: dict[str, np.ndarray]) -> GraphModule:
+    return GraphModule(parse_graph(text), {name: torch.tensor(value) for name, value in arrays.items()})
+
+
+def _mxnet(text: str, arrays: dict[str, np.ndarray], data: np.ndarray, training: bool) -> tuple[list, dict]:
+    """Outputs and, in training, the batch statistics that MXNet's running averages took in."""
+    mx = import_mxnet()
+    symbol = mx.sym.load_json(text)
+    given = {name: mx.nd.array(arrays[name]) for name in symbol.list_arguments() if name != "data"}
+    states = {name: mx.nd.array(arrays[name]) for name in symbol.list_auxiliary_states()}
+    executor = symbol.bind(
+        mx.cpu(),
+        {**given, "data": mx.nd.array(data)},
+        args_grad={name: mx.nd.zeros_like(value) for name, value in given.items()},
+        aux_states=states,
+        grad_req={**dict.fromkeys(given, "write"), "data": "null"},
+    )
+    outputs = executor.forward(is_train=training)
+    found = [output.asnumpy() for output in outputs]
+    if training:
+        executor.backward([mx.nd.ones_like(output) for output in outputs])
+        mx.nd.waitall()  # the states are written behind the back of MXNet's dependency tracking
+    taken = {name: (value.asnumpy() - 0.95 * arrays[name]) / 0.05 for name, value in states.items()}
+    return found, taken
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_deploy_graphs_equal_mxnet(version: str) -> None:
+    network = version_network(version)
+    text, arrays = build_json(network, deploy=True), _arrays(network, batch_norm=False)
+    side = network.minimum_input
+    data = np.random.default_rng(1).uniform(0, 255, (2, 3, side + 40, side)).astype(np.float32)
+    expected, _ = _mxnet(text, arrays, data, training=False)
+    with torch.no_grad():
+        outputs = _module(text, arrays).eval()(torch.from_numpy(data))
+    for ours, theirs in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-5 * max(1, np.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_normalisation_equals_mxnet(training: bool) -> None:
+    text, arrays = build_json(NETWORK, deploy=False, batch_norm=True), _arrays(NETWORK, batch_norm=True)
+    data = np.random.default_rng(1).uniform(0, 255, (3, 3, 64, 64)).astype(np.float32)
+    expected, taken = _mxnet(text, arrays, data, training)
+    module = _module(text, arrays).train(training)
+    before = {name: value.clone() for name, value in module.named_buffers()}
+    outputs, statistics = module.run(torch.from_numpy(data))
+    for ours, theirs in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(ours.detach().numpy(), theirs, atol=2e-5 * np.abs(theirs).max())
+    assert all(torch.equal(before[name], value) for name, value in module.named_buffers())
+    if training:
+        names, values = module.graph.state_names, [value for pair in statistics for value in pair]
+        assert set(names) == set(taken)
+        for name, value in zip(names, values, strict=True):
+            np.testing.assert_allclose(value.numpy(), taken[name], atol=2e-4, err_msg=name)
+    else:
+        assert statistics == ()
+
+
+def test_parameters_keep_their_names_and_states_are_buffers() -> None:
+    arrays = _arrays(NETWORK, batch_norm=True)
+    module = _module(build_json(NETWORK, deploy=False, batch_norm=True), arrays)
+    states = {name for name in arrays if "_moving_" in name}
+    assert {name for name, _ in module.named_buffers()} == states
+    assert {name for name, _ in module.named_parameters()} == set(arrays) - states
+
+
+def _spoil(node: str, **attrs: str) -> str:
+    content = json.loads(build_json(NETWORK, deploy=True, batch_norm=True))
+    entry = next(entry for entry in content["nodes"] if entry["name"] == node)
+    entry["op"] = attrs.pop("op", entry["op"])
+    entry["attrs"] |= attrs
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_spoil("relu_conv1", op="Custom"), "relu_conv1: operator Custom is not one of"),
+        (_spoil("relu_conv1", act_type="tanh"), "relu_conv1: activation tanh is not supported"),
+        (_spoil("conv1_bn", fix_gamma="True"), "conv1_bn: BatchNorm with fix_gamma is not supported"),
+    ],
+)
+def test_what_it_does_not_know_is_refused_by_name(text: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        _module(text, _arrays(NETWORK, batch_norm=True))
+
+
+def test_missing_parameters_are_listed() -> None:
+    arrays = _arrays(NETWORK, batch_norm=False)
+    del arrays["conv2_bias"]
+    with pytest.raises(ModelError, match="missing conv2_bias"):
+        _module(build_json(NETWORK, deploy=True), arrays)
