@@ -11,6 +11,7 @@ detections.boxes, detections.scores  # float32 (N, 4) x0, y0, x1, y1 in pixels, 
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ from lffd.engines import BranchMaps, Engine, check_images
 from lffd.engines.factory import create_engine
 from lffd.errors import UsageError
 from lffd.model import Model
-from lffd.tiling import plan_tiles, working_bytes_per_pixel
+from lffd.tiling import plan_tiles, smallest_tile, working_bytes_per_pixel
 
 DEFAULT_MODEL = "v2"
 
@@ -158,7 +159,14 @@ class Detector:
     def _tiled(self, pixels: NDArray[np.uint8], view: View) -> Candidates:
         """Return the candidates of a large view, tile by tile; the same as from the whole at once."""
         found = join([])
-        for tile in plan_tiles(self._cut_network, pixels.shape[0], pixels.shape[1], self._max_pixels):
+        height, width = pixels.shape[:2]
+        if (needed := smallest_tile(self._cut_network, height, width)) > self._max_pixels:
+            memory = math.ceil(self.views.tile_memory * needed / self._max_pixels)
+            raise UsageError(
+                f"tile_memory of {self.views.tile_memory:g} MB is too little for {self.name}: a {width}x{height} image "
+                f"needs at least {memory} MB"
+            )
+        for tile in plan_tiles(self._cut_network, height, width, self._max_pixels):
             part = pixels[tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
             maps = tile.crop(self.engine.run(np.ascontiguousarray(part)[None]))
             found = join([found, self._decode(maps, view, 0, tile.first_cells)]).best(self.selection.top_k)

@@ -82,9 +82,10 @@ def to_text(report: Report) -> str:
 
 def plot(report: Report, title: str, folder: Path) -> None:
     """Draw `roc_discrete.png` and `roc_continuous.png` into a folder."""
+    heading = title if report.exact else f"{title}\nimage sizes unknown: regions cut off at 0 alone"
     for kind in ("discrete", "continuous"):
         curves = {f"fold {fold}": getattr(found, kind) for fold, found in report.folds.items()}
-        plot_roc({**curves, "all folds": getattr(report.together, kind)}, title, kind, folder / f"roc_{kind}.png")
+        plot_roc({**curves, "all folds": getattr(report.together, kind)}, heading, kind, folder / f"roc_{kind}.png")
 
 
 def _curves(found: Roc) -> dict[str, Any]:
