@@ -10,8 +10,10 @@ import pytest
 from accuracy_evaluation.detections import Detections, ImageDetector
 from accuracy_evaluation.evaluation_on_widerface import Options, main
 from accuracy_evaluation.model_spec import ModelFacts
+from lffd.model import save_model
 from symbol_farm.versions import version_network
 from tests.accuracy_evaluation.made_up import run_command, write_truth
+from tests.factories import random_model
 
 EVERYTHING = ([1], [1], [1])
 
@@ -134,6 +136,20 @@ def test_results_of_another_model_or_format_are_not_mixed(
     assert not stale.exists()
 
 
+def test_one_of_our_networks_is_evaluated_with_its_branches(
+    tmp_path: Path, arguments: list[str | Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(random_model("plate_small"), tmp_path / "model")
+    code, text, fault = run_command(
+        capsys, main, *arguments, "--model", tmp_path / "model", "--score-threshold", "0", "--max-detections", "20"
+    )
+    assert code == 0, fault
+    boxes, branches = (len((tmp_path / f"out/{part}a/one.txt").read_text().split("\n")) for part in ("", "branches/"))
+    assert boxes == branches > 3
+    assert len(json.loads((tmp_path / "figures.json").read_text())["recall_by_branch"]) == 5
+    assert "range of the responsible branch" in text
+
+
 @pytest.mark.parametrize(
     ("published", "asked", "floor"), [(False, 0.02, 0.02), (True, 0.02, 0.11), (True, 0.3, 0.3), (False, 0.3, 0.3)]
 )
@@ -160,7 +176,7 @@ def test_peers_reach_their_independently_measured_precision(
         *("--model", f"peer:yunet={shared / 'peers/yunet_s_dynamic.onnx'}"),
         *("--images", shared / "data/widerface/WIDER_val/images"),
         *("--ground-truth", shared / "data/widerface/wider_face_split"),
-        *("--output-dir", tmp_path / "out", "--json", tmp_path / "figures.json"),
+        *("--output-dir", tmp_path / "out", "--json", tmp_path / "figures.json", "--threads", "1"),
     )
     assert code == 0, fault
     figures = json.loads((tmp_path / "figures.json").read_text())
