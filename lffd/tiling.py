@@ -142,34 +142,40 @@ def plan_tiles(network: Network, height: int, width: int, max_pixels: int) -> li
         UsageError: when even the smallest useful tiles are larger.
     """
     best: tuple[int, int, int] | None = None
-    smallest = height * width
     for columns in _useful_counts(network, width):
         across = tile_length(network, width, columns)
         rows = _rows_that_fit(network, height, max_pixels // across)
         down = tile_length(network, height, rows)
-        smallest = min(smallest, across * down)
         work = columns * rows * across * down
         if across * down <= max_pixels and (best is None or (work, columns * rows) < best[:2]):
             best = (work, columns * rows, columns)
     if best is None:
         raise UsageError(
-            f"tiles of {max_pixels:,} pixels are too small for {network.name} on a {width}x{height} image: neighbours "
-            f"must overlap by some {tile_overlap(network, height)} pixels; allow at least {smallest:,}"
+            f"tiles of {max_pixels:,} pixels are too small for {network.name} on a {width}x{height} image: allow at "
+            f"least {smallest_tile(network, height, width):,}"
         )
     columns = best[2]
     row_spans = plan_axis(network, height, best[1] // columns)
     return [Tile(rows, across) for rows in row_spans for across in plan_axis(network, width, columns)]
 
 
+def smallest_tile(network: Network, height: int, width: int) -> int:
+    """Return how many pixels the smallest tiles have that can cover an image of `height` × `width` pixels."""
+    return _shortest(network, height) * _shortest(network, width)
+
+
+def _shortest(network: Network, length: int) -> int:
+    """Return the length of the smallest tile along an axis: neighbours overlap, and each must add something."""
+    return min(length, tile_overlap(network, length) + _step(network))
+
+
 def _useful_counts(network: Network, length: int) -> Iterator[int]:
     """Yield numbers of tiles along an axis, until more tiles would not be smaller."""
     yield 1
-    least, count = tile_overlap(network, length) + _step(network), 2
-    while tile_length(network, length, count) < tile_length(network, length, count - 1):
-        yield count
-        if tile_length(network, length, count) <= least:
-            return
+    count = 1
+    while tile_length(network, length, count) > _shortest(network, length):
         count += 1
+        yield count
 
 
 def _rows_that_fit(network: Network, height: int, limit: int) -> int:
@@ -181,16 +187,24 @@ def _rows_that_fit(network: Network, height: int, limit: int) -> int:
     return max(2, -(-(height - overlap) // max(limit - overlap, step)))
 
 
-def working_bytes_per_pixel(network: Network) -> float:
-    """Return about how much memory running the network takes per input pixel, in bytes.
+_ENGINE_OVERHEAD = {"mxnet": 1.5, "openvino": 1.5, "onnxruntime": 2.2, "ncnn": 4.2}
+"""Memory of engines as a multiple of their largest layer's input and output: measured with v2 on 6 megapixels, rounded
+up (1.3, 1.2, 2.0, 4.1)."""
 
-    The input as float32 twice, and the largest layer's input and output together; half as much again for what the
-    convolution library rearranges. Measured with MXNet on 3–11 megapixels: 100–130 for v1 and v2, where this says 156.
+_OTHER_OVERHEAD = 4.2
+
+
+def working_bytes_per_pixel(network: Network, engine: str = "mxnet") -> float:
+    """Return about how much memory running the network takes per input pixel, in bytes, and rather more than less.
+
+    Args:
+        network: the declaration.
+        engine: name of what runs it.
     """
-    most = 0.0
-    area = 1.0  # of the layer's input map, in cells per pixel of the network's input
+    most, area = 0.0, 1.0  # area of a layer's input map, in cells per pixel of the network's input
     for layer in network.backbone:
         smaller = area / layer.stride**2
         most = max(most, area * layer.in_channels + smaller * layer.out_channels)
         area = smaller
-    return 4 * 1.5 * (2 * 3 + most)
+    image_twice = 2 * network.backbone[0].in_channels
+    return 4 * (image_twice + most) * _ENGINE_OVERHEAD.get(engine, _OTHER_OVERHEAD)
