@@ -1,0 +1,198 @@
+"""Batch `i` as a function of the seed and `i` alone."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+
+import numpy as np
+from numpy.random import Generator, SeedSequence, default_rng
+
+from data_iterator_farm.batch import Batch, BatchMemory
+from data_iterator_farm.crop_sampling import Crop, sample_crop
+from data_iterator_farm.decoding import Scratch
+from data_iterator_farm.jitter import jitter
+from data_iterator_farm.label_maps import LabelMaker
+from data_iterator_farm.policies import Preset
+from data_iterator_farm.record_order import RecordKinds, RecordOrder
+from lffd.errors import DataError, LffdError, UsageError
+from lffd.receptive_field import Network
+from lffd.records import Record, RecordSource
+
+MAX_TRIES = 100
+
+
+class BatchError(LffdError, RuntimeError):
+    """Something failed while a crop was made that is no fault of the data; the message names batch and record."""
+
+
+class Making:
+    """A batch in the making.
+
+    Attributes:
+        batch: whose arrays are being filled.
+        crops: those that are made.
+    """
+
+    def __init__(self, batch: Batch, crops: list[Crop | None]) -> None:
+        self.batch, self.crops = batch, crops
+        self._left = len(crops)
+        self._lock = threading.Lock()
+
+    def count_one(self) -> bool:
+        """Count one crop as made; whether it was the last."""
+        with self._lock:
+            self._left -= 1
+            return self._left == 0
+
+    def finished(self) -> Batch:
+        """Return the batch, once every crop is made."""
+        names = tuple(" + ".join(crop.names) for crop in self.crops if crop is not None)
+        return replace(self.batch, names=names)
+
+
+class BatchBuilder:
+    """Makes the crops of batches; safe from many threads, and the result does not depend on how many there are.
+
+    Args: as for `BatchLoader`; `kinds` is what `scan_records` said about the source, `keep` how many batches' memory
+    is kept for use again.
+    """
+
+    def __init__(
+        self,
+        source: RecordSource,
+        kinds: RecordKinds,
+        network: Network,
+        preset: Preset,
+        *,
+        batch_size: int,
+        input_size: int,
+        seed: int,
+        rank: int,
+        size: int,
+        skip_bad_records: bool,
+        keep: int = 2,
+    ) -> None:
+        if batch_size < 1 or not 0 <= rank < size or seed < 0:
+            raise UsageError(
+                f"batch size {batch_size} must be at least 1, seed {seed} at least 0, and rank {rank} below size {size}"
+            )
+        self.labels = LabelMaker(network, input_size, preset.labels)
+        use_ignored = preset.labels.ignored_boxes == "ignore"
+        self.order = RecordOrder(kinds, preset.sampling.background_share, use_ignored, seed)
+        self.bad_records: dict[int, str] = {}
+        self._memory = BatchMemory(batch_size, input_size, self.labels.shapes, keep)
+        self._source, self._network, self._preset = source, network, preset
+        self.batch_size, self._input_size, self._seed = batch_size, input_size, seed
+        self._rank, self._size, self._skip = rank, size, skip_bad_records
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        for index, fault in kinds.bad.items():
+            self._note(index, fault)
+
+    def begin(self, index: int) -> Making:
+        """Return batch `index` with none of its crops made."""
+        return Making(self._memory.batch(index), [None] * self.batch_size)
+
+    def build(self, index: int) -> Batch:
+        """Return batch `index`, made by this thread alone; raises what `make_crop` raises."""
+        making = self.begin(index)
+        for slot in range(self.batch_size):
+            self.make_crop(making, slot)
+        return making.finished()
+
+    def make_crop(self, making: Making, slot: int) -> None:
+        """Make one crop of a batch; the thread that makes the last one also labels the batch.
+
+        Raises:
+            DataError: when a record cannot be used.
+            BatchError: when anything else fails.
+        """
+        batch, number = making.batch, self._rank * self.batch_size + slot
+        rng = default_rng(SeedSequence([self._seed, batch.index, number]))
+        place = batch.index * self.batch_size * self._size + number
+        reading = _Reading(self._source, self.order.at(place))
+        try:
+            making.crops[slot] = self._usable_crop(batch, slot, reading, rng)
+            if making.count_one():
+                self._label(making)
+        except LffdError:
+            raise
+        except Exception as error:  # whatever it was, it reaches the consumer under the name of its record
+            fault = f"{type(error).__name__}: {error}"
+            raise BatchError(f"batch {batch.index}, crop {slot}, {reading}: {fault}") from error
+
+    def _usable_crop(self, batch: Batch, slot: int, reading: _Reading, rng: Generator) -> Crop:
+        """Make the pixels of one crop; where bad records are skipped, from the first usable record."""
+        for _ in range(MAX_TRIES):
+            try:
+                return self._draw_crop(batch, slot, reading, rng)
+            except DataError as error:
+                if not self._skip:
+                    raise
+                self._note(reading.index, str(error))
+            reading.index = self.order.random_face(rng)
+        raise DataError(f"batch {batch.index}, crop {slot}: {MAX_TRIES} records in a row are bad; see the log for each")
+
+    def _draw_crop(self, batch: Batch, slot: int, reading: _Reading, rng: Generator) -> Crop:
+        """Make the pixels of one crop from the record of `reading`."""
+        crop = sample_crop(
+            reading.first(),
+            self._input_size,
+            self._network,
+            self._preset.sampling,
+            rng,
+            partner=lambda numbers: reading.read(self.order.random_face(numbers)),
+            out=batch.images[slot],
+            scratch=self._scratch(),
+        )
+        jitter(crop.image, self._preset.jitter, rng)
+        return crop
+
+    def _label(self, making: Making) -> None:
+        """Write the labels of a batch whose crops are made."""
+        crops = [crop for crop in making.crops if crop is not None]
+        boxes = np.concatenate([crop.boxes for crop in crops])
+        ignored = np.concatenate([crop.ignored for crop in crops])
+        slots = np.repeat(np.arange(len(crops)), [len(crop.boxes) for crop in crops])
+        self.labels.write(boxes, ignored, slots, making.batch.classes, making.batch.boxes)
+        making.batch.faces[:] = np.bincount(slots[~ignored], minlength=len(crops))
+
+    def _scratch(self) -> Scratch:
+        """Return this thread's own memory."""
+        if not hasattr(self._local, "scratch"):
+            self._local.scratch = Scratch()
+        scratch: Scratch = self._local.scratch
+        return scratch
+
+    def _note(self, index: int, fault: str) -> None:
+        """Count and log a bad record, once."""
+        with self._lock:
+            known = index in self.bad_records
+            self.bad_records[index] = fault
+        if not known:
+            logging.getLogger(__name__).warning("skipping record %d: %s", index, fault)
+
+
+class _Reading:
+    """Which record is being read, so that an error can name it."""
+
+    def __init__(self, source: RecordSource, index: int) -> None:
+        self._source = source
+        self.index = index
+        self._name = ""
+
+    def __str__(self) -> str:
+        return f"record {self.index}" + (f" {self._name!r}" if self._name else "")
+
+    def first(self) -> Record:
+        """Read the record itself."""
+        return self.read(self.index)
+
+    def read(self, index: int) -> Record:
+        """Read a record."""
+        self.index, self._name = index, ""
+        record = self._source[index]
+        self._name = record.name
+        return record

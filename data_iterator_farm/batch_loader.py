@@ -1,0 +1,160 @@
+"""Batches made ahead of time by several threads.
+
+Threads, not processes: decoding, resizing and colour changes release the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from types import TracebackType
+
+from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch_builder import BatchBuilder, Making
+from data_iterator_farm.policies import JitterPolicy, LabelPolicy, Preset, SamplingPolicy
+from data_iterator_farm.record_order import RecordKinds, scan_records
+from lffd.errors import UsageError
+from lffd.receptive_field import Network
+from lffd.records import RecordSource
+
+
+class BatchLoader:
+    """An iterator over batches, endless unless told otherwise, made ahead by threads.
+
+    Batch `i` depends on the data, the policies, the seed and `i` alone, not on the number of threads nor on where
+    the loader started. Use it in a `with` block: leaving it stops the threads; so does an error, or the last batch.
+
+    Args:
+        source: the records; read from many threads.
+        network: whose branches are labelled and whose ranges the sampling follows.
+        batch_size: crops per batch (of this worker).
+        input_size: side of the square crops in pixels.
+        sampling, jitter, labels: the policies; `policies.preset` gives them by name.
+        seed: of every random choice.
+        threads: how many make crops.
+        start: index of the first batch.
+        stop: index after the last one; endless when None.
+        rank, size: this worker's number and how many there are. Together, the workers' batches `i` are exactly the
+            batch `i` of one worker with `size` times the batch size.
+        skip_bad_records: replace a record that cannot be used by another one; each is logged once, `bad_records`
+            collects them, and `close` logs how many there were.
+        prefetch: how many batches are made ahead.
+        kinds: what `scan_records` said about this source; without it, the loader reads every record once to know.
+
+    Raises:
+        DataError: at once for a record whose boxes nothing can be learnt from; from `next`, for an image that cannot
+            be decoded. Both name the record.
+        BatchError: from `next`, for any other failure in a thread.
+        UsageError: for arguments that cannot work, and from `next` after `close`.
+    """
+
+    def __init__(
+        self,
+        source: RecordSource,
+        network: Network,
+        *,
+        batch_size: int,
+        input_size: int,
+        sampling: SamplingPolicy,
+        jitter: JitterPolicy,
+        labels: LabelPolicy,
+        seed: int,
+        threads: int,
+        start: int = 0,
+        stop: int | None = None,
+        rank: int = 0,
+        size: int = 1,
+        skip_bad_records: bool = False,
+        prefetch: int = 2,
+        kinds: RecordKinds | None = None,
+    ) -> None:
+        if prefetch < 1 or start < 0:
+            raise UsageError(f"prefetch {prefetch} must be at least 1, and start {start} at least 0")
+        if threads < 1:
+            raise UsageError(f"threads must be at least 1, not {threads}")
+        self._builder = BatchBuilder(
+            source,
+            kinds or scan_records(source, threads, skip_bad_records),
+            network,
+            Preset(sampling, jitter, labels),
+            batch_size=batch_size,
+            input_size=input_size,
+            seed=seed,
+            rank=rank,
+            size=size,
+            skip_bad_records=skip_bad_records,
+            keep=prefetch + 2,  # those in the making, the user's, and the one before it
+        )
+        self.batch_size, self.input_size, self.map_sizes = batch_size, input_size, self._builder.labels.shapes
+        self._next, self._stop, self._prefetch = start, stop, prefetch
+        self._waiting: deque[tuple[Making, list[Future[None]]]] = deque()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lffd-batch")
+        self._closed = False
+
+    @property
+    def next_index(self) -> int:
+        """Index of the batch that `next` will return: the `start` that continues exactly here."""
+        return self._next
+
+    @property
+    def bad_records(self) -> dict[int, str]:
+        """Index to fault of the records that were skipped so far."""
+        return dict(self._builder.bad_records)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._closed:
+            raise UsageError("the batch loader is closed; make a new one with start=loader.next_index")
+        if self._stop is not None and self._next >= self._stop:
+            self._finish()
+            raise StopIteration
+        try:
+            self._make_ahead()
+            making, crops = self._waiting[0]
+            wait(crops, return_when=FIRST_EXCEPTION)
+            for crop in crops:
+                crop.result()
+        except BaseException:
+            self.close()
+            raise
+        self._waiting.popleft()
+        self._next += 1
+        self._make_ahead()
+        return making.finished()
+
+    def _make_ahead(self) -> None:
+        """Keep `prefetch` batches in the making, as far as there are any."""
+        while len(self._waiting) < self._prefetch:
+            index = self._next + len(self._waiting)
+            if self._stop is not None and index >= self._stop:
+                return
+            making = self._builder.begin(index)
+            crops = [self._pool.submit(self._builder.make_crop, making, slot) for slot in range(self.batch_size)]
+            self._waiting.append((making, crops))
+
+    def _finish(self) -> None:
+        """Stop the threads, which have nothing left to do; `next` keeps ending the iteration."""
+        self._pool.shutdown()
+
+    def close(self) -> None:
+        """Stop the threads, dropping what they have not begun; safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._pool.shutdown(cancel_futures=True)
+        self._waiting.clear()
+        bad = len(self._builder.bad_records)
+        if bad:
+            logging.getLogger(__name__).warning("%d bad record(s) were skipped", bad)
+
+    def __enter__(self) -> BatchLoader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,269 @@
+"""How fast batches are made, where the time goes, and how that compares with only decoding the same images.
+
+    python -m data_iterator_farm.benchmark train.rec --version v1 --threads 1 2
+
+Decoding alone, at full size, is the limit of a loader that keeps no image in memory. Both are timed in turns, so that
+other work on the machine meets both alike.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import json
+import pstats
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from data_iterator_farm import decoding, label_maps, rendering
+from data_iterator_farm import jitter as jitter_module
+from data_iterator_farm.batch_builder import BatchBuilder
+from data_iterator_farm.batch_loader import BatchLoader
+from data_iterator_farm.decoding import Scratch, decode_image
+from data_iterator_farm.policies import Preset, preset
+from data_iterator_farm.record_order import RecordKinds, scan_records
+from lffd.cli import run
+from lffd.errors import UsageError
+from lffd.receptive_field import Network
+from lffd.records import Record, RecordSource
+
+CROWD_SAMPLES = 40
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the command.
+
+    Attributes:
+        pack: the packed file to read.
+        version: of the network whose crops and labels are made: v1, v2, head, …
+        preset: how crops are sampled and cells are labelled.
+        threads: numbers of threads to measure, one after the other.
+        batch_size: crops per batch.
+        input_size: side of the crops in pixels; the version's own by default.
+        jitter: change the pixels at random, as in training.
+        batches: per measurement.
+        repeats: measurements of each kind, in turns; the median is reported.
+        seed: of the batches.
+        json: also write the results to this file.
+    """
+
+    pack: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]
+    version: str = "v1"
+    preset: Literal["published", "ours"] = "published"
+    threads: tuple[int, ...] = (1, 2)
+    batch_size: int = 32
+    input_size: int | None = None
+    jitter: bool = True
+    batches: int = 8
+    repeats: int = 7
+    seed: int = 0
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse counts that cannot be."""
+        if not self.threads or min(*self.threads, self.batches, self.repeats, self.batch_size) < 1:
+            raise UsageError("threads, batches, repeats and batch size must be at least 1")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one number of threads reached.
+
+    Attributes:
+        threads: how many.
+        images_per_second: crops made, median.
+        decode_images_per_second: images only decoded, at full size, median.
+        ratio: of the two, median over the turns.
+        ratio_low, ratio_high: its extremes.
+    """
+
+    threads: int
+    images_per_second: float
+    decode_images_per_second: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+class Bench:
+    """The things that every measurement needs."""
+
+    def __init__(self, source: RecordSource, kinds: RecordKinds, network: Network, policies: Preset, options: Options):
+        self.source, self.kinds, self.network, self.policies = source, kinds, network, policies
+        self.options = options
+        self.input_size = options.input_size or network.train_input
+
+    def builder(self) -> BatchBuilder:
+        """Return a new maker of batches."""
+        return BatchBuilder(
+            self.source,
+            self.kinds,
+            self.network,
+            self.policies,
+            batch_size=self.options.batch_size,
+            input_size=self.input_size,
+            seed=self.options.seed,
+            rank=0,
+            size=1,
+            skip_bad_records=False,
+        )
+
+    def time_batches(self, turn: int, threads: int) -> float:
+        """Return the crops per second of one turn, from the loader's start to its last batch."""
+        count = self.options.batches
+        start = time.perf_counter()
+        loader = BatchLoader(
+            self.source,
+            self.network,
+            batch_size=self.options.batch_size,
+            input_size=self.input_size,
+            sampling=self.policies.sampling,
+            jitter=self.policies.jitter,
+            labels=self.policies.labels,
+            seed=self.options.seed,
+            threads=threads,
+            start=turn * count,
+            stop=(turn + 1) * count,
+            kinds=self.kinds,
+        )
+        with loader:
+            made = sum(len(batch.names) for batch in loader)
+        return made / (time.perf_counter() - start)
+
+    def time_decoding(self, turn: int, threads: int) -> float:
+        """Return the images per second of decoding alone, of the records that one turn's crops start from."""
+        count = self.options.batches * self.options.batch_size
+        order = self.builder().order
+        records = [self.source[order.at(place)] for place in range(turn * count, (turn + 1) * count)]
+        local = threading.local()
+
+        def decode(record: Record) -> None:
+            if not hasattr(local, "scratch"):
+                local.scratch = Scratch()
+            decode_image(record, 1, local.scratch)
+
+        with ThreadPoolExecutor(threads) as pool:
+            start = time.perf_counter()
+            list(pool.map(decode, records))
+            return count / (time.perf_counter() - start)
+
+    def rates(self, threads: int) -> Rates:
+        """Measure batches and decoding in turns."""
+        self.time_batches(0, threads)
+        turns = range(self.options.repeats)
+        pairs = np.array([(self.time_batches(turn, threads), self.time_decoding(turn, threads)) for turn in turns])
+        ratios = pairs[:, 0] / pairs[:, 1]
+        batches, decoding_only = np.median(pairs, axis=0)
+        figures = (batches, decoding_only, np.median(ratios), ratios.min(), ratios.max())
+        return Rates(threads, *(float(figure) for figure in figures))
+
+    def stages(self) -> dict[str, float]:
+        """Return the share of one thread's time that each stage takes, from a profile of single calls."""
+        builder, profile = self.builder(), cProfile.Profile()
+        for index in range(self.options.batches):
+            profile.runcall(builder.build, index)
+        spent = _cumulative(profile)
+        whole = spent(BatchBuilder.build)
+        shares = {
+            "decode": spent(decode_image),
+            "resize": spent(rendering.draw_window) - spent(decoding.decode_image),
+            "jitter": spent(jitter_module.jitter),
+            "labels": spent(label_maps.LabelMaker.write),
+        }
+        shares["reading, sampling, the rest"] = whole - sum(shares.values())
+        return {name: share / whole for name, share in shares.items()}
+
+    def crowd(self) -> dict[str, float]:
+        """Compare the record with the most boxes with others: boxes, milliseconds, and times the median record."""
+        faces = self.kinds.faces
+        crowded = max(faces.tolist(), key=lambda index: len(self.source[index].boxes))
+        others = faces[np.linspace(0, faces.size - 1, min(CROWD_SAMPLES, faces.size)).astype(int)].tolist()
+        cost = self._record_cost(crowded)
+        median = float(np.median([self._record_cost(index) for index in others]))
+        boxes = len(self.source[crowded].boxes)
+        return {"boxes": boxes, "milliseconds": cost, "median_milliseconds": median, "ratio": cost / median}
+
+    def _record_cost(self, index: int) -> float:
+        """Return the median milliseconds that one thread takes for a crop of one record."""
+        alone = RecordKinds(np.array([index]), *(np.zeros(0, np.int64),) * 2, bad={})
+        bench = Bench(self.source, alone, self.network, self.policies, replace(self.options, batch_size=1))
+        builder = bench.builder()
+        times = []
+        for number in range(CROWD_SAMPLES):
+            start = time.perf_counter()
+            builder.build(number)
+            times.append(time.perf_counter() - start)
+        return float(np.median(times)) * 1e3
+
+
+def _cumulative(profile: cProfile.Profile) -> Any:
+    """Return a function that says how many seconds a profile spent inside a function."""
+    stats: dict[tuple[str, int, str], tuple[Any, ...]] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+
+    def spent(function: Any) -> float:
+        code = function.__code__
+        entry = stats.get((code.co_filename, code.co_firstlineno, code.co_name))
+        return float(entry[3]) if entry else 0.0
+
+    return spent
+
+
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV from starting threads of its own, which would make one thread look like several."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def main(options: Options) -> None:
+    """Measure how fast batches are made from a pack, and where the time goes."""
+    from data_provider_farm.packed_file import PackReader
+    from symbol_farm.versions import version_network
+
+    network = version_network(options.version)
+    policies = preset(options.preset, network)
+    if not options.jitter:
+        policies = policies._replace(jitter=replace(policies.jitter, probability=0.0))
+    with PackReader(options.pack) as source, _one_opencv_thread():
+        bench = Bench(source, scan_records(source, max(options.threads)), network, policies, options)
+        size = f"{bench.input_size}x{bench.input_size}"
+        print(f"{options.pack}: {len(source):,} records; {options.version}, {options.preset} preset, {size}")
+        results = [bench.rates(threads) for threads in options.threads]
+        stages, crowd = bench.stages(), bench.crowd()
+    _print(results, stages, crowd)
+    if options.json:
+        values = {**asdict(options), "pack": str(options.pack), "input_size": bench.input_size, **asdict(results[-1])}
+        values |= {"json": str(options.json), "results": [asdict(rates) for rates in results]}
+        options.json.write_text(json.dumps({**values, "stages": stages, "crowd": crowd}, indent=2) + "\n")
+
+
+def _print(results: list[Rates], stages: dict[str, float], crowd: dict[str, float]) -> None:
+    """Print the measurements as a user reads them."""
+    print("threads   batches: images/s   decoding only: images/s   ratio (lowest–highest)")
+    for rates in results:
+        spread = f"{rates.ratio:.2f} ({rates.ratio_low:.2f}–{rates.ratio_high:.2f})"
+        print(f"{rates.threads:7d}{rates.images_per_second:20.0f}{rates.decode_images_per_second:26.0f}   {spread}")
+    print("one thread's time: " + ", ".join(f"{name} {share:.0%}" for name, share in stages.items()))
+    print(
+        f"the record with most boxes ({crowd['boxes']:,}): {crowd['milliseconds']:.1f} ms per crop, "
+        f"{crowd['ratio']:.1f} times the median record"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,143 @@
+"""A window of an image, scaled, mirrored and drawn into a crop, with the exact place of every pixel.
+
+Coordinates are continuous: pixel (0, 0) covers 0–1 both ways, and scaling by `s` moves a point to `s` times itself.
+`cv2.resize` follows the same rule, and is three times as fast as a general affine warp; but it can only start at a
+whole source pixel. So the window asked for moves by at most half a crop pixel, and says by how much.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_iterator_farm.decoding import Image, Scratch, decode_image, reduction_for
+from lffd.boxes import Boxes, flip_horizontal
+from lffd.records import Record
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which part of a scaled image becomes a crop.
+
+    Attributes:
+        scale: crop pixels per image pixel.
+        left, top: the window's corner in the scaled image, in crop pixels; what lies outside the image is black.
+        width, height: of the window in crop pixels.
+        mirror: whether the finished window is mirrored left to right.
+    """
+
+    scale: float
+    left: float
+    top: float
+    width: int
+    height: int
+    mirror: bool = False
+
+    def boxes(self, boxes: Boxes) -> Boxes:
+        """Return boxes `(N, 4)` of the image in coordinates of the crop, not clipped."""
+        corner = np.array([self.left, self.top, self.left, self.top])
+        moved = (boxes.astype(np.float64) * self.scale - corner).astype(np.float32)
+        return flip_horizontal(moved, self.width) if self.mirror else moved
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One axis of a window, in whole pixels.
+
+    Attributes:
+        first, last: the source pixels that are resized.
+        offset: where the first of them starts in the crop.
+        left: the window's exact start in the scaled image.
+    """
+
+    first: int
+    last: int
+    offset: int
+    left: float
+
+    @classmethod
+    def of(cls, left: float, length: int, scale: float, pixels: int) -> _Span:
+        """Align a window of `length` crop pixels from `left` with `pixels` source pixels.
+
+        One more source pixel on each side keeps the interpolation at the window's edges right.
+        """
+        first = min(max(math.floor(left / scale) - 1, 0), pixels)
+        last = max(min(math.ceil((left + length) / scale) + 1, pixels), first)
+        offset = round(first * scale - left)
+        return cls(first, last, offset, first * scale - offset)
+
+
+class _Fit(NamedTuple):
+    """How a window fits the pixels of an image.
+
+    Attributes:
+        across, down: the two axes.
+        reduction: by which the image is decoded smaller.
+        scale: crop pixels per pixel of the decoded image.
+    """
+
+    across: _Span
+    down: _Span
+    reduction: int
+    scale: float
+
+
+def _fit(window: Window, record: Record) -> _Fit:
+    """Align a window with the pixels of a record's image."""
+    reduction = reduction_for(window.scale, record.width, record.height)
+    scale = window.scale * reduction
+    across = _Span.of(window.left, window.width, scale, -(-record.width // reduction))
+    down = _Span.of(window.top, window.height, scale, -(-record.height // reduction))
+    return _Fit(across, down, reduction, scale)
+
+
+def draw_window(record: Record, window: Window, out: NDArray[np.uint8], scratch: Scratch | None = None) -> Window:
+    """Decode a record's image and draw a window of it.
+
+    Args:
+        record: the encoded image.
+        window: which part.
+        out: `(window.height, window.width, 3)` uint8, BGR; every pixel is written, black outside the image.
+        scratch: memory to use again.
+
+    Returns:
+        The window as drawn, moved by at most half a crop pixel: the boxes that fit the pixels are its `boxes`.
+
+    Raises:
+        DataError: when the image cannot be decoded.
+    """
+    scratch = scratch or Scratch()
+    fit = _fit(window, record)
+    image = decode_image(record, fit.reduction, scratch)
+    _draw(image, fit, out, window.mirror, scratch)
+    return replace(window, left=fit.across.left, top=fit.down.left)
+
+
+def _draw(image: Image, fit: _Fit, out: Image, mirror: bool, scratch: Scratch) -> None:
+    """Resize the part of a decoded image that `fit` names into `out`."""
+    import cv2
+
+    across, down, _, scale = fit
+    columns, rows = round((across.last - across.first) * scale), round((down.last - down.first) * scale)
+    x0, x1 = max(across.offset, 0), min(across.offset + columns, out.shape[1])
+    y0, y1 = max(down.offset, 0), min(down.offset + rows, out.shape[0])
+    if x0 >= x1 or y0 >= y1:
+        out[:] = 0
+        return
+    space = scratch.array("resized", rows, columns)
+    source = image[down.first : down.last, across.first : across.last]
+    # Without a target size, OpenCV keeps the exact factor instead of the ratio of the rounded sizes.
+    resized = cv2.resize(source, None, space, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    left, top = x0 - across.offset, y0 - down.offset
+    piece = resized[top : top + y1 - y0, left : left + x1 - x0]
+    if mirror:
+        x0, x1 = out.shape[1] - x1, out.shape[1] - x0
+        cv2.flip(piece, 1, out[y0:y1, x0:x1])
+    else:
+        out[y0:y1, x0:x1] = piece
+    for border in (out[:y0], out[y1:], out[y0:y1, :x0], out[y0:y1, x1:]):
+        border.fill(0)
