@@ -17,6 +17,7 @@ from config_farm.data_sources import open_records
 from config_farm.experiment import Experiment, recipe
 from lffd import cli
 from lffd.engines.training import TrainingEngine
+from lffd.engines.training_choice import TrainingEngineName
 from lffd.receptive_field import Network
 from lffd.records import RecordSource
 from lffd.run_log import RunLog
@@ -39,7 +40,7 @@ class Options:
     """Crops per step."""
     threads: int = 2
     """Threads that make batches."""
-    engine: str = "auto"
+    engine: TrainingEngineName = "auto"
     """auto, mxnet or torch."""
     device: str = "cpu"
     """cpu or gpu:0."""
