@@ -129,7 +129,8 @@ def test_running_statistics_follow_the_batch() -> None:
     before, after = _step_of(engine, [batch], 0.0)
     weight, bias = before["arg:conv1_weight"].astype(np.float64), before["arg:conv1_bias"]
     pixels = (batch.images.transpose(0, 3, 1, 2).astype(np.float64) - 127.5) / 127.5
-    windows = np.lib.stride_tricks.sliding_window_view(pixels, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
+    view: Any = np.lib.stride_tricks.sliding_window_view
+    windows = view(pixels, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
     output = np.einsum("bcyxij,ocij->boyx", windows, weight) + bias[:, None, None]
     keep = batch_norm.MOMENTUM
     np.testing.assert_allclose(after["aux:conv1_bn_moving_mean"], (1 - keep) * output.mean(axis=(0, 2, 3)), atol=1e-5)

@@ -19,7 +19,7 @@ from lffd.experiment import ScheduleOptions
 from lffd.run_log import RunLog, read_metrics
 from lffd.training import LoopOptions, NonFiniteError, Progress, Trainer, restore_progress
 from metric_farm.branch_metrics import summarise
-from tests.lffd.test_mxnet_training import FakeBatch, make_batch
+from tests.training_batches import FakeBatch, make_batch
 
 
 class Report:

@@ -108,7 +108,8 @@ def _graph(case: Case, options: LossOptions) -> dict[str, Any]:
     mx = import_mxnet()
     precision = "float32" if options.negatives_per_positive else "float64"
     variables = {name: mx.sym.Variable(name) for name in case}
-    score, box, row = branch_losses(*variables.values(), options)
+    inputs: list[Any] = [variables[name] for name in ("score", "box", "target", "code")]
+    score, box, row = branch_losses(inputs[0], inputs[1], inputs[2], inputs[3], options)
     loss = mx.sym.make_loss(score + 2 * box)
     group = mx.sym.Group([loss, mx.sym.BlockGrad(score), mx.sym.BlockGrad(box), mx.sym.BlockGrad(row)])
     arrays = {name: mx.nd.array(value, dtype=precision) for name, value in case.items()}
