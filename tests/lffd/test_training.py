@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 
 from lffd.checkpoint import checkpoint_files, newest_checkpoint
 from lffd.engines.training import STATISTICS, StepReport, TrainingBatch
+from lffd.errors import UsageError
 from lffd.experiment import ScheduleOptions
 from lffd.run_log import RunLog, read_metrics
 from lffd.training import LoopOptions, NonFiniteError, Progress, Trainer, restore_progress
@@ -213,3 +216,28 @@ def test_a_half_written_metrics_line_is_dropped(tmp_path: Path) -> None:
 )
 def test_schedules(options: ScheduleOptions, iteration: int, rate: float) -> None:
     assert options.rate(iteration, 2000) == pytest.approx(rate)
+
+
+def test_tensorboard_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UsageError, match=r"need the extra: .*tensorboard"):
+        RunLog(tmp_path, 0, 1, tensorboard=True)
+
+
+def test_tensorboard_gets_every_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[str, float] = {}
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(tmp_path / "tensorboard")
+
+        def add_scalar(self, name: str, value: float, iteration: int) -> None:
+            written[f"{name}@{iteration}"] = value
+
+        def close(self) -> None:
+            written["closed"] = 1
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=Writer))
+    with RunLog(tmp_path, 0, 1, tensorboard=True) as log:
+        log.record({"iteration": 3, "loss": 0.5, "branches": [{"iou": 0.25, "recall": None}]})
+    assert written == {"iteration@3": 3, "loss@3": 0.5, "branches/0/iou@3": 0.25, "closed": 1}
