@@ -133,15 +133,26 @@ def create_engine(
         raise UsageError(f"threads must be at least 1, not {threads}")
     if engine == "auto":
         return _first_working(model, device, threads, precision)
-    kind = _kind(engine)
+    kind = installed_kind(engine)
     if precision not in kind.precisions:
         raise EngineError(
             f"engine {engine} computes in {', '.join(kind.precisions)}, not {precision}; for {precision} choose "
             f"{' or '.join(AUTO_ORDER[precision])}"
         )
-    if not kind.installed:
-        raise EngineError(f"engine {engine} is not installed; install it with: {install_command(engine)}")
     return kind.build(model, device, threads, precision)
+
+
+def installed_kind(name: str) -> EngineKind:
+    """Return what the factory knows of the engine `name`.
+
+    Raises:
+        UsageError: for an unknown engine, with the nearest name.
+        EngineError: when it is not installed, with the install command.
+    """
+    kind = _kind(name)
+    if not kind.installed:
+        raise EngineError(f"engine {name} is not installed; install it with: {install_command(name)}")
+    return kind
 
 
 def install_command(name: str) -> str:

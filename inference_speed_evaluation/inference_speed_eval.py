@@ -1,0 +1,251 @@
+"""Time networks on engines, resolutions, precisions, threads and batches, against each other in one run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from accuracy_evaluation.image_files import read_image
+from accuracy_evaluation.model_spec import parse_peer
+from accuracy_evaluation.output_files import write_json
+from accuracy_evaluation.plots import check_plot_path
+from accuracy_evaluation.selection import Selection
+from deployment.calibration import collect_ranges
+from deployment.quantized_graph import quantized_onnx
+from inference_speed_evaluation.machine import describe_machine
+from inference_speed_evaluation.processes import WorkerProcess
+from inference_speed_evaluation.speed_report import detail_table, latency_tables, plot_latency, to_csv
+from inference_speed_evaluation.sweep import Candidate, Effort, Row, Setting, measure_setting
+from lffd import cli
+from lffd.engines import onnxruntime_engine, openvino_engine
+from lffd.engines.base import gpu_number
+from lffd.engines.factory import AUTO_ORDER, ENGINES, Precision, installed_kind
+from lffd.errors import EngineError, UsageError
+from lffd.files import write_atomic
+from lffd.initialization import initial_arrays
+from lffd.model import Model, make_model, save_model
+from symbol_farm.model_spec import resolve_model, shipped_models
+from symbol_farm.network import build_json
+from symbol_farm.versions import VERSIONS, version_network
+
+RANDOM = "random weights"
+
+SIZES = ("160x140", "320x240", "640x480", "1280x720", "1920x1080", "3840x2160", "7680x4320")
+"""The sizes of the published tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to time, where, and how long."""
+
+    model: tuple[str, ...]
+    """One or more: shipped name, model directory, VERSION=FILE.params, VERSION (random weights where none is shipped),
+    or peer:KIND=FILE.onnx."""
+    engines: tuple[str, ...] | None = None
+    """Engines that run our networks; every installed one by default."""
+    precisions: tuple[Precision, ...] = ("fp32",)
+    """Arithmetic; each engine takes part in what it has. int8 needs a directory made by deployment/quantize.py."""
+    resolutions: tuple[str, ...] = SIZES[:4]
+    """Image sizes as WIDTHxHEIGHT; the published tables go from 160x140 to 7680x4320."""
+    threads: tuple[int, ...] = (1,)
+    """Numbers of CPU threads."""
+    batches: tuple[int, ...] = (1,)
+    """Numbers of images per pass."""
+    device: str = "cpu"
+    """cpu, gpu:0, gpu:1, ..."""
+    rounds: int = 30
+    """Most rounds per setting; in each, every row runs once, in turning order."""
+    seconds: float = 30.0
+    """Go on to the next setting after about so long (three rounds at least)."""
+    warmup: int = 2
+    """Passes before the clock runs."""
+    score_threshold: float = 0.3
+    """Candidates must score more to enter suppression."""
+    image: Path | None = None
+    """Picture to run, stretched to each size; noise by default, in which a network finds little."""
+    json: Path | None = None
+    """Write machine and rows here."""
+    csv: Path | None = None
+    """Write the rows here."""
+    markdown: Path | None = None
+    """Write the tables here."""
+    plot: Path | None = None
+    """Draw latency over image size (PNG, SVG or PDF)."""
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "batches"):
+            if any(value < 1 for value in getattr(self, name)):
+                raise UsageError(f"--{name} must be at least 1")
+        if self.rounds < 1 or self.warmup < 0 or not 0 <= self.seconds < math.inf:
+            raise UsageError("--rounds must be at least 1, --warmup and --seconds at least 0")
+        if self.plot is not None:
+            check_plot_path(self.plot)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of every image size."""
+        return [cli.parse_size(text) for text in self.resolutions]
+
+
+def short_name(spec: str) -> str:
+    """Return what tables call a model: a peer without its folder, a directory by its own name, others as written."""
+    peer = parse_peer(spec)
+    if peer is not None:
+        return f"{peer[0]}:{peer[1].name}"
+    return Path(spec).name if Path(spec).is_dir() else spec
+
+
+def load_weights(spec: str) -> tuple[Model, str]:
+    """Return a model and where its weights are from; a version without trained weights gets random ones.
+
+    Raises:
+        ModelError, UsageError: as `symbol_farm.model_spec.resolve_model`.
+    """
+    short = {full: name for name, full in VERSIONS.items()}.get(spec, spec)
+    if short not in VERSIONS:
+        return resolve_model(spec), short_name(spec)
+    if shipped := [
+        folder for folder in shipped_models().values() if resolve_model(folder).network.name == VERSIONS[short]
+    ]:
+        return resolve_model(shipped[0]), shipped[0].name
+    network = version_network(short)
+    start = initial_arrays(network, batch_norm=False, seed=0, style="prior")
+    weights = {name.removeprefix("arg:"): value for name, value in start.items()}
+    return make_model(network, build_json(network, deploy=True), weights), RANDOM
+
+
+def quantized(model: Model) -> Model:
+    """Return a model of random weights with 8-bit graphs, calibrated on noise: fit for timing only."""
+    side = 64 + model.network.minimum_input
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    ranges = collect_ranges(model, [noise], ["minmax"])["minmax"]
+    files = {
+        onnxruntime_engine.INT8_FILE: quantized_onnx(model, ranges, "onnxruntime").SerializeToString(),
+        openvino_engine.INT8_FILE: quantized_onnx(model, ranges, "openvino").SerializeToString(),
+    }
+    return replace(model, extra_files=files)
+
+
+def engine_pairs(options: Options) -> list[tuple[str, str]]:
+    """Return every engine with every precision that it has.
+
+    Raises:
+        UsageError: for an unknown engine, or a precision that none of them has.
+        EngineError: for one that is named but not installed.
+    """
+    sort = "cpu" if gpu_number(options.device) is None else "gpu"
+    if options.engines is None:
+        names = [name for name, kind in ENGINES.items() if kind.installed and sort in kind.devices]
+    else:
+        names = [name for name in options.engines if installed_kind(name)]
+    for precision in options.precisions:
+        if not any(precision in ENGINES[name].precisions for name in names):
+            able = " or ".join(AUTO_ORDER[precision])
+            raise UsageError(f"none of {', '.join(names)} computes in {precision}; add {able} to --engines")
+    pairs = product(names, options.precisions)
+    return [(name, precision) for name, precision in pairs if precision in ENGINES[name].precisions]
+
+
+def gather_candidates(options: Options, folder: Path) -> list[Candidate]:
+    """Return everything that is timed; our networks are written to `folder`, so that all workers load the same."""
+    pairs = engine_pairs(options)
+    found = []
+    for number, spec in enumerate(options.model):
+        if parse_peer(spec) is not None:
+            found.append(Candidate(short_name(spec), "peer", spec, "onnxruntime", "fp32", None))
+            continue
+        model, weights = load_weights(spec)
+        if weights == RANDOM and "int8" in options.precisions:
+            model = quantized(model)
+        place = folder / str(number)
+        save_model(model, place)
+        found += [Candidate(short_name(spec), weights, str(place), *pair, model.network) for pair in pairs]
+    return found
+
+
+def make_images(options: Options, width: int, height: int, batch: int) -> NDArray[np.uint8]:
+    """Return the images to run, `(B, H, W, 3)` uint8 BGR."""
+    if options.image is None:
+        return np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
+    import cv2
+
+    picture = cv2.resize(read_image(options.image), (width, height), interpolation=cv2.INTER_AREA)
+    return np.repeat(np.asarray(picture, np.uint8)[None], batch, axis=0)
+
+
+def measure_peaks(options: Options) -> dict[int, float]:
+    """Return the matrix peak in GFLOP/s by number of threads; none where a GPU does the work."""
+    if gpu_number(options.device) is not None:
+        return {}
+    peaks = {}
+    for threads in options.threads:
+        with WorkerProcess(threads, "matrix peak") as worker:
+            peaks[threads] = float(worker.ask(do="peak")["gflops"])
+    return peaks
+
+
+def time_all(options: Options, candidates: list[Candidate], peaks: dict[int, float], folder: Path) -> Iterator[Row]:
+    """Yield the rows of every setting."""
+    selection = Selection(score_threshold=options.score_threshold)
+    effort = Effort(options.rounds, options.seconds, options.warmup)
+    settings = list(product(options.threads, options.batches, options.sizes))
+    for threads, batch, (width, height) in tqdm(settings, "settings", unit="setting", disable=None):
+        np.save(folder / "images.npy", make_images(options, width, height, batch))
+        setting = Setting(width, height, batch, threads, options.device)
+        yield from measure_setting(
+            candidates,
+            setting,
+            images=folder / "images.npy",
+            selection=selection,
+            effort=effort,
+            peak=peaks.get(threads),
+        )
+
+
+def main(options: Options) -> None:
+    """Time networks on engines, from an image in memory to boxes, and compare them with MXNet.
+
+    Every row runs in a process of its own with the asked number of threads. A round runs each row once, and ratios are
+    taken round by round, so they hold on noisy machines too; their quartiles are given.
+    """
+    sizes = options.sizes
+    machine = describe_machine(options.device)
+    with TemporaryDirectory(prefix="lffd-speed-") as name:
+        candidates = gather_candidates(options, Path(name))
+        machine["matrix_gflops"] = {str(threads): peak for threads, peak in measure_peaks(options).items()}
+        peaks = {int(threads): peak for threads, peak in machine["matrix_gflops"].items()}
+        rows = list(time_all(options, candidates, peaks, Path(name)))
+    if all(row.error for row in rows):
+        raise EngineError(f"nothing could be timed at {len(sizes)} sizes: {rows[0].error}")
+    rates = ", ".join(f"{peak:.0f} GFLOP/s on {threads} thread(s)" for threads, peak in peaks.items())
+    title = machine["card"]["name"] if "card" in machine else machine["cpu"]
+    text = f"{title}; matrix products in float32: {rates}" if rates else title
+    text = f"{text}\n\n{latency_tables(rows)}\n\n{detail_table(rows)}\n"
+    print(text)
+    write_files(options, machine, rows, text)
+
+
+def write_files(options: Options, machine: dict[str, object], rows: list[Row], text: str) -> None:
+    """Write what was asked for."""
+    if options.json is not None:
+        write_json(options.json, {"machine": machine, "rows": [asdict(row) for row in rows]})
+    for path, content in ((options.csv, to_csv(rows)), (options.markdown, text)):
+        if path is not None:
+            try:
+                write_atomic(path, content.encode())
+            except OSError as error:
+                raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
+    if options.plot is not None:
+        plot_latency(rows, str(machine["cpu"]), options.plot)
+
+
+if __name__ == "__main__":
+    cli.run(main)
