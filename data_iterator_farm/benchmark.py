@@ -194,7 +194,8 @@ class Bench:
 
     def _record_cost(self, index: int) -> float:
         """Return the median milliseconds that one thread takes for a crop of one record."""
-        alone = RecordKinds(np.array([index]), *(np.zeros(0, np.int64),) * 2, bad={})
+        none = np.zeros(0, np.int64)
+        alone = RecordKinds(np.array([index]), none, none, bad={})
         bench = Bench(self.source, alone, self.network, self.policies, replace(self.options, batch_size=1))
         builder = bench.builder()
         times = []

@@ -109,7 +109,7 @@ def place_on_face(record: Record, look: Look, size: tuple[int, int], policy: Sam
         box = record.boxes[look.face].astype(np.float64) * look.scale
         corner = [rng.uniform(*sorted((box[axis + 2] - size[axis], box[axis]))) for axis in (0, 1)]
         if policy.inside_image:
-            corner = [_inside(start, *sides) for start, *sides in zip(corner, scaled, size, strict=True)]
+            corner = [_inside(start, length, side) for start, length, side in zip(corner, scaled, size, strict=True)]
     return Window(look.scale, corner[0], corner[1], *size, mirror=bool(rng.random() < policy.flip))
 
 
@@ -129,10 +129,9 @@ def _centre(boxes: Boxes, look: Look) -> tuple[float, float]:
 
 def _anywhere(length: float, side: int, rng: Generator) -> float:
     """Return a random start of a window of `side` on an axis of `length`: one within the other."""
-    return rng.uniform(*sorted((0.0, length - side)))
+    return rng.uniform(min(0.0, length - side), max(0.0, length - side))
 
 
 def _inside(start: float, length: float, side: int) -> float:
     """Move a window so that it, or else the image, lies wholly within the other."""
-    low, high = sorted((0.0, length - side))
-    return min(max(start, low), high)
+    return min(max(start, min(0.0, length - side)), max(0.0, length - side))

@@ -96,9 +96,12 @@ def sample_crop(
         tiles = [(record, look)]
         for _ in range(3):
             other = partner(rng)
-            tiles.append((other, choose_look(other, network, policy, rng)))
-        rng.shuffle(tiles)
-        return _mosaic(tiles, policy, rng, image, scratch)
+            chosen = choose_look(other, network, policy, rng)
+            # A partner is there to fill its tile, so it does not become smaller than that.
+            filling = fill / 2 / max(other.width, other.height)
+            tiles.append((other, chosen._replace(scale=max(chosen.scale, filling))))
+        mixed = [tiles[k] for k in rng.permutation(4)]
+        return _mosaic(mixed, policy, rng, image, scratch)
     return _draw(record, place_on_face(record, look, (size, size), policy, rng), image, policy, scratch)
 
 
@@ -131,8 +134,8 @@ def _mosaic(
         x, y = (tile % 2) * half, (tile // 2) * half
         width, height = (size - half if x else half), (size - half if y else half)
         # A face larger than its tile would mostly be cut off.
-        side = float(longer_sides(record.boxes[look.face][None])[0])
-        fitting = look._replace(scale=min(look.scale, min(width, height) / side))
+        side, limit = float(longer_sides(record.boxes[look.face][None])[0]), min(width, height)
+        fitting = look._replace(scale=min(look.scale, limit / side))
         window = place_on_face(record, fitting, (width, height), policy, rng)
         crop = _draw(record, window, image[y : y + height, x : x + width], policy, scratch)
         boxes.append(shift(clip(crop.boxes, width, height), x, y))

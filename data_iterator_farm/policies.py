@@ -42,7 +42,7 @@ class SamplingPolicy:
         random_window: share of crops of images with faces whose window is placed regardless of the face.
         mosaic: share of crops of images with faces that are made of 2×2 tiles from four images.
         mosaic_fill: make a mosaic as well when the scaled image would fill less than this share of the crop both
-            ways; 0 for never.
+            ways; the other three images fill at least this share of their tiles one way. 0 for neither.
         min_visible: a face of which less than this share of its area is visible becomes ignored.
     """
 

@@ -68,8 +68,8 @@ def scan_records(source: RecordSource, threads: int = 1, skip_bad: bool = False)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    sorted_kinds = (np.array(found[kind], np.int64) for kind in ("faces", "ignored-only", "background"))
-    return RecordKinds(*sorted_kinds, bad=bad)
+    faces, ignored_only, background = (np.array(indices, np.int64) for indices in found.values())
+    return RecordKinds(faces, ignored_only, background, bad)
 
 
 def _scan_chunk(source: RecordSource, skip_bad: bool, start: int) -> list[tuple[Kind, str]]:

@@ -1,0 +1,115 @@
+"""Batches as an `mx.io.DataIter`, for programs that train with MXNet's own loops.
+
+`from data_iterator_farm.mxnet_iter import LFFDDataIter` imports MXNet, importing this module alone does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch_loader import BatchLoader
+from lffd.engines.mxnet_engine import import_mxnet
+from lffd.errors import UsageError
+
+ImageType = Literal["float32", "uint8"]
+
+
+def image_array(images: NDArray[np.uint8], image_type: ImageType) -> NDArray[Any]:
+    """Return images `(B, S, S, 3)` uint8 as what the graph takes.
+
+    Args:
+        images: BGR.
+        image_type: `float32` gives `(B, 3, S, S)`, 0–255, the input of the networks of `symbol_farm`; `uint8` leaves
+            them as they are, a quarter of the bytes, for graphs that convert on the device.
+    """
+    if image_type == "uint8":
+        return images
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
+
+
+@cache
+def _iterator_class() -> type:
+    """Return the class, which can only be made once MXNet is imported."""
+    mx = import_mxnet()
+
+    class LFFDDataIter(mx.io.DataIter):  # type: ignore[name-defined]
+        """Batches of a `BatchLoader` as `mx.io.DataBatch`es.
+
+        Data is `data`; labels are `class_0`, `box_0`, `class_1`, … with the shapes and types of `Batch`. An epoch is a
+        number of batches; `reset` begins the next one, and the stream of batches goes on.
+
+        Args:
+            loader: an open loader; closing it stays with the caller.
+            epoch_size: batches per epoch.
+            image_type: see `image_array`. On a CPU `float32` is faster, as NumPy transposes twice as fast as MXNet;
+                on a GPU `uint8` is.
+
+        Raises:
+            UsageError: when `epoch_size` is below 1, or `image_type` unknown.
+        """
+
+        def __init__(self, loader: BatchLoader, epoch_size: int, image_type: ImageType = "float32") -> None:
+            super().__init__(loader.batch_size)
+            if epoch_size < 1 or image_type not in ("float32", "uint8"):
+                raise UsageError(f"epoch_size {epoch_size} must be at least 1, image_type {image_type!r} known")
+            self._loader, self._epoch_size, self._image_type = loader, epoch_size, image_type
+            self._done = 0
+
+        @property
+        def provide_data(self) -> list[Any]:
+            """Name, shape, type and layout of the images."""
+            count, side = self.batch_size, self._loader.input_size
+            if self._image_type == "uint8":
+                return [mx.io.DataDesc("data", (count, side, side, 3), np.uint8, "NHWC")]
+            return [mx.io.DataDesc("data", (count, 3, side, side), np.float32, "NCHW")]
+
+        @property
+        def provide_label(self) -> list[Any]:
+            """Name, shape, type and layout of the label maps."""
+            found = []
+            for index, shape in enumerate(self._loader.map_sizes):
+                found.append(mx.io.DataDesc(f"class_{index}", (self.batch_size, *shape), np.int8, "NHW"))
+                found.append(mx.io.DataDesc(f"box_{index}", (self.batch_size, 4, *shape), np.float32, "NCHW"))
+            return found
+
+        def reset(self) -> None:
+            """Begin the next epoch."""
+            self._done = 0
+
+        def next(self) -> Any:
+            """Return the next batch of the epoch; its `index` is that in the whole stream."""
+            if self._done == self._epoch_size:
+                raise StopIteration
+            batch = next(self._loader)
+            self._done += 1
+            images = image_array(batch.images, self._image_type)
+            return mx.io.DataBatch(
+                data=[mx.nd.array(images, dtype=images.dtype)],
+                label=[mx.nd.array(maps, dtype=maps.dtype) for maps in _interleaved(batch)],
+                pad=0,
+                index=batch.index,
+                provide_data=self.provide_data,
+                provide_label=self.provide_label,
+            )
+
+    return LFFDDataIter
+
+
+def _interleaved(batch: Batch) -> Iterator[NDArray[Any]]:
+    """Yield the class map and the codes of each branch in turn."""
+    for classes, boxes in zip(batch.classes, batch.boxes, strict=True):
+        yield classes
+        yield boxes
+
+
+def __getattr__(name: str) -> Any:
+    """Make `LFFDDataIter` when it is first asked for."""
+    if name == "LFFDDataIter":
+        return _iterator_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
