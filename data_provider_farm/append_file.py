@@ -9,13 +9,13 @@ from pathlib import Path
 from data_provider_farm.recordio import Buffer
 from lffd.errors import DataError
 
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 1 << 20
 BATCH_BUFFERS = 1000
 SYNC_BYTES = 64 << 20
 
 
 class AppendFile:
-    """Appends buffers in order while the caller goes on; at most two batches of 4 MiB are in memory.
+    """Appends buffers in order while the caller goes on; at most two batches of 1 MiB are in memory.
 
     Writing and flushing hold no interpreter lock. Done in few large steps in a thread, they cost a caller that is busy
     in Python nothing.

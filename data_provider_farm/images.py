@@ -52,7 +52,7 @@ def is_jpeg(data: bytes) -> bool:
     return data.startswith(START + b"\xff")
 
 
-def parse_jpeg(data: bytes, where: str) -> JpegHeader:
+def parse_jpeg(data: bytes, where: str | Path) -> JpegHeader:
     """Read a JPEG's header; `data` may stop after it.
 
     Raises:
@@ -127,7 +127,7 @@ def turn(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def decode(data: bytes, where: str, at_least: tuple[int, int] = (0, 0)) -> Pixels:
+def decode(data: bytes, where: str | Path, at_least: tuple[int, int] = (0, 0)) -> Pixels:
     """Decode an image to `(H, W, 3)` uint8 BGR, as stored, whatever its EXIF tag says.
 
     Args:
@@ -155,7 +155,7 @@ def decode(data: bytes, where: str, at_least: tuple[int, int] = (0, 0)) -> Pixel
     return pixels
 
 
-def _decode_other(data: bytes, where: str) -> Pixels:
+def _decode_other(data: bytes, where: str | Path) -> Pixels:
     """Decode with OpenCV."""
     import cv2
 
@@ -195,13 +195,13 @@ def read_size(path: Path, turned: bool) -> tuple[int, int]:
     """
     data = read_file(path, HEADER_PREFIX)
     try:
-        header = parse_jpeg(data, str(path)) if is_jpeg(data) else None
+        header = parse_jpeg(data, path) if is_jpeg(data) else None
     except DataError:
-        header = parse_jpeg(read_file(path), str(path))
+        header = parse_jpeg(read_file(path), path)
     if header is not None:
         swapped = turned and header.orientation >= 5
         return (header.height, header.width) if swapped else (header.width, header.height)
-    height, width = decode(read_file(path), str(path)).shape[:2]
+    height, width = decode(read_file(path), path).shape[:2]
     return width, height
 
 

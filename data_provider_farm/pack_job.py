@@ -161,7 +161,8 @@ class _Journal:
         """Append one item's line."""
         assert self._stream is not None
         problems = [[problem.kind, problem.where, problem.text] for problem in prepared.problems]
-        self._stream.write(json.dumps([checksum, prepared.counts, problems]) + "\n")
+        shown = json.dumps(problems) if problems else "[]"
+        self._stream.write(f"[{checksum}, {list(prepared.counts)}, {shown}]\n")
 
     def close(self) -> None:
         """Close the file; it stays for the next run."""

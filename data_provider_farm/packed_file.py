@@ -24,10 +24,13 @@ from data_provider_farm.pack_index import (
     scan_records,
     write_index,
 )
-from data_provider_farm.record_layout import Encoded, decode_record, encode_record, set_key
+from data_provider_farm.record_layout import Encoded, check_record, decode_record, encode_record, set_key
 from data_provider_farm.recordio import frame_record, read_record
 from lffd.errors import DataError, UsageError
 from lffd.records import Record
+
+MAX_RECORDS = 1 << 31
+"""Larger record numbers could look like the magic number, which a record's head must not hold."""
 
 
 class PackReader:
@@ -76,8 +79,12 @@ class PackReader:
             raise DataError(f"{self._index_path}: the index is empty, the pack is not; {rebuild_hint(self.path)}")
         self._count = count
         first, last = self._offset(0), self._offset(count - 1)
-        where = f"{self.path}: record {count - 1}"
-        end = read_record(self._data, last, self._size, where)[1]
+        try:
+            end = read_record(self._data, last, self._size, f"{self.path}: record {count - 1}")[1]
+        except DataError as error:
+            raise DataError(
+                f"{error}. The pack was cut short, or the index is not its own; {rebuild_hint(self.path)}"
+            ) from None
         if first != 0 or end != self._size:
             raise DataError(
                 f"{self.path}: the index does not fit this file (it covers bytes {first:,}–{end:,} of {self._size:,}); "
@@ -188,14 +195,17 @@ class PackWriter:
         Raises:
             DataError: when the record breaks a promise of `Record`.
         """
+        check_record(record, f"image {record.name!r}")
         self.add_encoded(encode_record(record))
 
     def add_encoded(self, data: Encoded) -> None:
-        """Append one record that `encode_record` encoded, perhaps in another thread.
+        """Append one record that was checked and encoded, perhaps in another thread.
 
         Raises:
             DataError: when the disk refuses it, or an earlier record.
         """
+        if len(self._offsets) == MAX_RECORDS:
+            raise DataError(f"{self.path}: a pack holds at most {MAX_RECORDS:,} records")
         set_key(data, len(self._offsets))
         buffers = frame_record(data.head, data.image)
         length = sum(map(len, buffers))

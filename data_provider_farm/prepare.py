@@ -13,8 +13,8 @@ import numpy as np
 from data_provider_farm import images
 from data_provider_farm.annotations import Problem, SourceImage
 from data_provider_farm.backgrounds import find_empty_windows
-from data_provider_farm.record_layout import Encoded, encode_record
-from lffd.boxes import Boxes, areas, clip, longer_sides, scale
+from data_provider_farm.record_layout import Encoded, check_frame, encode_record
+from lffd.boxes import Boxes, clip, scale
 from lffd.errors import DataError
 from lffd.records import Record
 
@@ -63,7 +63,12 @@ class Counts(NamedTuple):
 
     def plus(self, other: Counts) -> Counts:
         """Return the sum, field by field."""
-        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+        return Counts(
+            self.images + other.images,
+            self.boxes + other.boxes,
+            self.ignored_boxes + other.ignored_boxes,
+            self.backgrounds + other.backgrounds,
+        )
 
 
 @dataclass
@@ -91,6 +96,11 @@ class _Loaded:
     x_factor: float = 1.0
     y_factor: float = 1.0
 
+    @property
+    def shrunk(self) -> bool:
+        """Whether the image is not of its old size."""
+        return (self.x_factor, self.y_factor) != (1.0, 1.0)
+
 
 def prepare(source: SourceImage, settings: Preparation) -> Prepared:
     """Return the records of one source image; a fault of the image or its boxes becomes a `Problem`."""
@@ -103,13 +113,17 @@ def prepare(source: SourceImage, settings: Preparation) -> Prepared:
         return prepared
     try:
         loaded = _load(data, source, settings, prepared.problems)
+        if loaded is not None:
+            check_frame(source.name, loaded.width, loaded.height, source.path)
     except DataError as error:
         prepared.problems.append(Problem("unreadable-image", source.where, str(error)))
         return prepared
     if loaded is None:
         return prepared
     boxes, ignored = _place_boxes(source, loaded, prepared.problems)
-    unusable = ignored | (longer_sides(boxes) < settings.min_side) | (areas(boxes) <= 0)
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    width, height = sizes[:, 0], sizes[:, 1]
+    unusable = ignored | (np.maximum(width, height) < settings.min_side) | (np.minimum(width, height) <= 0)
     if settings.unusable == "drop":
         kept, flags = boxes[~unusable], unusable[~unusable]
     else:
@@ -123,7 +137,7 @@ def prepare(source: SourceImage, settings: Preparation) -> Prepared:
 
 def _load(data: bytes, source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
     """Return the image ready for the pack; None, with a problem, when it is not the one that was annotated."""
-    where = str(source.path)
+    where = source.path
     header = images.parse_jpeg(data, where) if images.is_jpeg(data) else None
     if header is None:
         pixels = images.decode(data, where)
@@ -166,7 +180,7 @@ def _shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, in
 
 def _place_boxes(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tuple[Boxes, np.ndarray]:
     """Return the boxes in pixels of the packed image, cut at its border, and their ignore flags."""
-    boxes = scale(source.boxes, loaded.x_factor, loaded.y_factor)
+    boxes = scale(source.boxes, loaded.x_factor, loaded.y_factor) if loaded.shrunk else source.boxes
     if (boxes >= 0).all() and (boxes <= (loaded.width, loaded.height) * 2).all():
         return boxes, source.ignored
     inside = clip(boxes, loaded.width, loaded.height)

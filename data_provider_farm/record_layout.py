@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -58,18 +59,16 @@ class Encoded(NamedTuple):
 
 
 def encode_record(record: Record) -> Encoded:
-    """Return the bytes of a record, with number 0; `set_key` gives it its number.
-
-    Raises:
-        DataError: when the record breaks a promise of `Record`: shapes, types, finite boxes inside the image.
-    """
-    check_record(record, f"image {record.name!r}")
+    """Return the bytes of a record that `check_record` accepts, with number 0; `set_key` gives it its number."""
     name = record.name.encode()
     words = _pack_name(name)
-    objects = _objects(record)
-    width = FIXED_FIELDS + len(words)
-    fixed = (width, OBJECT_WIDTH, record.width, record.height, VERSION, len(record.boxes), 0, 0, len(name))
-    label = np.concatenate((np.array(fixed, "<f4"), words, objects.ravel()), dtype="<f4")
+    start = FIXED_FIELDS + len(words)
+    boxes = len(record.boxes)
+    label = np.empty(start + OBJECT_WIDTH * (boxes + 1), "<f4")
+    label[:FIXED_FIELDS] = start, OBJECT_WIDTH, record.width, record.height, VERSION, boxes, 0, 0, len(name)
+    label[FIXED_FIELDS:start] = words
+    rows = _fill_objects(label[start:].reshape(-1, OBJECT_WIDTH), record)
+    label = label[: start + OBJECT_WIDTH * rows]
     crc = _checksum(label.tobytes(), record.image)
     label[CRC_FIELD : CRC_FIELD + 2] = crc & 0xFFFF, crc >> 16
     return Encoded(bytearray(IMAGE_HEADER.pack(label.size, 0.0, 0, 0)) + label.tobytes(), record.image)
@@ -114,7 +113,7 @@ def _split(data: bytes, key: int, where: str) -> tuple[Floats, bytes]:
     """Check the image header and the checksum; return the label's numbers and the image."""
     if len(data) < IMAGE_HEADER.size + 4 * FIXED_FIELDS:
         raise DataError(f"{where}: too short for a detection record ({len(data)} bytes)")
-    count, single_label, number, number_high = IMAGE_HEADER.unpack_from(data)
+    count, _, number, number_high = IMAGE_HEADER.unpack_from(data)
     end = IMAGE_HEADER.size + 4 * count
     if not FIXED_FIELDS <= count <= (len(data) - IMAGE_HEADER.size) // 4:
         raise DataError(f"{where}: not a detection record of this toolkit, or damaged ({count} label numbers)")
@@ -125,10 +124,10 @@ def _split(data: bytes, key: int, where: str) -> tuple[Floats, bytes]:
             f"expected {VERSION})"
         )
     image = data[end:]
-    stored = label[CRC_FIELD : CRC_FIELD + 2]
     blank = IMAGE_HEADER.size + 4 * CRC_FIELD
     crc = _checksum(data[IMAGE_HEADER.size : blank] + bytes(8) + data[blank + 8 : end], image)
-    if not np.array_equal(stored, np.array([crc & 0xFFFF, crc >> 16], np.float32)) or single_label or number_high:
+    expected = np.array([crc & 0xFFFF, crc >> 16], "<f4").tobytes()
+    if data[blank : blank + 8] != expected or data[4:8] != bytes(4) or number_high:
         raise DataError(f"{where}: damaged (its checksum does not fit); make the pack again")
     if number != key:
         raise DataError(
@@ -149,18 +148,17 @@ def _whole_numbers(values: Floats, where: str) -> list[int]:
     return [int(value) for value in values]
 
 
-def _objects(record: Record) -> Floats:
-    """Return the `(rows, 10)` object table, with the extra row where no box has area."""
-    count = len(record.boxes)
-    size = np.array([record.width, record.height] * 2, np.float32)
-    table = np.empty((count + 1, OBJECT_WIDTH), np.float32)
-    table[:count, 0] = -record.ignored.astype(np.float32)
-    table[:count, 1:5] = record.boxes / size
-    table[:count, 5:9] = record.boxes
+def _fill_objects(table: Floats, record: Record) -> int:
+    """Write the objects into `(boxes + 1, 10)`; return how many rows count: the last one only where no box has area."""
+    boxes, count = record.boxes, len(record.boxes)
+    table[:count, 1:5] = boxes / (record.width, record.height, record.width, record.height)
+    table[:count, 5:9] = boxes
     table[:count, 9] = record.ignored
+    table[:count, 0] = 0 - table[:count, 9]
+    if (table[:count, 3:5] > table[:count, 1:3]).all(axis=1).any():
+        return count
     table[count] = -1, 0, 0, 1, 1, 0, 0, 0, 0, 1
-    visible = (table[:count, 3] > table[:count, 1]) & (table[:count, 4] > table[:count, 2])
-    return table[:count] if visible.any() else table
+    return count + 1
 
 
 def _pack_name(name: bytes) -> Floats:
@@ -190,13 +188,9 @@ def check_record(record: Record, where: str) -> None:
     Raises:
         DataError: naming the fault.
     """
-    name = record.name.encode(errors="surrogatepass")
-    if not 0 < len(name) <= MAX_NAME_BYTES or not record.name.isprintable():
-        raise DataError(f"{where}: a name needs 1 to {MAX_NAME_BYTES} bytes of printable text")
+    check_frame(record.name, record.width, record.height, where)
     if not record.image:
         raise DataError(f"{where}: has no image bytes")
-    if not (0 < record.width <= MAX_SIDE and 0 < record.height <= MAX_SIDE):
-        raise DataError(f"{where}: size {record.width}x{record.height} is outside 1–{MAX_SIDE} px")
     boxes, ignored = record.boxes, record.ignored
     if boxes.dtype != np.float32 or boxes.ndim != 2 or boxes.shape[1] != 4:
         raise DataError(f"{where}: boxes must be float32 (N, 4), not {boxes.dtype} {boxes.shape}")
@@ -211,3 +205,16 @@ def check_record(record: Record, where: str) -> None:
             f"{where}: box {bad} {boxes[bad].tolist()} is not x0 <= x1, y0 <= y1 inside the image of "
             f"{record.width}x{record.height}"
         )
+
+
+def check_frame(name: str, width: int, height: int, where: str | Path) -> None:
+    """Refuse a name or an image size that this layout cannot hold.
+
+    Raises:
+        DataError: naming the fault.
+    """
+    # Text that is not Unicode, such as a file name of unknown encoding, is never printable.
+    if not name.isprintable() or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
+        raise DataError(f"{where}: a name needs 1 to {MAX_NAME_BYTES} bytes of printable text, not {name[:80]!r}")
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise DataError(f"{where}: size {width}x{height} is outside 1–{MAX_SIDE} px")

@@ -30,7 +30,7 @@ def frame_record(head: Buffer, body: bytes) -> list[Buffer]:
     Nothing is copied unless the record holds the magic number.
 
     Args:
-        head: its first bytes; their number is a multiple of four.
+        head: its first bytes; their number is a multiple of four, and none of its words is the magic number.
         body: the rest.
 
     Raises:
@@ -39,7 +39,7 @@ def frame_record(head: Buffer, body: bytes) -> list[Buffer]:
     length = len(head) + len(body)
     if length > MAX_LENGTH:
         raise DataError(f"a record of {length:,} bytes is over RecordIO's limit of {MAX_LENGTH:,}")
-    cuts = _magic_positions(head) + [len(head) + cut for cut in _magic_positions(body)]
+    cuts = [len(head) + cut for cut in _magic_positions(body)]
     padding = bytes(-length % 4)
     if not cuts:
         return [_part_header(WHOLE, length), head, body, padding]
@@ -50,7 +50,7 @@ def frame_record(head: Buffer, body: bytes) -> list[Buffer]:
     return [b"".join([*pieces, _part_header(LAST, length - start), data[start:], padding])]
 
 
-def _magic_positions(data: Buffer) -> list[int]:
+def _magic_positions(data: bytes) -> list[int]:
     """Return the multiples of four at which `data` holds the magic number."""
     words = np.frombuffer(data, "<u4", len(data) // 4)
     found = words == MAGIC_NUMBER

@@ -72,19 +72,19 @@ def _read_lines(images: Path, annotations: Path, lines: list[str]) -> Iterator[S
 
 def _read_faces(lines: list[str], file: str, first: int) -> RawBoxes:
     """Return the faces of one image; `first` is the number of its first line."""
-    faces = RawBoxes()
+    corners, ignored = [], []
     for number, line in enumerate(lines, start=first):
         try:
             x, y, width, height, _, _, _, invalid, _, _ = line.split()
             left, top = float(x), float(y)
-            corners = left, top, left + float(width), top + float(height)
+            corners.append((left, top, left + float(width), top + float(height)))
         except ValueError as error:
             raise DataError(
                 f"{file}:{number}: expected ten numbers (x y w h blur expression illumination invalid occlusion pose), "
                 f"found {line.strip()!r}"
             ) from error
-        faces.add(corners, f"{file}:{number}", invalid == "1")
-    return faces
+        ignored.append(invalid == "1")
+    return RawBoxes(corners, [f"{file}:{number}" for number in range(first, first + len(lines))], ignored)
 
 
 def _read_entries(images: Path, annotations: Path, entries: list[Entry]) -> Iterator[SourceImage]:
