@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from config_farm.experiment import Experiment
 from lffd import batch_norm
-from lffd.engines.mxnet_engine import import_mxnet, parse_device
+from lffd.engines.graph_outputs import node_outputs
 from lffd.initialization import initial_arrays
 from lffd.receptive_field import Network
 from symbol_farm.model_spec import resolve_model
-from symbol_farm.network import build_symbol
+from symbol_farm.network import build_json
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -57,17 +57,12 @@ def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], im
         arrays: the plain parameters as `arg:NAME`.
         images: `(B, S, S, 3)` uint8 BGR.
     """
-    mx = import_mxnet()
     layers = [layer.name for layer in network.layers if layer.kind != "output"]
-    internals = build_symbol(network, deploy=False).get_internals()
-    probe = mx.sym.Group([internals[f"{name}_output"] for name in layers])
-    data = images.transpose(0, 3, 1, 2).astype(np.float32)
-    inputs = {name: arrays[f"arg:{name}"] for name in probe.list_arguments() if name != "data"} | {"data": data}
-    context = parse_device("cpu")
-    executor = probe.bind(context, {k: mx.nd.array(v, context) for k, v in inputs.items()}, grad_req="null")
+    params = {name.removeprefix("arg:"): value for name, value in arrays.items()}
+    outputs = node_outputs(build_json(network, deploy=False), layers, params, images)
     found: Arrays = {}
-    for name, output in zip(layers, executor.forward(is_train=False), strict=True):
-        values = output.asnumpy().astype(np.float64)
+    for name, output in zip(layers, outputs, strict=True):
+        values = output.astype(np.float64)
         mean, variance = values.mean(axis=(0, 2, 3)), values.var(axis=(0, 2, 3))
         found[f"arg:{name}_bn_gamma"] = np.sqrt(variance + batch_norm.EPSILON).astype(np.float32)
         found[f"arg:{name}_bn_beta"] = mean.astype(np.float32)

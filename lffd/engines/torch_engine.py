@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from lffd.engines.base import MapEngine
 from lffd.engines.torch_devices import parse_device
-from lffd.engines.torch_module import GraphModule
+from lffd.engines.torch_module import GraphModule, last_convolutions
 from lffd.errors import EngineError
 from lffd.model import Model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-"""What the convolutions compute in; the softmax works in float32 always."""
+"""What the convolutions compute in; the last one of each output and the softmax work in float32 always."""
 
 
 class TorchEngine(MapEngine):
@@ -41,12 +41,17 @@ class TorchEngine(MapEngine):
         if threads is not None:
             torch.set_num_threads(threads)
         self._place, self._dtype = parse_device(device), DTYPES[precision]
-        params = {name: self._place_parameter(value) for name, value in model.params.items()}
-        self._module = GraphModule(model.graph, params).eval().requires_grad_(False)
+        graph = model.graph
+        exact = {graph.nodes[source].name for node in last_convolutions(graph) for source in node.inputs[1:]}
+        params = {
+            name: self._place_parameter(value, torch.float32 if name in exact else self._dtype)
+            for name, value in model.params.items()
+        }
+        self._module = GraphModule(graph, params).eval().requires_grad_(False)
         self._lock = threading.Lock()
 
-    def _place_parameter(self, value: NDArray[np.float32]) -> torch.Tensor:
-        tensor = torch.tensor(value).to(self._place, self._dtype)
+    def _place_parameter(self, value: NDArray[np.float32], dtype: torch.dtype) -> torch.Tensor:
+        tensor = torch.tensor(value).to(self._place, dtype)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
     def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
@@ -54,6 +59,6 @@ class TorchEngine(MapEngine):
         with self._lock, torch.inference_mode():
             try:
                 data = torch.from_numpy(images).to(self._place).permute(0, 3, 1, 2).to(self._dtype)
-                return [output.float().cpu().numpy() for output in self._module(data)]
+                return [output.cpu().numpy() for output in self._module(data)]
             except torch.OutOfMemoryError as error:
                 raise EngineError(f"{self.device} has no memory left for images of shape {images.shape}") from error

@@ -60,7 +60,7 @@ def test_bf16_stays_near_also_where_the_deepest_map_is_one_column(
 ) -> None:
     """OpenVINO 2026.4 gives boxes that are off by 10 there unless images run one by one."""
     images, expected = _case("v1", extra_height, extra_width, batch)
-    assert 1e-4 < _difference(_engine("v1", engine, "bf16").run(images), expected) < 0.6
+    assert 1e-4 < _difference(_engine("v1", engine, "bf16").run(images), expected) < 1.0
 
 
 @pytest.mark.parametrize("engine", ["mxnet", *ENGINES])

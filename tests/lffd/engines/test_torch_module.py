@@ -125,3 +125,26 @@ def test_missing_parameters_are_listed() -> None:
     del arrays["conv2_bias"]
     with pytest.raises(ModelError, match="missing conv2_bias"):
         _module(build_json(NETWORK, deploy=True), arrays)
+
+
+@pytest.mark.parametrize("channels", [64, 128])
+@pytest.mark.parametrize("batch", [1, 4, 16])
+@pytest.mark.parametrize("size", [(5, 3), (7, 3), (11, 3), (3, 4), (3, 3), (3, 11), (9, 5)])
+def test_strided_bf16_convolutions_are_right_also_with_one_output_column(
+    size: tuple[int, int], batch: int, channels: int
+) -> None:
+    """PyTorch 2.13's own are not: they return values up to 1e32 there."""
+    square = {"kernel": "(3, 3)", "stride": "(2, 2)", "num_filter": str(channels)}
+    names = ("data", "conv_weight", "conv_bias")
+    nodes = [{"op": "null", "name": name, "inputs": []} for name in names]
+    conv = {"op": "Convolution", "name": "conv", "attrs": square, "inputs": [[0, 0, 0], [1, 0, 0], [2, 0, 0]]}
+    graph = parse_graph(json.dumps({"nodes": [*nodes, conv], "heads": [[3, 0, 0]]}))
+    generator = torch.Generator().manual_seed(batch)
+    shapes = ((channels, channels, 3, 3), (channels,), (batch, channels, *size))
+    weight, bias, data = (torch.randn(shape, generator=generator).bfloat16() for shape in shapes)
+    weight, data = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (weight, data))
+    with torch.no_grad():
+        found = GraphModule(graph, {"conv_weight": weight, "conv_bias": bias})(data)[0]
+    expected = torch.nn.functional.conv2d(data.double(), weight.double(), bias.double(), 2)
+    assert found.shape == expected.shape
+    assert float((found.double() - expected).abs().max() / expected.abs().max()) < 0.01
