@@ -1,0 +1,189 @@
+"""Find faces (or whatever a model detects) in images, videos and cameras, and save what was found."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from accuracy_evaluation.detections import ImageDetector
+from accuracy_evaluation.detector import DEFAULT_MODEL, PREDICTION
+from accuracy_evaluation.inputs import find_sources
+from accuracy_evaluation.model_spec import DetectorOptions, load_detector, parse_peer
+from accuracy_evaluation.prediction_run import Pace, Run
+from accuracy_evaluation.prediction_writers import (
+    CropWriter,
+    CsvWriter,
+    JsonWriter,
+    PictureWriter,
+    PredictionWriter,
+    StopRequested,
+    Window,
+)
+from accuracy_evaluation.views import ViewSettings
+from lffd import cli
+from lffd.boxes import Overlap
+from lffd.errors import UsageError
+
+DEFAULT_OUTPUT = Path("predictions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(DetectorOptions):
+    """What to look at, what to look for, and what to write."""
+
+    paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")] = ()
+    """Images, videos, folders, patterns such as 'photos/**/*.jpg', camera:0, or - for a list on standard input."""
+    model: str = DEFAULT_MODEL
+    """Shipped name, model directory, VERSION=FILE.params, or peer:KIND=FILE.onnx."""
+    score_threshold: float = PREDICTION.score_threshold
+    """Show what scores more than this, 0-1."""
+    top_k: int = PREDICTION.top_k
+    """How many of the best candidates of an image enter suppression."""
+    suppression_threshold: float = PREDICTION.suppression_threshold
+    """A candidate that overlaps a better one by more than this is dropped, 0-1."""
+    overlap: Overlap = PREDICTION.overlap
+    """What overlap means: iou, or own-area, the published LFFD rule."""
+    max_detections: int = PREDICTION.max_detections
+    """How many detections are kept per image."""
+    output_dir: Path | None = None
+    """Annotated pictures and videos, and crops, go here. Without any output option: ./predictions."""
+    json: Path | None = None
+    """Write a list of {"image", "detections": [{"box": [x0, y0, x1, y1], "score"}]}, boxes in pixels, to this file."""
+    csv: Path | None = None
+    """Write one line per detection to this file."""
+    save_crops: bool = False
+    """Cut every detection out into OUTPUT_DIR/crops."""
+    draw: bool = True
+    """Write annotated pictures and videos into OUTPUT_DIR."""
+    draw_scores: bool = True
+    """Write the scores into annotated pictures."""
+    show: bool = False
+    """Show the results in a window; Escape or q ends."""
+    min_face: float | None = None
+    """Faces have at least this longer side in pixels: chooses scale and branches. 300 makes large images fast, 5 finds
+    tinier faces than the network is made for."""
+    max_face: float | None = None
+    """Faces have at most this longer side in pixels: deeper branches than needed are cut off."""
+    scale: float | None = None
+    """Resize every image by this factor first."""
+    branches: tuple[int, ...] | None = None
+    """Use these branches only, 0 the shallowest; the others are cut off."""
+    minimum_side: int = ViewSettings.minimum_side
+    """Enlarge images whose shorter side is under this."""
+    pyramid: bool = False
+    """Look at smaller copies too, for faces beyond the network's range."""
+    tile_memory: float = ViewSettings.tile_memory
+    """MB of working memory for the network; larger images are run in exact tiles."""
+    batch_size: int = 1
+    """How many images are read before they are run; those of one size run together."""
+    every: int = 1
+    """Look at every so many frames of a video or camera."""
+    max_frames: int | None = None
+    """Stop a video or camera after so many frames that were looked at."""
+    trusted: bool = False
+    """Open images even if their size is out of proportion to their file."""
+
+    @property
+    def views(self) -> ViewSettings:
+        """At which sizes the network looks at an image."""
+        return ViewSettings(**{f.name: getattr(self, f.name) for f in fields(ViewSettings)})
+
+    @property
+    def folder(self) -> Path | None:
+        """Where pictures go; None when only tables or a window are wanted."""
+        if self.output_dir is None and (self.save_crops or not (self.json or self.csv or self.show)):
+            return DEFAULT_OUTPUT
+        return self.output_dir
+
+    def load(self) -> ImageDetector:
+        """Return the detector.
+
+        Raises:
+            UsageError: for options that a detector of another project does not have.
+        """
+        changed = [f.name for f in fields(ViewSettings) if getattr(self, f.name) != f.default]
+        if changed and parse_peer(self.model):
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            raise UsageError(f"{flags}: only for our own networks, which have branches; not for {self.model}")
+        names = ("device", "threads", "engine", "precision")
+        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if changed:
+            settings["views"] = self.views
+        return load_detector(self.model, self.selection, **settings)
+
+
+def open_writers(options: Options, stack: ExitStack) -> list[PredictionWriter]:
+    """Return what the options ask for; the stack closes it, also after an error."""
+    writers: list[PredictionWriter] = []
+
+    def add(writer: PredictionWriter) -> None:
+        writers.append(writer)
+        stack.callback(writer.close)
+
+    if options.show:
+        add(Window(options.draw_scores))
+    if options.json:
+        add(JsonWriter(options.json))
+    if options.csv:
+        add(CsvWriter(options.csv))
+    if options.folder and options.draw:
+        add(PictureWriter(options.folder, options.draw_scores))
+    if options.folder and options.save_crops:
+        add(CropWriter(options.folder))
+    return writers
+
+
+def report(options: Options, run: Run, seconds: float) -> None:
+    """Print what was done and where it is; failures go to standard error."""
+    kinds = (("image", run.images), ("frame", run.frames))
+    counts = [f"{count:,} {kind}{'' if count == 1 else 's'}" for kind, count in kinds if count]
+    rate = (run.images + run.frames) / seconds
+    print(f"{' and '.join(counts) or 'no images'}: {run.objects:,} detections, {rate:.1f} per second")
+    targets = {"results": options.json, "table": options.csv, "pictures": options.folder if options.draw else None}
+    targets["crops"] = options.folder / "crops" if options.folder and options.save_crops else None
+    for what, target in targets.items():
+        if target:
+            print(f"{what}: {target}")
+    if run.problems:
+        print(f"{len(run.problems)} failed:", file=sys.stderr)
+        for problem in run.problems:
+            print(f"  {problem.message}", file=sys.stderr)
+
+
+def main(options: Options) -> int:
+    """Find objects in images, videos and cameras, and save pictures, JSON, CSV or crops.
+
+    Inputs that cannot be read are named at the end; the exit code is then 1, after all others are done.
+    """
+    from tqdm import tqdm
+
+    pace = Pace(options.batch_size, options.every, options.max_frames)
+    sources, problems = find_sources(options.paths, sys.stdin, options.folder)
+    if not sources:
+        raise UsageError("there is nothing to look at: " + "; ".join(problem.message for problem in problems))
+    detector = options.load()
+    moving = any(source.kind != "image" for source in sources)
+    started = time.perf_counter()
+    code = 0
+    with ExitStack() as stack:
+        writers = open_writers(options, stack)
+        bar = stack.enter_context(tqdm(total=None if moving else len(sources), unit="image", disable=None))
+        run = Run(detector, pace, writers, bar, options.trusted, problems)
+        try:
+            run.over(sources)
+        except StopRequested:
+            pass
+        except KeyboardInterrupt:
+            code = 130
+    report(options, run, time.perf_counter() - started)
+    return code or (1 if run.problems else 0)
+
+
+if __name__ == "__main__":
+    cli.run(main)

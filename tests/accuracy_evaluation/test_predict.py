@@ -1,0 +1,222 @@
+"""The command as users run it: mixed folders, videos, lists, options that clash."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from accuracy_evaluation import detector as detector_module
+from accuracy_evaluation import predict
+from accuracy_evaluation.predict import Options, main
+from lffd import cli
+from lffd.errors import UsageError
+from lffd.model import Model, save_model
+from tests.factories import random_model
+from tests.oracle import OracleEngine, scene
+
+FACES = ((20, 30, 60, 80), (150, 100, 250, 210))
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model directory whose engine finds white rectangles."""
+    monkeypatch.setattr(detector_module, "create_engine", lambda model, *_: OracleEngine(model.network))
+    save_model(random_model("v2"), tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def _picture(height: int = 240, width: int = 320) -> Image.Image:
+    return Image.fromarray(scene(height, width, *FACES))
+
+
+def _folder(folder: Path) -> Path:
+    """The mixed folder that users have."""
+    folder.mkdir()
+    picture, grey = _picture(), _picture().convert("L")
+    picture.save(folder / "photo.jpg", quality=95)
+    (folder / "notes.txt").write_text("buy milk")
+    (folder / "truncated.jpg").write_bytes((folder / "photo.jpg").read_bytes()[:1500])
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(folder / "deep.png")
+    grey.save(folder / "grey.png")
+    transparent = picture.copy()
+    transparent.putalpha(
+        Image.fromarray(np.where(np.arange(320) < 290, 255, 254).astype(np.uint8)[None].repeat(240, 0))
+    )
+    transparent.save(folder / "rgba.png")
+    picture.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    frames = [_picture().quantize(8) for _ in range(3)]
+    frames[0].save(folder / "animated.gif", save_all=True, append_images=frames[1:])
+    Image.fromarray(np.zeros((3, 20_000, 3), np.uint8)).save(folder / "thin.png")
+    return folder
+
+
+GOOD = ["animated.gif", "cmyk.jpg", "deep.png", "grey.png", "photo.jpg", "rgba.png", "thin.png"]
+
+
+def test_a_mixed_folder(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = _folder(tmp_path / "mixed"), tmp_path / "out"
+    code = main(Options(paths=(str(folder),), model=model, output_dir=out, json=out / "found.json"))
+    assert code == 1
+    entries = {Path(entry["image"]).name: entry for entry in json.loads((out / "found.json").read_text())}
+    assert sorted(entries) == GOOD
+    for name, entry in entries.items():
+        boxes = sorted(row["box"] for row in entry["detections"])
+        expected = [] if name == "thin.png" else list(FACES)
+        np.testing.assert_allclose(np.reshape(boxes, (-1, 4)), np.reshape(expected, (-1, 4)), atol=1.5)
+        assert all(0.5 < row["score"] <= 1 for row in entry["detections"])
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*(name.replace(".gif", ".png") for name in GOOD), "found.json"]
+    )
+    printed = capsys.readouterr()
+    assert "7 images: 12 detections" in printed.out
+    failed = printed.err[printed.err.index("2 failed:") :]
+    assert "notes.txt: is not a picture of a known format" in failed
+    assert "truncated.jpg: the JPEG file is truncated" in failed
+
+
+def test_batches_give_the_same_in_the_same_order(model: str, tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "mixed")
+    texts = []
+    for size in (1, 3, 50):
+        file = tmp_path / f"{size}.json"
+        assert main(Options(paths=(str(folder),), model=model, json=file, batch_size=size)) == 1
+        texts.append(file.read_text())
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_only_what_is_asked_for_is_written(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _picture().save("photo.png")
+    assert main(Options(paths=("photo.png",), model=model, csv=Path("found.csv"))) == 0
+    assert not Path("predictions").exists()
+    assert len(Path("found.csv").read_text().splitlines()) == 3
+    assert main(Options(paths=("photo.png",), model=model)) == 0
+    assert [path.name for path in Path("predictions").iterdir()] == ["photo.png"]
+    assert "pictures: predictions" in capsys.readouterr().out
+    assert main(Options(paths=("photo.png",), model=model, save_crops=True, draw=False, output_dir=Path("crop"))) == 0
+    assert sorted(str(path) for path in Path("crop").rglob("0*.png")) == [
+        "crop/crops/photo.png/0000.png",
+        "crop/crops/photo.png/0001.png",
+    ]
+
+
+def test_videos_frame_by_frame(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import cv2
+
+    clip = str(tmp_path / "clip.avi")
+    writer = cv2.VideoWriter(clip, cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for number in range(6):
+        writer.write(scene(240, 320, (20 + 10 * number, 30, 60 + 10 * number, 80)))
+    writer.release()
+    (tmp_path / "none.mp4").write_text("no video")
+    options = Options(paths=(clip, str(tmp_path / "none.mp4")), model=model, output_dir=tmp_path / "out", every=2)
+    assert main(Options(**{**vars(options), "json": tmp_path / "found.json"})) == 1
+    entries = json.loads((tmp_path / "found.json").read_text())
+    assert [entry["frame"] for entry in entries] == [0, 2, 4]
+    for entry in entries:
+        (row,) = entry["detections"]
+        np.testing.assert_allclose(row["box"], [20 + 10 * entry["frame"], 30, 60 + 10 * entry["frame"], 80], atol=2)
+    assert (tmp_path / "out" / "clip.mp4").stat().st_size > 0
+    printed = capsys.readouterr()
+    assert "3 frames: 3 detections" in printed.out
+    assert "none.mp4: is not a video" in printed.err
+    assert main(Options(**{**vars(options), "json": tmp_path / "few.json", "max_frames": 2})) == 1
+    assert len(json.loads((tmp_path / "few.json").read_text())) == 2
+
+
+def test_names_from_standard_input(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        _picture().save(tmp_path / f"{name}.png")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{tmp_path}/a.png\n{tmp_path}/b.png\n"))
+    assert main(Options(paths=("-",), model=model, json=tmp_path / "out.json")) == 0
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 2
+
+
+def test_large_faces_only(model: str, tmp_path: Path) -> None:
+    Image.fromarray(scene(1500, 2000, (300, 200, 1100, 1200), (1500, 100, 1540, 140))).save(tmp_path / "large.png")
+    options = Options(paths=(str(tmp_path / "large.png"),), model=model, json=tmp_path / "out.json", min_face=300)
+    assert main(options) == 0
+    ((entry,),) = (json.loads((tmp_path / "out.json").read_text()),)
+    (row,) = entry["detections"]
+    np.testing.assert_allclose(row["box"], [300, 200, 1100, 1200], atol=40)
+
+
+def test_an_interruption_keeps_what_is_done(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        _picture().save(tmp_path / f"{number}.png")
+    calls = []
+
+    class Interrupted(OracleEngine):
+        def run(self, images: np.ndarray) -> Any:
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return super().run(images)
+
+    monkeypatch.setattr(detector_module, "create_engine", lambda model, *_: Interrupted(model.network))
+    assert main(Options(paths=(str(tmp_path / "*.png"),), model=model, json=tmp_path / "out.json")) == 130
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"paths": ()}, "name at least one image"),
+        ({"paths": ("nothing.jpg",)}, "there is nothing to look at: nothing.jpg: does not exist"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"every": 0}, "every must be at least 1"),
+        ({"score_threshold": 1.5}, "score_threshold must lie between 0 and 1"),
+        ({"scale": 2.0, "min_face": 20.0}, "give scale or min_face, not both"),
+        ({"branches": (9,)}, "has branches 0 to 4, not 9"),
+        ({"model": "peer:yunet=x.onnx", "min_face": 20.0, "pyramid": True}, "--min-face, --pyramid: only for our own"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_written(
+    model: str, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    _picture().save(tmp_path / "photo.png")
+    settings = {"paths": (str(tmp_path / "photo.png"),), "model": model, "json": tmp_path / "out.json", **options}
+    with pytest.raises(UsageError, match=message):
+        main(Options(**settings))
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_without_a_model_it_says_where_one_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _picture().save(tmp_path / "photo.png")
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, [str(tmp_path / "photo.png"), "--model", "face_v9"])
+    assert caught.value.code == 2
+    assert "error: no model 'face_v9'" in capsys.readouterr().err
+
+
+def test_a_model_of_random_weights_through_the_real_command(tmp_path: Path, project: Path) -> None:
+    """One process as a user starts it, with the real engine and nothing replaced."""
+    weights: Model = random_model("plate_small")
+    save_model(weights, tmp_path / "model")
+    _picture().save(tmp_path / "photo.jpg")
+    command = [sys.executable, str(project / "accuracy_evaluation" / "predict.py"), str(tmp_path / "photo.jpg")]
+    command += ["--model", str(tmp_path / "model"), "--score-threshold", "0.3"]
+    command += ["--output-dir", str(tmp_path / "out"), "--json", str(tmp_path / "out.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (entry,) = json.loads((tmp_path / "out.json").read_text())
+    assert entry["image"] == str(tmp_path / "photo.jpg")
+    assert (tmp_path / "out" / "photo.jpg").is_file()
+
+
+def test_the_defaults_are_for_people() -> None:
+    options = Options(paths=("x",))
+    assert options.selection == detector_module.PREDICTION
+    assert options.folder == predict.DEFAULT_OUTPUT
