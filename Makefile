@@ -25,6 +25,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 demo: $(STAMP)
+	rm -rf runs/demo
 	$(BIN)/python config_farm/configuration_demo.py --output-dir runs/demo
 
 clean:

@@ -35,8 +35,8 @@ from symbol_farm.network import build_json
 if TYPE_CHECKING:
     from config_farm.validation import PackValidator
 
-MODEL, BEST = "model", "best"
-"""Names below the output directory: the finished model, and the best one so far."""
+MODEL, BEST, PICTURES = "model", "best", "pictures"
+"""Names below the output directory: the finished model, the best one so far, what it finds in validation images."""
 
 
 def train(network: Network, experiment: Experiment) -> int:
@@ -244,9 +244,9 @@ class _Run:
         model = load_model(best) if progress.best_score is not None and best.exists() else self.model(progress)
         save_model(model, target)
         self.log.draw_curves()
-        measured = (
-            "; ".join(f"{k} {v:.4f}" for k, v in model.card["accuracy"][0].items() if isinstance(v, float))
-            if (model.card.get("accuracy"))
-            else "not validated"
-        )
+        if self.experiment.val_pictures and self.validator is not None:
+            folder = self.experiment.output_dir / PICTURES
+            count = self.validator.draw(model, folder, self.experiment.val_pictures)
+            self.log.say(f"{count} pictures with the model's detections in {folder}")
+        measured = ", ".join(f"{name} {model.card['accuracy'][0][name]:.4f}" for name in self.scores) or "not validated"
         self.log.say(f"finished at iteration {progress.iteration}: model in {target} ({measured})")

@@ -41,6 +41,7 @@ def declare(preset: Preset) -> Experiment:
         output_dir=Path("runs/demo"),
         iterations=700,
         batch_size=16,
+        val_pictures=8,
         validate_every=350,
         checkpoint_every=100,
         schedule=ScheduleOptions(learning_rate=6e-3, warm_up=20),

@@ -63,6 +63,8 @@ class Experiment:
     """Iterations between validations; each also draws curves.png."""
     val_images: int = 0
     """Validate on so many images of the pack, spread evenly; 0 for all."""
+    val_pictures: int = 0
+    """At the end, draw the model's detections on so many validation images into pictures/."""
     patience: int = 0
     """Stop after so many validations without a better AP; 0 never stops early."""
     log_every: int = 20
@@ -87,7 +89,7 @@ class Experiment:
         for name in ("iterations", "batch_size", "accumulate", "threads", "log_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("seed", "checkpoint_every", "validate_every", "val_images", "patience"):
+        for name in ("seed", "checkpoint_every", "validate_every", "val_images", "val_pictures", "patience"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}")
 
@@ -107,6 +109,7 @@ FREE_ON_RESUME = frozenset(
         "validate_every",
         "val_images",
         "val_data",
+        "val_pictures",
         "train_data",
         "patience",
         "log_every",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from accuracy_evaluation.average_precision import average_precision
 from accuracy_evaluation.detector import Detector
-from accuracy_evaluation.evaluation_on_pack import detect_records
+from accuracy_evaluation.drawing import draw_detections
+from accuracy_evaluation.evaluation_on_pack import detect_records, read_record
 from accuracy_evaluation.selection import Selection
 from config_farm.data_sources import open_records
 from lffd.errors import UsageError
@@ -81,6 +83,17 @@ class PackValidator:
         if figures.objects == 0:
             raise UsageError(f"--val-data {self._data} holds no object that counts: there is nothing to measure")
         return {"AP50": figures.ap50, "AP": figures.ap}
+
+    def draw(self, model: Model, folder: Path, count: int) -> int:
+        """Write pictures of the first `count` images with what the model finds; return how many there are."""
+        import cv2
+
+        folder.mkdir(parents=True, exist_ok=True)
+        detector, shown = Detector(model), min(count, len(self._records))
+        for index in range(shown):
+            _, pixels = read_record(self._records, index)
+            cv2.imwrite(str(folder / f"{index:03d}.jpg"), draw_detections(pixels, detector(pixels)))
+        return shown
 
     def protocol(self) -> dict[str, Any]:
         """Return how the scores were measured, for the model's card."""
