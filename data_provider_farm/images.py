@@ -133,8 +133,8 @@ def decode(data: bytes, where: str | Path, at_least: tuple[int, int] = (0, 0)) -
     Args:
         data: the encoded image.
         where: names it in errors.
-        at_least: width and height; a JPEG may be decoded at 1/2, 1/4 or 1/8 as long as it keeps this size. (0, 0) asks
-            for the full size.
+        at_least: width and height; a JPEG may be decoded at some eighths of its size as long as it keeps this one.
+            (0, 0) asks for the full size.
 
     Raises:
         DataError: when the image is damaged or too large. For a JPEG any warning of the decoder counts as damage.
@@ -159,8 +159,9 @@ def _decode_other(data: bytes, where: str | Path) -> Pixels:
     """Decode with OpenCV."""
     import cv2
 
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
         raise DataError(f"{where}: cannot be decoded: {error.err}") from error
     if pixels is None:

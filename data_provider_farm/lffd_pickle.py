@@ -104,8 +104,10 @@ def _scalar(dtype: Any, data: Any) -> int | float:
     return number
 
 
-def _encode(text: Any, codec: Any) -> bytes:
-    """Take the place of `_codecs.encode`, with which Python 3 writes bytes for Python 2."""
+def _encode(text: Any = "", codec: Any = "latin1") -> bytes:
+    """Take the place of `_codecs.encode`, `bytes` and `bytearray`, with which Python 3 writes bytes for Python 2."""
+    if isinstance(text, bytes):
+        return text
     if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
         raise _RefusalError("a text conversion other than to bytes")
     return text.encode("latin1")
@@ -123,6 +125,8 @@ def _known_names() -> dict[tuple[str, str], _StandIn]:
         ("numpy", "ndarray"): _Array,
         ("_codecs", "encode"): _encode,
     }
+    for builtins in ("builtins", "__builtin__"):
+        names[builtins, "bytes"] = names[builtins, "bytearray"] = _encode
     for core in ("numpy.core", "numpy._core"):
         names[f"{core}.multiarray", "_reconstruct"] = _Array
         names[f"{core}.multiarray", "scalar"] = _scalar

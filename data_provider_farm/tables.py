@@ -62,7 +62,7 @@ def read_csv(images: Path, annotations: Path, class_name: str | None) -> Listing
             if class_name is None or row[columns.class_name or ""] == class_name:
                 columns.add_box(row, where, entry[2])
     except csv.Error as error:
-        raise DataError(f"{annotations}:{reader.line_num}: is not CSV: {error}") from error
+        raise DataError(f"{annotations}:{reader.line_num + 1}: is not CSV: {error}") from error
     sources = (
         build_source(images / name, name, where, boxes, size=size) for name, (where, size, boxes) in found.items()
     )
