@@ -11,7 +11,7 @@ from numpy.random import Generator, SeedSequence, default_rng
 
 from data_iterator_farm.batch import Batch, BatchMemory
 from data_iterator_farm.crop_sampling import Crop, sample_crop
-from data_iterator_farm.decoding import Scratch
+from data_iterator_farm.decoding import BadRecordError, Scratch
 from data_iterator_farm.jitter import jitter
 from data_iterator_farm.label_maps import LabelMaker
 from data_iterator_farm.policies import Preset
@@ -131,8 +131,8 @@ class BatchBuilder:
             except DataError as error:
                 if not self._skip:
                     raise
-                self._note(reading.index, str(error))
-            reading.index = self.order.random_face(rng)
+                self._note(reading.blamed(error), str(error))
+            reading = _Reading(self._source, self.order.random_face(rng))
         raise DataError(f"batch {batch.index}, crop {slot}: {MAX_TRIES} records in a row are bad; see the log for each")
 
     def _draw_crop(self, batch: Batch, slot: int, reading: _Reading, rng: Generator) -> Crop:
@@ -176,23 +176,36 @@ class BatchBuilder:
 
 
 class _Reading:
-    """Which record is being read, so that an error can name it."""
+    """Which records one crop is made of, so that an error can name them.
+
+    Args:
+        source: where they come from.
+        index: of the first one.
+    """
 
     def __init__(self, source: RecordSource, index: int) -> None:
-        self._source = source
-        self.index = index
-        self._name = ""
+        self._source, self._index = source, index
+        self._read: list[tuple[int, Record]] = []
 
     def __str__(self) -> str:
-        return f"record {self.index}" + (f" {self._name!r}" if self._name else "")
+        done = [f"{index} {record.name!r}" for index, record in self._read if index != self._index]
+        names = [record.name for index, record in self._read if index == self._index]
+        last = f"{self._index} {names[0]!r}" if names else str(self._index)
+        return f"record {' + '.join([*done, last])}"
 
     def first(self) -> Record:
-        """Read the record itself."""
-        return self.read(self.index)
+        """Read the first record."""
+        return self.read(self._index)
 
     def read(self, index: int) -> Record:
         """Read a record."""
-        self.index, self._name = index, ""
+        self._index = index
         record = self._source[index]
-        self._name = record.name
+        self._read.append((index, record))
         return record
+
+    def blamed(self, error: DataError) -> int:
+        """Return the index of the record that an error is about: the last one asked for, unless it says otherwise."""
+        if isinstance(error, BadRecordError):
+            return next((index for index, record in self._read if record is error.record), self._index)
+        return self._index

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
@@ -147,9 +147,9 @@ class BatchLoader:
         self._closed = True
         self._pool.shutdown(cancel_futures=True)
         self._waiting.clear()
-        bad = len(self._builder.bad_records)
+        bad = sorted(self._builder.bad_records)
         if bad:
-            logging.getLogger(__name__).warning("%d bad record(s) were skipped", bad)
+            logging.getLogger(__name__).warning("bad records skipped: %d (%s)", len(bad), _some(bad))
 
     def __enter__(self) -> BatchLoader:
         return self
@@ -158,3 +158,8 @@ class BatchLoader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _some(numbers: Sequence[int], limit: int = 20) -> str:
+    """Return the first few numbers as text."""
+    return ", ".join(map(str, numbers[:limit])) + (", …" if len(numbers) > limit else "")

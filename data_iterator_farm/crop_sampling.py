@@ -10,11 +10,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from data_iterator_farm.crop_plan import Look, choose_look, place_on_background, place_on_face
-from data_iterator_farm.decoding import Scratch
+from data_iterator_farm.decoding import BadRecordError, Scratch
 from data_iterator_farm.policies import SamplingPolicy
 from data_iterator_farm.rendering import Window, draw_window
 from lffd.boxes import Boxes, areas, as_boxes, clip, longer_sides, shift
-from lffd.errors import DataError
 from lffd.receptive_field import Network
 from lffd.records import Record
 
@@ -40,23 +39,22 @@ def check_record(record: Record) -> None:
     """Refuse a record whose boxes nothing can be learnt from.
 
     Raises:
-        DataError: names the record and the box: wrong shapes, a coordinate that is no number, or a face that is empty
-            or wholly outside the image. Ignored boxes may be empty or outside.
+        BadRecordError: names the box: wrong shapes, a coordinate that is no number, or a face that is empty or wholly
+            outside the image. Ignored boxes may be empty or outside.
     """
-    where = f"record {record.name!r}"
     boxes, ignored = record.boxes, record.ignored
     if boxes.ndim != 2 or boxes.shape[1] != 4 or ignored.shape != (len(boxes),):
-        raise DataError(f"{where}: boxes {boxes.shape} and ignore flags {ignored.shape} must be (N, 4) and (N,)")
+        fault = f"boxes {boxes.shape} and ignore flags {ignored.shape} must be (N, 4) and (N,)"
+        raise BadRecordError(record, fault)
     if record.width < 1 or record.height < 1:
-        raise DataError(f"{where}: an image of {record.width}x{record.height} pixels is empty")
+        raise BadRecordError(record, f"an image of {record.width}x{record.height} pixels is empty")
     unusable = ~np.isfinite(boxes).all(axis=1)
     unusable |= ~ignored & (areas(clip(boxes, record.width, record.height)) <= 0)
     if unusable.any():
         number = int(np.flatnonzero(unusable)[0])
-        raise DataError(
-            f"{where}: box {number} of {len(boxes)} is {boxes[number].tolist()}, not a box inside the "
-            f"{record.width}x{record.height} image; correct it, or mark it as ignored"
-        )
+        fault = f"box {number} of {len(boxes)} is {boxes[number].tolist()}, not a box inside the image of "
+        fault += f"{record.width}x{record.height} pixels; correct it, or mark it as ignored"
+        raise BadRecordError(record, fault)
 
 
 def sample_crop(
@@ -83,7 +81,7 @@ def sample_crop(
         scratch: memory to use again.
 
     Raises:
-        DataError: names the record whose image cannot be decoded.
+        BadRecordError: when an image cannot be decoded.
     """
     scratch = scratch or Scratch()
     image = np.empty((size, size, 3), np.uint8) if out is None else out

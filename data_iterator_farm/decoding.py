@@ -18,6 +18,14 @@ MIN_REDUCED_SIDE = 32
 MAX_PIXELS = 1 << 28
 
 
+class BadRecordError(DataError):
+    """A record that cannot be used; `record` is the one, and the message names it."""
+
+    def __init__(self, record: Record, fault: str) -> None:
+        super().__init__(f"record {record.name!r}: {fault}")
+        self.record = record
+
+
 class Scratch:
     """Memory that one thread uses again and again: fresh pages cost as much as half a resize."""
 
@@ -118,7 +126,7 @@ def decode_image(record: Record, reduction: int = 1, scratch: Scratch | None = N
         `(ceil(height / reduction), ceil(width / reduction), 3)` uint8, BGR. Treat it as read-only.
 
     Raises:
-        DataError: names the record when its image is damaged, or has another size than the record says.
+        BadRecordError: when its image is damaged, too large, or has another size than the record says.
     """
     scratch = scratch or Scratch()
     if isinstance(record, CachedRecord):
@@ -128,10 +136,8 @@ def decode_image(record: Record, reduction: int = 1, scratch: Scratch | None = N
 
 def _decode(record: Record, reduction: int, scratch: Scratch) -> Image:
     if record.width * record.height > MAX_PIXELS:
-        raise DataError(
-            f"record {record.name!r}: {record.width}x{record.height} is more than {MAX_PIXELS:,} pixels; "
-            "pack it smaller (--max-side)"
-        )
+        fault = f"{record.width}x{record.height} is more than {MAX_PIXELS:,} pixels; pack it smaller (--max-side)"
+        raise BadRecordError(record, fault)
     if record.image[:2] == b"\xff\xd8":
         return _decode_jpeg(record, reduction, scratch)
     return _decode_other(record, reduction)
@@ -149,10 +155,10 @@ def _decode_jpeg(record: Record, reduction: int, scratch: Scratch) -> Image:
         image: Image = simplejpeg.decode_jpeg(
             record.image, "BGR", min_height=rows, min_width=columns, min_factor=reduction, buffer=buffer.reshape(-1)
         )
-    except DataError:
+    except BadRecordError:
         raise
     except ValueError as error:
-        raise DataError(f"record {record.name!r}: the JPEG is damaged: {error}; make the pack again") from error
+        raise BadRecordError(record, f"the JPEG is damaged: {error}; make the pack again") from error
     return image
 
 
@@ -164,9 +170,9 @@ def _decode_other(record: Record, reduction: int) -> Image:
     try:
         image = cv2.imdecode(np.frombuffer(record.image, np.uint8), flags) if record.image else None
     except cv2.error as error:
-        raise DataError(f"record {record.name!r}: OpenCV cannot decode the image: {error.err}") from error
+        raise BadRecordError(record, f"OpenCV cannot decode the image: {error.err}") from error
     if image is None:
-        raise DataError(f"record {record.name!r}: not an image, or damaged ({len(record.image):,} bytes)")
+        raise BadRecordError(record, f"not an image, or damaged ({len(record.image):,} bytes)")
     _check_size(record, *image.shape[:2])
     if reduction > 1:
         below, right = -image.shape[0] % reduction, -image.shape[1] % reduction
@@ -179,7 +185,5 @@ def _decode_other(record: Record, reduction: int) -> Image:
 def _check_size(record: Record, height: int, width: int) -> None:
     """Refuse an image whose size differs from the record's."""
     if (width, height) != (record.width, record.height):
-        raise DataError(
-            f"record {record.name!r}: the record says {record.width}x{record.height} pixels, the image has "
-            f"{width}x{height}; make the pack again"
-        )
+        said = f"{record.width}x{record.height}"
+        raise BadRecordError(record, f"the record says {said} pixels, the image has {width}x{height}; make it again")

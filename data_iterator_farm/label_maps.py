@@ -162,7 +162,8 @@ class LabelMaker:
         region = self._cells(boxes, branches)
         if self._policy.nearest_cell:
             empty = _empty(region)
-            nearest = np.minimum(np.maximum(np.rint(middle_cell[empty]), 0), self._limits[branches[empty]] - 1)
+            nearest = np.ceil(middle_cell[empty] - 0.5)  # halfway between two cells: the first
+            nearest = np.minimum(np.maximum(nearest, 0), self._limits[branches[empty]] - 1)
             region[empty] = np.concatenate((nearest, nearest + 1), axis=1)
         which, columns, rows = _list_cells(region)
         start = self._bases[branches] * count + self._areas[branches] * crops[owners]

@@ -108,7 +108,7 @@ def draw_window(record: Record, window: Window, out: NDArray[np.uint8], scratch:
         The window as drawn, moved by at most half a crop pixel: the boxes that fit the pixels are its `boxes`.
 
     Raises:
-        DataError: when the image cannot be decoded.
+        BadRecordError: when the image cannot be decoded.
     """
     scratch = scratch or Scratch()
     fit = _fit(window, record)
