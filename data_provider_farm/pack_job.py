@@ -26,6 +26,9 @@ from lffd.errors import DataError, UsageError
 
 Item = TypeVar("Item")
 
+FLUSH_ITEMS = 32
+"""The journal goes to the system in batches of so many lines: a killed job repeats no more items."""
+
 CHUNK = 8
 """Items handed to a thread at once: enough to hide the cost of handing over."""
 
@@ -125,6 +128,7 @@ class _Journal:
         self._header = json.dumps({"job": job.fingerprint}) + "\n"
         self._unfinished = partial_path(job.output)
         self._stream: IO[str] | None = None
+        self._waiting = 0
         self.checksums: list[int] = []
 
     def restore(self, writer: PackWriter) -> Summary:
@@ -155,6 +159,7 @@ class _Journal:
             self._stream.write(self._header)
         self._stream.seek(whole)
         self._stream.truncate()
+        self._stream.flush()
         return summary
 
     def add(self, checksum: int, prepared: Prepared) -> None:
@@ -163,6 +168,10 @@ class _Journal:
         problems = [[problem.kind, problem.where, problem.text] for problem in prepared.problems]
         shown = json.dumps(problems) if problems else "[]"
         self._stream.write(f"[{checksum}, {list(prepared.counts)}, {shown}]\n")
+        self._waiting += 1
+        if self._waiting == FLUSH_ITEMS:
+            self._stream.flush()
+            self._waiting = 0
 
     def close(self) -> None:
         """Close the file; it stays for the next run."""
@@ -236,9 +245,10 @@ def run_job(
 def _skip_packed(items: Iterator[Item], checksums: list[int], identify: Callable[[Item], bytes], job: Job) -> int:
     """Skip the items that an earlier run packed, and return the checksum of them all."""
     checksum = 0
-    for expected, item in zip(checksums, items, strict=False):
-        checksum = zlib.crc32(identify(item), checksum)
-        if checksum != expected:
+    for expected in checksums:
+        item = next(items, None)
+        checksum = 0 if item is None else zlib.crc32(identify(item), checksum)
+        if item is None or checksum != expected:
             raise UsageError(
                 f"the annotations changed since {partial_path(job.output)} was begun; delete it to start again"
             )
