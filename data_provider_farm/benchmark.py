@@ -27,7 +27,7 @@ from data_provider_farm.pack_index import LINE_BYTES, index_line
 from data_provider_farm.packed_file import PackReader, PackWriter
 from data_provider_farm.synthetic import synthetic_record
 from lffd import cli
-from lffd.errors import DataError
+from lffd.errors import DataError, UsageError
 from lffd.files import write_atomic
 
 FEW = 300
@@ -184,6 +184,8 @@ def measure_opening(folder: Path) -> dict[str, float]:
 
 def main(options: Options) -> None:
     """Measure packing, reading and opening on this machine."""
+    if sum(1 for _ in plain_parse(options.annotations)) < FEW:
+        raise UsageError(f"{options.annotations}: at least {FEW} images are needed to measure anything")
     found = measure_packing(options)
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
         folder = Path(name)

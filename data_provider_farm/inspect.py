@@ -114,6 +114,8 @@ def main(options: Options) -> None:
             with PackReader(path) as other:
                 others[str(path)] = survey_pack(other)
         summary = summarize(found, network.branch_geometry, others)
+        if options.report is not None and not len(reader):
+            raise UsageError(f"{options.pack}: the pack is empty; there is nothing to show in a report")
         if options.report is not None:
             write_report(options.report, reader, found, summary, title=options.pack.name, network=network.name)
     if options.json is not None:

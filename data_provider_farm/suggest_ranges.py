@@ -71,7 +71,7 @@ def suggest_ranges(sides: NDArray[np.float32], network: Network, leave_out: floa
     ceilings = np.array([FIELD_SHARE * branch.receptive_field for branch in branches])
     logs = np.log(np.maximum(sides, 1.0))
     first, last = np.percentile(logs, [leave_out, 100 - leave_out])
-    first = max(float(first), float(np.log(floors[0])))
+    first = float(np.clip(first, np.log(floors[0]), np.log(ceilings[0] / LEAST_RATIO)))
     last = float(np.clip(last, np.log(LEAST_RATIO * floors[-1]), np.log(ceilings[-1])))
     inside = logs[(logs >= first) & (logs <= last)]
     if len(inside) < FEWEST:
@@ -85,8 +85,12 @@ def suggest_ranges(sides: NDArray[np.float32], network: Network, leave_out: floa
         edges.append(float(np.clip(_next_edge(inside, edges[-1], last, len(branches) - index + 1), low, None)))
         edges[-1] = min(edges[-1], float(np.log(ceilings[index - 1])))
     edges.append(max(last, edges[-1] + np.log(LEAST_RATIO)))
-    rounded = [_round_up(edge) for edge in np.exp(edges[1:])]
-    return check_ranges(list(pairwise([float(np.floor(np.exp(first))), *rounded])), network)
+    lowest = float(np.floor(round(np.exp(first), 6)))
+    ends = [
+        min(_round_up(edge), float(branch.receptive_field))
+        for edge, branch in zip(np.exp(edges[1:]), branches, strict=True)
+    ]
+    return check_ranges(list(pairwise([lowest, *ends])), network)
 
 
 def _next_edge(logs: NDArray[np.float64], start: float, end: float, left: int) -> float:

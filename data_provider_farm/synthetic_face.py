@@ -19,6 +19,8 @@ Color = tuple[float, float, float]
 
 FRACTION_BITS = 4
 FRACTION = 1 << FRACTION_BITS
+OVERPAINT = 0.6
+"""OpenCV fills so many pixels beyond a polygon's edge."""
 REACH = 2.6
 """How far a drawn person reaches from the middle of the face, in half heights."""
 PERSON = np.array([[-1.5, -1.35], [1.5, -1.35], [1.5, 2.1], [-1.5, 2.1]])
@@ -165,7 +167,7 @@ class _Pen:
         self.canvas, self.look, self.half_height = canvas, look, half_height
         self.center = np.array(center, np.float64)
         # OpenCV counts from pixel centres, boxes from pixel corners.
-        self.frame = FRACTION * half_height * _rotation(look.tilt)
+        self.frame = FRACTION * (half_height - OVERPAINT) * _rotation(look.tilt)
         self.origin = FRACTION * (self.center - 0.5) + 0.5
         self.nod = np.array([0, 0.14 * look.pitch])
         self.narrowing, self.turn = 1 - 0.22 * abs(look.yaw), 0.34 * look.yaw * look.aspect
