@@ -116,7 +116,9 @@ def suppress(
     missing = order.size if limit is None else limit
     while alive.size and missing > 0:
         count = min(alive.size, max(_PAIRS // alive.size, _MIN_BLOCK))
-        better, worse = np.divmod(np.flatnonzero(first[alive[:count]] @ second < slack), alive.size)
+        near = np.flatnonzero(first[alive[:count]] @ second < slack)
+        better = near // alive.size
+        worse = near - better * alive.size
         later = np.flatnonzero(worse > better)
         better, worse = better[later], worse[later]
         drops = np.flatnonzero(_drops(sorted_boxes[alive[better]], sorted_boxes[alive[worse]], threshold, overlap))
@@ -132,8 +134,8 @@ def suppress(
     return np.concatenate(kept)
 
 
-_PAIRS = 1 << 19
-"""How many pairs of boxes are looked at together: enough to keep the calls few, at some 40 MB when all overlap."""
+_PAIRS = 1 << 18
+"""How many pairs of boxes are looked at together: enough to keep the calls few, at some 20 MB when all overlap."""
 
 _MIN_BLOCK = 16
 """How many boxes are decided together at least."""
