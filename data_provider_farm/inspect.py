@@ -29,7 +29,7 @@ class Options:
 
     Attributes:
         pack: the `.rec` file.
-        version: the network whose branches are held against the boxes: v1, v2, head, pedestrian, plate, plate_small.
+        version: the network whose branches are held against the boxes, by its short or full name: v1, v2, head, …
         against: other packs, such as the validation set, that must not share images with this one.
         report: PNG to write: plots and a contact sheet with the boxes drawn.
         json: JSON to write.

@@ -236,7 +236,8 @@ def run_job(
                 yield summary
             if summary.counts.images == 0:
                 first = next(iter(summary.examples.values()), None)
-                raise DataError(f"nothing could be packed: {first or 'the annotations list no image'}")
+                hint = "; do the names start from --images?" if first and first.kind == "missing-image" else ""
+                raise DataError(f"nothing could be packed: {first or 'the annotations list no image'}{hint}")
         journal.finish(problems_path(job.output))
     finally:
         journal.close()

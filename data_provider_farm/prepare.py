@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_provider_farm import images
 from data_provider_farm.annotations import Problem, SourceImage
@@ -88,36 +89,17 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """An image that can go into a pack, and by how much it was shrunk."""
+    """An image that can go into a pack, its size, and the size of its source, each width and height in pixels."""
 
     data: bytes
-    width: int
-    height: int
-    x_factor: float = 1.0
-    y_factor: float = 1.0
-
-    @property
-    def shrunk(self) -> bool:
-        """Whether the image is not of its old size."""
-        return (self.x_factor, self.y_factor) != (1.0, 1.0)
+    size: tuple[int, int]
+    source_size: tuple[int, int]
 
 
 def prepare(source: SourceImage, settings: Preparation) -> Prepared:
     """Return the records of one source image; a fault of the image or its boxes becomes a `Problem`."""
     prepared = Prepared(problems=list(source.problems))
-    try:
-        data = images.read_file(source.path) if source.data is None else source.data
-    except DataError as error:
-        kind = "unreadable-image" if source.path.exists() else "missing-image"
-        prepared.problems.append(Problem(kind, source.where, str(error)))
-        return prepared
-    try:
-        loaded = _load(data, source, settings, prepared.problems)
-        if loaded is not None:
-            check_frame(source.name, loaded.width, loaded.height, source.path)
-    except DataError as error:
-        prepared.problems.append(Problem("unreadable-image", source.where, str(error)))
-        return prepared
+    loaded = _load(source, settings, prepared.problems)
     if loaded is None:
         return prepared
     boxes, ignored = _place_boxes(source, loaded, prepared.problems)
@@ -128,48 +110,69 @@ def prepare(source: SourceImage, settings: Preparation) -> Prepared:
         kept, flags = boxes[~unusable], unusable[~unusable]
     else:
         kept, flags = boxes, unusable
-    prepared.add(Record(source.name, loaded.data, loaded.width, loaded.height, kept, flags))
+    prepared.add(Record(source.name, loaded.data, *loaded.size, kept, flags))
     # A box that could not be read may lie anywhere, so nothing of this image is known to be empty.
     if settings.crop_background and len(boxes) and not source.problems:
         _add_crops(prepared, source.name, loaded, boxes, settings)
     return prepared
 
 
-def _load(data: bytes, source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
-    """Return the image ready for the pack; None, with a problem, when it is not the one that was annotated."""
-    where = source.path
-    header = images.parse_jpeg(data, where) if images.is_jpeg(data) else None
+def _load(source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
+    """Return the image ready for the pack; None, with a problem, when it cannot be used."""
+    try:
+        data = images.read_file(source.path) if source.data is None else source.data
+        loaded = _convert(data, source, settings, problems)
+        if loaded is not None:
+            check_frame(source.name, *loaded.size, source.path)
+    except DataError as error:
+        kind = "unreadable-image" if source.path.exists() else "missing-image"
+        problems.append(Problem(kind, source.where, str(error)))
+        return None
+    return loaded
+
+
+def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
+    """Return a JPEG as it is where nothing about it must change, else a new one; None for a wrong annotation.
+
+    Raises:
+        DataError: when the image is damaged.
+    """
+    header = images.parse_jpeg(data, source.path) if images.is_jpeg(data) else None
+    if header is not None and not images.is_whole(data, header):
+        raise DataError(f"{source.path}: the JPEG is cut short: it has no end marker")
+    pixels, orientation = None, 1
     if header is None:
-        pixels = images.decode(data, where)
-        height, width = pixels.shape[:2]
-        orientation = 1
+        pixels = images.decode(data, source.path)
+        stored = pixels.shape[1], pixels.shape[0]
     else:
-        if not images.is_whole(data, header):
-            raise DataError(f"{where}: the JPEG is cut short: it has no end marker")
-        width, height, orientation = header.width, header.height, header.orientation
+        stored, orientation = (header.width, header.height), header.orientation
     turned = orientation if settings.exif == "turned" else 1
-    if turned >= 5:
-        width, height = height, width
-    if source.size is not None and source.size != (width, height):
-        text = f"the annotation is for {source.size[0]}x{source.size[1]} pixels, {where} has {width}x{height}"
+    shown = stored[::-1] if turned >= 5 else stored
+    if not _fits_annotation(source, shown, orientation, turned, problems):
+        return None
+    size = _shrunk_size(*shown, settings.max_side)
+    if header is not None and turned == 1 and size == shown and header.channels != 4:
+        if settings.verify == "full":
+            images.decode(data, source.path)
+        return _Loaded(images.upright(data, header), size, size)
+    if pixels is None:
+        pixels = images.turn(images.decode(data, source.path, size[::-1] if turned >= 5 else size), turned)
+    return _Loaded(images.encode(images.shrink(pixels, *size), settings.quality), size, shown)
+
+
+def _fits_annotation(
+    source: SourceImage, size: tuple[int, int], orientation: int, turned: int, problems: list[Problem]
+) -> bool:
+    """Return whether the image has the size that its annotation claims; report what its EXIF tag may do to boxes."""
+    if source.size is not None and source.size != size:
+        text = f"the annotation is for {source.size[0]}x{source.size[1]} pixels, {source.path} has {size[0]}x{size[1]}"
         hint = "; its EXIF tag turns it: try --exif turned" if orientation >= 5 and turned == 1 else ""
         problems.append(Problem("size-mismatch", source.where, text + hint))
-        return None
-    if orientation != 1 and turned == 1:
-        text = f"{where} has EXIF orientation {orientation}; boxes are taken as of the pixels stored (--exif stored)"
-        problems.append(Problem("orientation", source.where, text))
-    new_width, new_height = _shrunk_size(width, height, settings.max_side)
-    if header is not None and turned == 1 and (new_width, new_height) == (width, height) and header.channels != 4:
-        if settings.verify == "full":
-            images.decode(data, where)
-        return _Loaded(images.upright(data, header), width, height)
-    if header is not None:
-        at_least = (new_height, new_width) if turned >= 5 else (new_width, new_height)
-        pixels = images.turn(images.decode(data, where, at_least), turned)
-    pixels = images.shrink(pixels, new_width, new_height)
-    return _Loaded(
-        images.encode(pixels, settings.quality), new_width, new_height, new_width / width, new_height / height
-    )
+        return False
+    if orientation != turned:
+        text = f"{source.path} has EXIF orientation {orientation}; boxes are taken as of the pixels stored"
+        problems.append(Problem("orientation", source.where, text + " (--exif stored)"))
+    return True
 
 
 def _shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
@@ -178,30 +181,37 @@ def _shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, in
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _place_boxes(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tuple[Boxes, np.ndarray]:
+def _place_boxes(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tuple[Boxes, NDArray[np.bool_]]:
     """Return the boxes in pixels of the packed image, cut at its border, and their ignore flags."""
-    boxes = scale(source.boxes, loaded.x_factor, loaded.y_factor) if loaded.shrunk else source.boxes
-    if (boxes >= 0).all() and (boxes <= (loaded.width, loaded.height) * 2).all():
-        return boxes, source.ignored
-    inside = clip(boxes, loaded.width, loaded.height)
-    changed = (boxes != inside).any(axis=1)
-    beyond = (boxes[:, 2:] <= 0).any(axis=1) | (boxes[:, :2] >= (loaded.width, loaded.height)).any(axis=1)
+    boxes, ignored = source.boxes, source.ignored
+    width, height = loaded.source_size
+    if not ((boxes >= 0).all() and (boxes <= (width, height, width, height)).all()):
+        boxes, ignored = _cut_boxes(source, width, height, problems)
+    if loaded.size != loaded.source_size:
+        boxes = clip(scale(boxes, loaded.size[0] / width, loaded.size[1] / height), *loaded.size)
+    return boxes, ignored
+
+
+def _cut_boxes(
+    source: SourceImage, width: int, height: int, problems: list[Problem]
+) -> tuple[Boxes, NDArray[np.bool_]]:
+    """Return the boxes cut at the border of their image, without those that lie outside; report both kinds."""
+    inside = clip(source.boxes, width, height)
+    changed = (source.boxes != inside).any(axis=1)
+    beyond = (source.boxes[:, 2:] <= 0).any(axis=1) | (source.boxes[:, :2] >= (width, height)).any(axis=1)
     outside = changed & beyond
     for index in np.flatnonzero(changed):
         kind = "outside-box" if outside[index] else "clipped-box"
         shown = ", ".join(f"{value:g}" for value in source.boxes[index])
-        size = f"{loaded.width / loaded.x_factor:.0f}x{loaded.height / loaded.y_factor:.0f}"
         verb = "lies outside" if outside[index] else "reaches over the border of"
-        text = f"box ({shown}) {verb} the image of {size}"
-        problems.append(Problem(kind, source.box_where[index], text))
+        problems.append(Problem(kind, source.box_where[index], f"box ({shown}) {verb} the image of {width}x{height}"))
     return inside[~outside], source.ignored[~outside]
 
 
 def _add_crops(prepared: Prepared, name: str, loaded: _Loaded, boxes: Boxes, settings: Preparation) -> None:
     """Add empty regions of an image as background records."""
     rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode())])
-    size = loaded.width, loaded.height
-    windows = find_empty_windows(rng, size, boxes, settings.crop_background, settings.crop_side).tolist()
+    windows = find_empty_windows(rng, loaded.size, boxes, settings.crop_background, settings.crop_side).tolist()
     if not windows:
         return
     try:

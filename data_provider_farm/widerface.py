@@ -124,8 +124,7 @@ def _load_mat(annotations: Path) -> list[Entry]:
     missing = [key for key in MAT_TABLES if key not in tables]
     if missing:
         raise DataError(
-            f"{annotations}: has no {', '.join(missing)}; pack needs wider_face_train.mat or wider_face_val.mat, "
-            "not the easy, medium and hard lists"
+            f"{annotations}: has no {', '.join(missing)}; expected one like wider_face_train.mat or wider_face_val.mat"
         )
     try:
         return list(_mat_entries(tables))

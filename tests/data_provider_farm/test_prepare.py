@@ -113,6 +113,17 @@ def test_large_images_shrink_with_their_boxes(tmp_path: Path) -> None:
     assert np.abs(images.decode(found.image, "x").astype(int) - expected).mean() < 3
 
 
+@pytest.mark.parametrize("max_side", range(16, 683, 29))
+def test_shrinking_reports_no_box_that_was_inside(tmp_path: Path, max_side: int) -> None:
+    """In float32 683 · 427/683 is a little over 427."""
+    prepared = prepare(
+        source(tmp_path / "a.jpg", jpeg(1024, 683), [(97, 656, 1024, 683)]), Preparation(max_side=max_side)
+    )
+    assert prepared.problems == []
+    found = only(prepared)
+    assert found.boxes[0, 2:].tolist() == pytest.approx([found.width, found.height], rel=1e-6)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp"])
 def test_other_formats_become_jpegs(tmp_path: Path, suffix: str) -> None:
     data = cv2.imencode(suffix, picture())[1].tobytes()
