@@ -6,21 +6,19 @@ import dataclasses
 import json
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from config_farm.data_sources import open_records
+from config_farm.batches import open_batches, training_records
 from config_farm.engines import create_training_engine
 from config_farm.experiment import FREE_ON_RESUME, Experiment
 from config_farm.start_points import initial_state
-from data_iterator_farm.batch_loader import BatchLoader
 from lffd.checkpoint import Checkpoint, newest_checkpoint
-from lffd.engines.training import TrainingBatch, TrainingEngine
+from lffd.engines.training import TrainingEngine
 from lffd.errors import UsageError
 from lffd.experiment import as_plain, differences
 from lffd.files import write_atomic
@@ -48,12 +46,10 @@ def train(network: Network, experiment: Experiment) -> int:
     Raises:
         LffdError: for anything that keeps the run from starting or going on.
     """
-    if experiment.train_data is None:
-        raise UsageError("--train-data is missing: give a pack (python -m data_provider_farm.pack --help makes one)")
     output = experiment.output_dir
     checkpoint = _starting_point(experiment)
     with ExitStack() as stack:
-        source = stack.enter_context(open_records(experiment.train_data, experiment.input_size, experiment.seed))
+        source = stack.enter_context(training_records(experiment))
         if checkpoint is not None and checkpoint.facts["records"] != len(source):
             raise UsageError(
                 f"--resume: the run learnt from {checkpoint.facts['records']} records, but {experiment.train_data} "
@@ -145,27 +141,6 @@ def _validator(network: Network, experiment: Experiment) -> PackValidator:
 
     assert experiment.val_data is not None
     return PackValidator(network, experiment.val_data, experiment.val_images, experiment.seed)
-
-
-def open_batches(
-    network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int] = (0, 1)
-) -> AbstractContextManager[Iterator[TrainingBatch]]:
-    """Return the loader of a run's batches from index `start`, for the worker `(rank, number of workers)`."""
-    return BatchLoader(
-        source,
-        network,
-        batch_size=experiment.batch_size,
-        input_size=experiment.input_size,
-        sampling=experiment.sampling,
-        jitter=experiment.jitter,
-        labels=experiment.labels,
-        seed=experiment.seed,
-        threads=experiment.threads,
-        start=start,
-        rank=worker[0],
-        size=worker[1],
-        skip_bad_records=experiment.skip_bad_records,
-    )
 
 
 def _loop_options(experiment: Experiment) -> LoopOptions:

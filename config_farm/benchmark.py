@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config_farm.assembly import create_run_engine, open_batches
+from config_farm.assembly import create_run_engine
+from config_farm.batches import open_batches
 from config_farm.data_sources import open_records
 from config_farm.experiment import Experiment, recipe
 from lffd import cli

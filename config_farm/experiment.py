@@ -47,6 +47,10 @@ class Experiment:
     """Of every random choice."""
     threads: int = 2
     """Threads that make batches."""
+    processes: int = 0
+    """Processes that make batches instead of threads, for GPUs that take more than some 700 crops per second; or 0."""
+    cache_gib: float = 0.0
+    """GiB of memory for images that stay decoded (all processes together)."""
     skip_bad_records: bool = False
     """Replace records that cannot be used instead of stopping; they are counted and logged."""
     engine: TrainingEngineName = "auto"
@@ -100,6 +104,8 @@ FREE_ON_RESUME = frozenset(
         "resume",
         "init_from",
         "threads",
+        "processes",
+        "cache_gib",
         "skip_bad_records",
         "engine",
         "device",

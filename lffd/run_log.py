@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import sys
@@ -49,6 +50,9 @@ class RunLog:
         self._handler: logging.Handler = logging.NullHandler() if quiet else logging.FileHandler(folder / LOG_FILE)
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._logger.addHandler(self._handler)
+        self._can_draw = importlib.util.find_spec("matplotlib") is not None
+        if not self._can_draw:
+            self.say(f"{CURVES_FILE} will not be drawn: Matplotlib is not installed; {METRICS_FILE} has the figures")
         self._board = _tensorboard(folder) if tensorboard and not quiet else None
 
     def __enter__(self) -> RunLog:
@@ -83,8 +87,8 @@ class RunLog:
                 self._board.add_scalar(name, value, entry["iteration"])
 
     def draw_curves(self) -> None:
-        """Redraw `curves.png` from `metrics.jsonl`."""
-        if not self._quiet:
+        """Redraw `curves.png` from `metrics.jsonl`; a machine that only trains may lack Matplotlib."""
+        if not self._quiet and self._can_draw:
             draw_curves(read_metrics(self._metrics), self.folder / CURVES_FILE)
 
 
