@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from data_provider_farm.images import encode
 from data_provider_farm.prepare import Prepared
-from data_provider_farm.synthetic_face import REACH, Look, draw_face, face_box, person_box, random_look
+from data_provider_farm.synthetic_face import REACH, draw_face, face_box, person_box
+from data_provider_farm.synthetic_look import Look, random_look
 from data_provider_farm.synthetic_scene import draw_background, draw_distractors
 from lffd.boxes import Boxes, areas, clip, intersections, longer_sides, scale
 from lffd.errors import UsageError

@@ -1,21 +1,19 @@
-"""One drawn face: a random look, and the polygons that show it at any place, size and tilt.
+"""One drawn face: the polygons that show a look at any place, size and tilt.
 
-A look is described in the face's own frame: the origin in the middle of the face oval, x to the right, y down, and the
+A face is described in its own frame: the origin in the middle of the face oval, x to the right, y down, and the
 oval's half height as unit. Everything is a polygon in that frame, mapped to pixels and filled with soft edges.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from data_provider_farm.synthetic_look import Color, Look, to_color
 from lffd.boxes import Boxes
 
 Pixels = NDArray[np.uint8]
 Points = NDArray[np.float64]
-Color = tuple[float, float, float]
 
 FRACTION_BITS = 4
 FRACTION = 1 << FRACTION_BITS
@@ -27,91 +25,6 @@ PERSON = np.array([[-1.5, -1.35], [1.5, -1.35], [1.5, 2.1], [-1.5, 2.1]])
 """Corners, in the face's frame, of what hair, hat and shoulders may cover."""
 ANGLES = np.linspace(0, 2 * np.pi, 28, endpoint=False)
 CIRCLE = np.stack((np.cos(ANGLES), np.sin(ANGLES)), axis=1)
-SKIN_TONES = np.array([[38, 55, 88], [55, 88, 135], [85, 128, 180], [125, 165, 212], [185, 205, 236]], np.float64)
-HAIR_TONES = np.array([[20, 22, 26], [28, 42, 70], [45, 80, 130], [95, 160, 205], [165, 165, 168]], np.float64)
-HAIR_STYLES = {"bald": 0.12, "short": 0.3, "fringe": 0.2, "long": 0.26, "hat": 0.12}
-MOUTHS = {"closed": 0.45, "smile": 0.35, "open": 0.2}
-EXTRAS = {"none": 0.5, "glasses": 0.14, "sunglasses": 0.08, "beard": 0.12, "moustache": 0.06, "mask": 0.1}
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one face looks; colours are BGR, 0–255.
-
-    Attributes:
-        aspect: width of the face oval over its height.
-        tilt: rotation in the picture, in radians, clockwise.
-        yaw: turn to the side, -1 to 1; features move and narrow.
-        pitch: nod, -1 to 1; features move up or down.
-        skin, hair, iris, cloth, lips: colours.
-        hair_style: `bald`, `short`, `fringe`, `long` or `hat`.
-        mouth: `closed`, `smile` or `open`.
-        extra: `none`, `glasses`, `sunglasses`, `beard`, `moustache` or `mask`.
-        eye_open: 0.15 (nearly shut) to 1.
-        light: x and y direction of the light, each -1 to 1.
-    """
-
-    aspect: float
-    tilt: float
-    yaw: float
-    pitch: float
-    skin: Color
-    hair: Color
-    iris: Color
-    cloth: Color
-    lips: Color
-    hair_style: str
-    mouth: str
-    extra: str
-    eye_open: float
-    light: tuple[float, float]
-
-
-def random_look(rng: np.random.Generator) -> Look:
-    """Draw a look."""
-    skin = _tone(rng, SKIN_TONES)
-    return Look(
-        aspect=rng.uniform(0.68, 0.86),
-        tilt=_limit(rng.normal(0, 0.22), -0.7, 0.7),
-        yaw=_limit(rng.normal(0, 0.4), -1, 1),
-        pitch=_limit(rng.normal(0, 0.35), -1, 1),
-        skin=skin,
-        hair=_tone(rng, HAIR_TONES),
-        iris=_color(rng.uniform(20, 150, 3)),
-        cloth=_color(rng.uniform(10, 245, 3)),
-        lips=_color(np.array(skin) * rng.uniform((0.5, 0.45, 0.75), (0.75, 0.7, 1.05))),
-        hair_style=_pick(rng, HAIR_STYLES),
-        mouth=_pick(rng, MOUTHS),
-        extra=_pick(rng, EXTRAS),
-        eye_open=rng.uniform(0.15, 1),
-        light=(rng.uniform(-1, 1), rng.uniform(-1, 1)),
-    )
-
-
-def _tone(rng: np.random.Generator, tones: NDArray[np.float64]) -> Color:
-    """Return a colour between two neighbours of a scale, slightly off."""
-    place = rng.uniform(0, len(tones) - 1)
-    low = int(place)
-    return _color(tones[low] + (place - low) * (tones[low + 1] - tones[low]) + rng.normal(0, 7, 3))
-
-
-def _pick(rng: np.random.Generator, shares: dict[str, float]) -> str:
-    """Return one of the names, each with its share of the draws."""
-    place = rng.random() * sum(shares.values())
-    for name, share in shares.items():
-        place -= share
-        if place < 0:
-            return name
-    return name
-
-
-def _limit(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)
-
-
-def _color(values: NDArray[np.float64]) -> Color:
-    blue, green, red = (_limit(value, 0, 255) for value in values.tolist())
-    return blue, green, red
 
 
 def face_box(look: Look, center: tuple[float, float], half_height: float) -> Boxes:
@@ -298,4 +211,4 @@ def _dim(color: Color, factor: float) -> Color:
 
 
 def _mix(first: Color, second: Color, share: float) -> Color:
-    return _color((1 - share) * np.array(first) + share * np.array(second))
+    return to_color((1 - share) * np.array(first) + share * np.array(second))

@@ -12,7 +12,8 @@ from data_provider_farm.images import decode
 from data_provider_farm.pack import Options, pack
 from data_provider_farm.packed_file import PackReader
 from data_provider_farm.synthetic import draw_scene, synthetic_record, synthetic_records
-from data_provider_farm.synthetic_face import draw_face, face_box, person_box, random_look
+from data_provider_farm.synthetic_face import draw_face, face_box, person_box
+from data_provider_farm.synthetic_look import random_look
 from data_provider_farm.synthetic_scene import draw_background
 from lffd.boxes import areas, intersections, longer_sides
 from lffd.errors import UsageError
