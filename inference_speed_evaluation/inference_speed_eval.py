@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -18,12 +18,13 @@ from accuracy_evaluation.model_spec import parse_peer
 from accuracy_evaluation.output_files import write_json
 from accuracy_evaluation.plots import check_plot_path
 from accuracy_evaluation.selection import Selection
+from accuracy_evaluation.views import ViewSettings
 from deployment.calibration import collect_ranges
 from deployment.quantized_graph import quantized_onnx
 from inference_speed_evaluation.machine import describe_machine
 from inference_speed_evaluation.processes import WorkerProcess
 from inference_speed_evaluation.speed_report import detail_table, latency_tables, plot_latency, to_csv
-from inference_speed_evaluation.sweep import Candidate, Effort, Row, Setting, measure_setting
+from inference_speed_evaluation.sweep import Candidate, Effort, Row, Setting, measure_setting, with_peak
 from lffd import cli
 from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.engines.base import gpu_number
@@ -37,6 +38,8 @@ from symbol_farm.network import build_json
 from symbol_farm.versions import VERSIONS, version_network
 
 RANDOM = "random weights"
+
+SMALLEST = ViewSettings().minimum_side
 
 SIZES = ("160x140", "320x240", "640x480", "1280x720", "1920x1080", "3840x2160", "7680x4320")
 """The sizes of the published tables."""
@@ -92,7 +95,10 @@ class Options:
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """Width and height of every image size."""
-        return [cli.parse_size(text) for text in self.resolutions]
+        sizes = [cli.parse_size(text) for text in self.resolutions]
+        if small := [text for text, size in zip(self.resolutions, sizes, strict=True) if min(size) < SMALLEST]:
+            raise UsageError(f"{small[0]}: prediction enlarges images under {SMALLEST} px, so choose larger sizes")
+        return sizes
 
 
 def short_name(spec: str) -> str:
@@ -181,18 +187,22 @@ def make_images(options: Options, width: int, height: int, batch: int) -> NDArra
     return np.repeat(np.asarray(picture, np.uint8)[None], batch, axis=0)
 
 
-def measure_peaks(options: Options) -> dict[int, float]:
-    """Return the matrix peak in GFLOP/s by number of threads; none where a GPU does the work."""
+def measure_peaks(options: Options, known: Mapping[int, float]) -> dict[int, float]:
+    """Return the matrix peak in GFLOP/s by number of threads, or the `known` one where that was higher.
+
+    It is measured before and after the networks, since other work on the machine can only lower it. Empty where a GPU
+    does the work.
+    """
     if gpu_number(options.device) is not None:
         return {}
     peaks = {}
     for threads in options.threads:
         with WorkerProcess(threads, "matrix peak") as worker:
-            peaks[threads] = float(worker.ask(do="peak")["gflops"])
+            peaks[threads] = max(float(worker.ask(do="peak")["gflops"]), known.get(threads, 0))
     return peaks
 
 
-def time_all(options: Options, candidates: list[Candidate], peaks: dict[int, float], folder: Path) -> Iterator[Row]:
+def time_all(options: Options, candidates: list[Candidate], folder: Path) -> Iterator[Row]:
     """Yield the rows of every setting."""
     selection = Selection(score_threshold=options.score_threshold)
     effort = Effort(options.rounds, options.seconds, options.warmup)
@@ -201,12 +211,7 @@ def time_all(options: Options, candidates: list[Candidate], peaks: dict[int, flo
         np.save(folder / "images.npy", make_images(options, width, height, batch))
         setting = Setting(width, height, batch, threads, options.device)
         yield from measure_setting(
-            candidates,
-            setting,
-            images=folder / "images.npy",
-            selection=selection,
-            effort=effort,
-            peak=peaks.get(threads),
+            candidates, setting, images=folder / "images.npy", selection=selection, effort=effort
         )
 
 
@@ -216,15 +221,17 @@ def main(options: Options) -> None:
     Every row runs in a process of its own with the asked number of threads. A round runs each row once, and ratios are
     taken round by round, so they hold on noisy machines too; their quartiles are given.
     """
-    sizes = options.sizes
+    count = len(options.sizes)
     machine = describe_machine(options.device)
     with TemporaryDirectory(prefix="lffd-speed-") as name:
         candidates = gather_candidates(options, Path(name))
-        machine["matrix_gflops"] = {str(threads): peak for threads, peak in measure_peaks(options).items()}
-        peaks = {int(threads): peak for threads, peak in machine["matrix_gflops"].items()}
-        rows = list(time_all(options, candidates, peaks, Path(name)))
+        peaks = measure_peaks(options, {})
+        rows = list(time_all(options, candidates, Path(name)))
+        peaks = measure_peaks(options, peaks)
     if all(row.error for row in rows):
-        raise EngineError(f"nothing could be timed at {len(sizes)} sizes: {rows[0].error}")
+        raise EngineError(f"nothing could be timed at {count} sizes: {rows[0].error}")
+    rows = [with_peak(row, peaks) for row in rows]
+    machine["matrix_gflops"] = {str(threads): peak for threads, peak in peaks.items()}
     rates = ", ".join(f"{peak:.0f} GFLOP/s on {threads} thread(s)" for threads, peak in peaks.items())
     title = machine["card"]["name"] if "card" in machine else machine["cpu"]
     text = f"{title}; matrix products in float32: {rates}" if rates else title

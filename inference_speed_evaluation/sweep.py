@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,6 @@ def measure_setting(
     images: Path,
     selection: Selection,
     effort: Effort,
-    peak: float | None,
 ) -> list[Row]:
     """Time all candidates in one setting, in turn.
 
@@ -142,7 +141,6 @@ def measure_setting(
         images: `.npy` file with the images `(B, H, W, 3)` uint8.
         selection: which candidates of the networks become detections.
         effort: how long.
-        peak: of float32 matrix products with that many threads, in GFLOP/s; None where it was not measured.
 
     Returns:
         One row per candidate; one that cannot run has its `error` instead of figures.
@@ -161,7 +159,7 @@ def measure_setting(
             workers[candidate] = worker
         _run_rounds(workers, times, effort)
     baselines = {c.model: times[c] for c in candidates if (c.engine, c.precision) == BASELINE}
-    return [_row(c, setting, times[c], baselines.get(c.model), peak) for c in candidates]
+    return [_row(c, setting, times[c], baselines.get(c.model)) for c in candidates]
 
 
 def _attempt(record: _Times, worker: WorkerProcess, **order: Any) -> None:
@@ -189,7 +187,7 @@ def _run_rounds(workers: dict[Candidate, WorkerProcess], times: dict[Candidate, 
             _attempt(times[candidate], workers[candidate], do="pass")
 
 
-def _row(candidate: Candidate, setting: Setting, times: _Times, baseline: _Times | None, peak: float | None) -> Row:
+def _row(candidate: Candidate, setting: Setting, times: _Times, baseline: _Times | None) -> Row:
     """Return the figures of one candidate."""
     identity: dict[str, Any] = {
         "model": candidate.model,
@@ -220,7 +218,7 @@ def _row(candidate: Candidate, setting: Setting, times: _Times, baseline: _Times
         rounds=len(times.passes),
         **split,
         **_ratios(forward, None if baseline is None else baseline.column("forward")),
-        **_work(candidate, setting, float(np.median(forward)), peak),
+        **_work(candidate, setting, float(np.median(forward))),
     )
 
 
@@ -232,12 +230,17 @@ def _ratios(forward: Any, baseline: Any) -> dict[str, Any]:
     return {"ratio_to_mxnet": float(middle), "ratio_low": float(low), "ratio_high": float(high)}
 
 
-def _work(candidate: Candidate, setting: Setting, forward: float, peak: float | None) -> dict[str, Any]:
+def _work(candidate: Candidate, setting: Setting, forward: float) -> dict[str, Any]:
     """Return what the network computes per image and per second."""
     if candidate.network is None:
         return {}
-    sides = (max(side, candidate.network.minimum_input) for side in (setting.height, setting.width))
-    gmac = sum(candidate.network.multiply_adds(*sides).values()) / 1e9
-    rate = 2 * gmac * setting.batch / forward
-    share = {"peak_share": rate / peak} if peak and candidate.precision == "fp32" else {}
-    return {"gmac": gmac, "gflops": rate, **share}
+    gmac = sum(candidate.network.multiply_adds(setting.height, setting.width).values()) / 1e9
+    return {"gmac": gmac, "gflops": 2 * gmac * setting.batch / forward}
+
+
+def with_peak(row: Row, peaks: dict[int, float]) -> Row:
+    """Return a row with its share of the float32 matrix peak; `peaks` holds GFLOP/s by number of threads."""
+    peak = peaks.get(row.threads)
+    if peak is None or row.gflops is None or row.precision != "fp32":
+        return row
+    return replace(row, peak_share=row.gflops / peak)

@@ -79,6 +79,7 @@ def test_engines_take_part_in_what_they_can() -> None:
         ({"engines": ("tensorrt",)}, EngineError, "pip install"),
         ({"engines": ("mxnet",), "precisions": ("bf16",)}, UsageError, "add openvino or ncnn"),
         ({"resolutions": ("640*480",)}, UsageError, "is not a size"),
+        ({"resolutions": ("640x480", "300x127")}, UsageError, "300x127: prediction enlarges images under 128 px"),
         ({"device": "gpu:0"}, EngineError, "nvidia-smi"),
         ({"model": ("peer:nothing=x.onnx",)}, UsageError, "nothing"),
     ],

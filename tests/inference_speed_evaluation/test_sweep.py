@@ -10,7 +10,7 @@ import pytest
 
 from accuracy_evaluation.selection import Selection
 from inference_speed_evaluation import sweep
-from inference_speed_evaluation.sweep import Candidate, Effort, Row, Setting, measure_setting
+from inference_speed_evaluation.sweep import Candidate, Effort, Row, Setting, measure_setting, with_peak
 from lffd.errors import EngineError
 from symbol_farm.versions import version_network
 
@@ -62,12 +62,10 @@ class _Workers:
 
 @pytest.fixture
 def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Row]]:
-    def run(workers: _Workers, *candidates: Candidate, effort: Effort, peak: float | None = None) -> list[Row]:
+    def run(workers: _Workers, *candidates: Candidate, effort: Effort) -> list[Row]:
         monkeypatch.setattr(sweep, "WorkerProcess", workers)
         setting = Setting(320, 240, batch=2, threads=3)
-        return measure_setting(
-            candidates, setting, images=Path("x.npy"), selection=Selection(), effort=effort, peak=peak
-        )
+        return measure_setting(candidates, setting, images=Path("x.npy"), selection=Selection(), effort=effort)
 
     return run
 
@@ -77,7 +75,7 @@ def test_ratios_are_taken_round_by_round(measure: Any) -> None:
     workers = _Workers(
         {"mxnet": [9.0, 0.010, 0.010, 0.010, 0.020, 0.020], "ncnn": [9.0, 0.005, 0.005, 0.005, 0.010, 0.010]}
     )
-    rows = measure(workers, _candidate("mxnet"), _candidate("ncnn"), effort=Effort(5, 1000, warmup=1), peak=100.0)
+    rows = measure(workers, _candidate("mxnet"), _candidate("ncnn"), effort=Effort(5, 1000, warmup=1))
     assert [row.ratio_to_mxnet for row in rows] == pytest.approx([1, 0.5])
     assert (rows[1].ratio_low, rows[1].ratio_high) == pytest.approx((0.5, 0.5))
     assert rows[1].forward_ms == pytest.approx(5)
@@ -89,7 +87,8 @@ def test_ratios_are_taken_round_by_round(measure: Any) -> None:
     gmac = sum(NETWORK.multiply_adds(240, 320).values()) / 1e9
     assert rows[1].gmac == pytest.approx(gmac)
     assert rows[1].gflops == pytest.approx(2 * gmac * 2 / 0.005)
-    assert rows[1].peak_share == pytest.approx(2 * gmac * 2 / 0.005 / 100)
+    assert with_peak(rows[1], {3: 100.0}).peak_share == pytest.approx(2 * gmac * 2 / 0.005 / 100)
+    assert with_peak(rows[1], {1: 100.0}) == rows[1]
     assert workers.threads == {3}
 
 
@@ -125,6 +124,6 @@ def test_ratios_need_mxnet_and_the_same_model(measure: Any) -> None:
 
 def test_only_fp32_is_compared_with_the_fp32_peak(measure: Any) -> None:
     workers = _Workers({"openvino": [0.01] * 9})
-    rows = measure(workers, _candidate("openvino", "bf16"), effort=Effort(3, 9, warmup=0), peak=10.0)
-    assert rows[0].peak_share is None
+    rows = measure(workers, _candidate("openvino", "bf16"), effort=Effort(3, 9, warmup=0))
     assert rows[0].gflops is not None
+    assert with_peak(rows[0], {3: 10.0}).peak_share is None
