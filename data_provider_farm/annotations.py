@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lffd.errors import DataError
 from lffd.records import AnnotatedImage
@@ -23,6 +25,8 @@ PROBLEM_KINDS: dict[str, str] = {
     "orientation": "JPEGs whose EXIF tag asks viewers to turn them; packed as stored, the tag set to upright",
 }
 """Kind to what it means and what was done about it."""
+
+BLOCK = 32
 
 MAX_COORDINATE = 1e6
 """No image is that large, and float32 still holds such a coordinate to a tenth of a pixel."""
@@ -114,15 +118,36 @@ def build_source(
     corners = np.array(raw.corners, np.float64).reshape(-1, 4)
     ignored, places = np.array(raw.ignored, np.bool_), tuple(raw.where)
     problems: tuple[Problem, ...] = ()
-    # A comparison with NaN is false, so this finds boxes that are not numbers too.
-    numbers, positive = np.abs(corners) <= MAX_COORDINATE, corners[:, 2:] >= corners[:, :2]
-    if not (numbers.all() and positive.all()):
-        good = numbers.all(axis=1) & positive.all(axis=1)
+    good = _are_boxes(corners)
+    if not good.all():
         problems = tuple(_fault(raw.corners[index], places[index]) for index in np.flatnonzero(~good))
         corners, ignored = corners[good], ignored[good]
         places = tuple(places[index] for index in np.flatnonzero(good))
     boxes = corners.astype(np.float32)
     return SourceImage(path, boxes, ignored, name, where, places, size, problems, data)
+
+
+def build_sources(entries: Iterable[tuple[Path, str, str, RawBoxes]]) -> Iterator[SourceImage]:
+    """Yield what `build_source` makes of each path, name, place and raw boxes, faster than one by one."""
+    source = iter(entries)
+    while block := list(islice(source, BLOCK)):
+        corners = np.array([box for *_, raw in block for box in raw.corners], np.float64).reshape(-1, 4)
+        if not _are_boxes(corners).all():
+            yield from (build_source(*entry) for entry in block)
+            continue
+        boxes = corners.astype(np.float32)
+        ignored = np.array([flag for *_, raw in block for flag in raw.ignored], np.bool_)
+        start = 0
+        for path, name, where, raw in block:
+            end = start + len(raw.where)
+            yield SourceImage(path, boxes[start:end], ignored[start:end], name, where, tuple(raw.where))
+            start = end
+
+
+def _are_boxes(corners: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which rows are boxes: usable numbers, no negative size."""
+    # A comparison with NaN is false, so this finds rows that are not numbers too.
+    return (np.abs(corners) <= MAX_COORDINATE).all(axis=1) & (corners[:, 2:] >= corners[:, :2]).all(axis=1)
 
 
 def _fault(corners: Corners, where: str) -> Problem:

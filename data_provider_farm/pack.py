@@ -17,7 +17,7 @@ from data_provider_farm.backgrounds import read_backgrounds
 from data_provider_farm.coco import read_coco
 from data_provider_farm.lffd_pickle import read_lffd_pickle
 from data_provider_farm.pack_job import Job, Summary, problems_path, run_job
-from data_provider_farm.prepare import Preparation, prepare
+from data_provider_farm.prepare import Preparation, prepare_all
 from data_provider_farm.synthetic import SMALLEST_PICTURE, prepare_synthetic
 from data_provider_farm.tables import read_csv, read_list
 from data_provider_farm.voc import read_voc
@@ -167,7 +167,7 @@ def pack(options: Options) -> Summary:
         raise DataError(f"{options.annotations}: lists no image")
     job = dataclasses.replace(job, workers=options.workers or (cores if _decodes(options, first) else 1))
     settings = Preparation(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Preparation)})
-    states = run_job(job, chain([first], listing.images), partial(prepare, settings=settings), identify)
+    states = run_job(job, chain([first], listing.images), partial(prepare_all, settings=settings), identify)
     return show_progress(states, options.output, listing.count)
 
 

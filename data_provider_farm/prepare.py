@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, islice
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,10 +16,14 @@ from numpy.typing import NDArray
 from data_provider_farm import images
 from data_provider_farm.annotations import Problem, SourceImage
 from data_provider_farm.backgrounds import find_empty_windows
-from data_provider_farm.record_layout import Encoded, check_frame, encode_record
+from data_provider_farm.record_layout import Encoded, check_frame, encode_records
 from lffd.boxes import Boxes, clip, scale
 from lffd.errors import DataError
 from lffd.records import Record
+
+Flags = NDArray[np.bool_]
+
+NO_BOXES = np.zeros((0, 4), np.float32)
 
 
 @dataclass(frozen=True)
@@ -80,11 +86,20 @@ class Prepared:
     counts: Counts = field(default_factory=Counts)
     problems: list[Problem] = field(default_factory=list)
 
-    def add(self, record: Record) -> None:
-        """Append one record and count it."""
-        self.records.append(encode_record(record))
+
+def encode_all(made: Sequence[tuple[list[Record], list[Problem]]]) -> list[Prepared]:
+    """Return the records and problems of each source image with the records encoded and counted."""
+    encoded = iter(encode_records([record for records, _ in made for record in records]))
+    return [Prepared(list(islice(encoded, len(records))), _count(records), problems) for records, problems in made]
+
+
+def _count(records: list[Record]) -> Counts:
+    """Return what is in some records."""
+    counts = Counts()
+    for record in records:
         boxes = len(record.boxes)
-        self.counts = self.counts.plus(Counts(1, boxes, int(np.count_nonzero(record.ignored)), int(boxes == 0)))
+        counts = counts.plus(Counts(1, boxes, int(np.count_nonzero(record.ignored)), int(boxes == 0)))
+    return counts
 
 
 @dataclass(frozen=True)
@@ -97,24 +112,58 @@ class _Loaded:
 
 
 def prepare(source: SourceImage, settings: Preparation) -> Prepared:
-    """Return the records of one source image; a fault of the image or its boxes becomes a `Problem`."""
-    prepared = Prepared(problems=list(source.problems))
-    loaded = _load(source, settings, prepared.problems)
-    if loaded is None:
-        return prepared
-    boxes, ignored = _place_boxes(source, loaded, prepared.problems)
+    """Return the records of one source image; see `prepare_all`."""
+    return prepare_all([source], settings)[0]
+
+
+def prepare_all(sources: Sequence[SourceImage], settings: Preparation) -> list[Prepared]:
+    """Return the records of each source image; a fault of an image or its boxes becomes a `Problem`.
+
+    Several at once cost less than one by one: box arithmetic is done for all of them together.
+    """
+    made: list[tuple[list[Record], list[Problem]]] = [([], list(source.problems)) for source in sources]
+    loaded = [
+        (source, image, records, problems)
+        for source, (records, problems) in zip(sources, made, strict=True)
+        if (image := _load(source, settings, problems)) is not None
+    ]
+    tidy = _inside([source.boxes for source, *_ in loaded], [image.source_size for _, image, *_ in loaded])
+    placed = [
+        (source.boxes, source.ignored) if fits and image.size == image.source_size else _place(source, image, problems)
+        for fits, (source, image, _, problems) in zip(tidy, loaded, strict=True)
+    ]
+    unusable = _unusable(placed, settings.min_side)
+    for (source, image, records, _), (boxes, _), flags in zip(loaded, placed, unusable, strict=True):
+        kept, marks = (boxes[~flags], flags[~flags]) if settings.unusable == "drop" else (boxes, flags)
+        records.append(Record(source.name, image.data, *image.size, kept, marks))
+    if settings.crop_background:
+        for (source, image, records, problems), (boxes, _) in zip(loaded, placed, strict=True):
+            # A box that could not be read may lie anywhere, so nothing of its image is known to be empty.
+            if len(boxes) and not source.problems:
+                records.extend(_crop_backgrounds(source.name, image, boxes, settings, problems))
+    return encode_all(made)
+
+
+def _inside(boxes: Sequence[Boxes], sizes: Sequence[tuple[int, int]]) -> list[bool]:
+    """Return for each image whether all its boxes lie inside its width and height."""
+    counts = [len(each) for each in boxes]
+    limits = np.repeat(np.array([size * 2 for size in sizes], np.float32).reshape(-1, 4), counts, axis=0)
+    everything = np.concatenate([NO_BOXES, *boxes])
+    inside = ((everything >= 0) & (everything <= limits)).all(axis=1)
+    if inside.all():
+        return [True] * len(boxes)
+    return [bool(part.all()) for part in np.split(inside, np.cumsum(counts)[:-1])]
+
+
+def _unusable(placed: Sequence[tuple[Boxes, Flags]], min_side: float) -> list[Flags]:
+    """Return for the boxes of each image which ones are marked, too small or flat."""
+    boxes = np.concatenate([NO_BOXES, *(boxes for boxes, _ in placed)])
     sizes = boxes[:, 2:] - boxes[:, :2]
     width, height = sizes[:, 0], sizes[:, 1]
-    unusable = ignored | (np.maximum(width, height) < settings.min_side) | (np.minimum(width, height) <= 0)
-    if settings.unusable == "drop":
-        kept, flags = boxes[~unusable], unusable[~unusable]
-    else:
-        kept, flags = boxes, unusable
-    prepared.add(Record(source.name, loaded.data, *loaded.size, kept, flags))
-    # A box that could not be read may lie anywhere, so nothing of this image is known to be empty.
-    if settings.crop_background and len(boxes) and not source.problems:
-        _add_crops(prepared, source.name, loaded, boxes, settings)
-    return prepared
+    small = (np.maximum(width, height) < min_side) | (np.minimum(width, height) <= 0)
+    flags = small | np.concatenate([np.zeros(0, np.bool_), *(ignored for _, ignored in placed)])
+    ends = list(accumulate(len(boxes) for boxes, _ in placed))
+    return [flags[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _load(source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
@@ -181,20 +230,16 @@ def _shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, in
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _place_boxes(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tuple[Boxes, NDArray[np.bool_]]:
+def _place(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tuple[Boxes, Flags]:
     """Return the boxes in pixels of the packed image, cut at its border, and their ignore flags."""
-    boxes, ignored = source.boxes, source.ignored
     width, height = loaded.source_size
-    if not ((boxes >= 0).all() and (boxes <= (width, height, width, height)).all()):
-        boxes, ignored = _cut_boxes(source, width, height, problems)
+    boxes, ignored = _cut_boxes(source, width, height, problems)
     if loaded.size != loaded.source_size:
         boxes = clip(scale(boxes, loaded.size[0] / width, loaded.size[1] / height), *loaded.size)
     return boxes, ignored
 
 
-def _cut_boxes(
-    source: SourceImage, width: int, height: int, problems: list[Problem]
-) -> tuple[Boxes, NDArray[np.bool_]]:
+def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Problem]) -> tuple[Boxes, Flags]:
     """Return the boxes cut at the border of their image, without those that lie outside; report both kinds."""
     inside = clip(source.boxes, width, height)
     changed = (source.boxes != inside).any(axis=1)
@@ -208,18 +253,21 @@ def _cut_boxes(
     return inside[~outside], source.ignored[~outside]
 
 
-def _add_crops(prepared: Prepared, name: str, loaded: _Loaded, boxes: Boxes, settings: Preparation) -> None:
-    """Add empty regions of an image as background records."""
+def _crop_backgrounds(
+    name: str, loaded: _Loaded, boxes: Boxes, settings: Preparation, problems: list[Problem]
+) -> list[Record]:
+    """Return empty regions of an image as background records."""
     rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode())])
     windows = find_empty_windows(rng, loaded.size, boxes, settings.crop_background, settings.crop_side).tolist()
     if not windows:
-        return
+        return []
     try:
         pixels = images.decode(loaded.data, name)
     except DataError as error:
-        prepared.problems.append(Problem("unreadable-image", name, f"{error}; no background cut from it"))
-        return
+        problems.append(Problem("unreadable-image", name, f"{error}; no background cut from it"))
+        return []
+    crops = []
     for number, (x0, y0, x1, y1) in enumerate(windows):
         data = images.encode(pixels[y0:y1, x0:x1], settings.quality)
-        none = np.zeros((0, 4), np.float32), np.zeros(0, np.bool_)
-        prepared.add(Record(f"{name}#background{number}", data, x1 - x0, y1 - y0, *none))
+        crops.append(Record(f"{name}#background{number}", data, x1 - x0, y1 - y0, NO_BOXES, np.zeros(0, np.bool_)))
+    return crops

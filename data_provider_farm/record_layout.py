@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +51,11 @@ MAX_NAME_BYTES = 4096
 
 Floats = NDArray[np.float32]
 
+FIXED = struct.Struct(f"<{FIXED_FIELDS}f")
+CRC = struct.Struct("<ff")
+NOTHING_VISIBLE = np.array([-1, 0, 0, 1, 1, 0, 0, 0, 0, 1], "<f4").tobytes()
+"""The row after the boxes of an image that has none with area."""
+
 
 class Encoded(NamedTuple):
     """A record ready to write: everything before the image, whose length is a multiple of four, and the image."""
@@ -59,19 +65,52 @@ class Encoded(NamedTuple):
 
 
 def encode_record(record: Record) -> Encoded:
-    """Return the bytes of a record that `check_record` accepts, with number 0; `set_key` gives it its number."""
-    name = record.name.encode()
-    words = _pack_name(name)
-    start = FIXED_FIELDS + len(words)
-    boxes = len(record.boxes)
-    label = np.empty(start + OBJECT_WIDTH * (boxes + 1), "<f4")
-    label[:FIXED_FIELDS] = start, OBJECT_WIDTH, record.width, record.height, VERSION, boxes, 0, 0, len(name)
-    label[FIXED_FIELDS:start] = words
-    rows = _fill_objects(label[start:].reshape(-1, OBJECT_WIDTH), record)
-    label = label[: start + OBJECT_WIDTH * rows]
-    crc = _checksum(label.tobytes(), record.image)
-    label[CRC_FIELD : CRC_FIELD + 2] = crc & 0xFFFF, crc >> 16
-    return Encoded(bytearray(IMAGE_HEADER.pack(label.size, 0.0, 0, 0)) + label.tobytes(), record.image)
+    """Return the bytes of one record; see `encode_records`."""
+    return encode_records([record])[0]
+
+
+def encode_records(records: Sequence[Record]) -> list[Encoded]:
+    """Return the bytes of records that `check_record` accepts, with number 0; `set_key` gives them their numbers.
+
+    Several at once cost much less than one by one: the tables of all their boxes are made in one go.
+    """
+    if not records:
+        return []
+    objects, ends, visible = _object_tables(records)
+    names = [record.name.encode() for record in records]
+    words = _pack_names(names)
+    encoded, start = [], 0
+    for record, name, packed, end, seen in zip(records, names, words, ends, visible, strict=True):
+        width = FIXED_FIELDS + len(packed) // 4
+        fixed = (width, OBJECT_WIDTH, record.width, record.height, VERSION, len(record.boxes), 0, 0, len(name))
+        rows = objects[start:end] if seen else objects[start:end] + NOTHING_VISIBLE
+        label = FIXED.pack(*fixed) + packed + rows
+        crc = _checksum(label, record.image)
+        head = bytearray(IMAGE_HEADER.pack(len(label) // 4, 0.0, 0, 0)) + label
+        CRC.pack_into(head, IMAGE_HEADER.size + 4 * CRC_FIELD, crc & 0xFFFF, crc >> 16)
+        encoded.append(Encoded(head, record.image))
+        start = end
+    return encoded
+
+
+def _object_tables(records: Sequence[Record]) -> tuple[bytes, list[int], list[bool]]:
+    """Return the object tables of all records one after the other as bytes.
+
+    Returns:
+        The bytes; where each record's rows end in them; whether each record has a box with area.
+    """
+    counts = [len(record.boxes) for record in records]
+    boxes = np.concatenate([record.boxes for record in records])
+    sizes = np.array([(record.width, record.height) * 2 for record in records], np.float32)
+    table = np.empty((len(boxes), OBJECT_WIDTH), "<f4")
+    table[:, 1:5] = boxes / np.repeat(sizes, counts, axis=0)
+    table[:, 5:9] = boxes
+    table[:, 9] = np.concatenate([record.ignored for record in records])
+    table[:, 0] = 0 - table[:, 9]
+    ends = np.cumsum(counts)
+    with_area = np.concatenate(([0], np.cumsum((table[:, 3:5] > table[:, 1:3]).all(axis=1))))
+    visible = with_area[ends] > with_area[ends - counts]
+    return table.tobytes(), (4 * OBJECT_WIDTH * ends).tolist(), visible.tolist()
 
 
 def set_key(data: Encoded, key: int) -> None:
@@ -148,27 +187,17 @@ def _whole_numbers(values: Floats, where: str) -> list[int]:
     return [int(value) for value in values]
 
 
-def _fill_objects(table: Floats, record: Record) -> int:
-    """Write the objects into `(boxes + 1, 10)`; return how many rows count: the last one only where no box has area."""
-    boxes, count = record.boxes, len(record.boxes)
-    table[:count, 1:5] = boxes / (record.width, record.height, record.width, record.height)
-    table[:count, 5:9] = boxes
-    table[:count, 9] = record.ignored
-    table[:count, 0] = 0 - table[:count, 9]
-    if (table[:count, 3:5] > table[:count, 1:3]).all(axis=1).any():
-        return count
-    table[count] = -1, 0, 0, 1, 1, 0, 0, 0, 0, 1
-    return count + 1
-
-
-def _pack_name(name: bytes) -> Floats:
-    """Return three bytes per number, the first one lowest."""
-    padded = np.frombuffer(name + bytes(-len(name) % 3), np.uint8).reshape(-1, 3)
-    return (padded @ np.array([1, 1 << 8, 1 << 16])).astype(np.float32)
+def _pack_names(names: Sequence[bytes]) -> list[bytes]:
+    """Return each name as float32 numbers that hold three bytes each, the first one lowest."""
+    padded = [name + bytes(-len(name) % 3) for name in names]
+    letters = np.frombuffer(b"".join(padded), np.uint8).reshape(-1, 3).astype(np.float32)
+    words = (letters @ np.array([1, 1 << 8, 1 << 16], np.float32)).astype("<f4").tobytes()
+    ends = (4 * np.cumsum([len(name) // 3 for name in padded])).tolist()
+    return [words[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _unpack_name(words: Floats, length: int, where: str) -> str:
-    """Return the name that `_pack_name` packed."""
+    """Return the name that `_pack_names` packed."""
     if not np.isfinite(words).all() or (words < 0).any() or (words >= 1 << 24).any():
         raise DataError(f"{where}: the name is not text; not written by this toolkit")
     data = words.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()[:length]

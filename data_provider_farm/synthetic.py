@@ -7,13 +7,14 @@ with `synthetic/`, and `inspect` counts such records.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_provider_farm.images import encode
-from data_provider_farm.prepare import Prepared
+from data_provider_farm.prepare import Prepared, encode_all
 from data_provider_farm.synthetic_face import REACH, draw_face, face_box, person_box
 from data_provider_farm.synthetic_look import Look, random_look
 from data_provider_farm.synthetic_scene import draw_background, draw_distractors
@@ -142,8 +143,6 @@ def synthetic_records(count: int, size: int, seed: int) -> list[Record]:
     return [synthetic_record(index, size, seed) for index in range(count)]
 
 
-def prepare_synthetic(index: int, *, size: int, seed: int) -> Prepared:
-    """Return the encoded record of one picture, for the packer."""
-    prepared = Prepared()
-    prepared.add(synthetic_record(index, size, seed))
-    return prepared
+def prepare_synthetic(indices: Sequence[int], *, size: int, seed: int) -> list[Prepared]:
+    """Return the encoded record of each picture, for the packer."""
+    return encode_all([([synthetic_record(index, size, seed)], []) for index in indices])

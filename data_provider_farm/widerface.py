@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.annotations import Listing, RawBoxes, SourceImage, build_source, read_text, xywh
+from data_provider_farm.annotations import Listing, RawBoxes, SourceImage, build_source, build_sources, read_text, xywh
 from lffd.errors import DataError
 
 FIELDS = 10
@@ -32,22 +32,23 @@ def read_widerface(images: Path, annotations: Path) -> Listing:
         entries = _load_mat(annotations)
         return Listing(len(entries), _read_entries(images, annotations, entries))
     lines = read_text(annotations).splitlines()
-    return Listing(sum(map(_is_name, lines)), _read_lines(images, annotations, lines))
+    return Listing(sum(map(_is_name, lines)), build_sources(_read_lines(images, annotations, lines)))
 
 
 def _is_name(line: str) -> bool:
     return line.rstrip().lower().endswith((".jpg", ".jpeg", ".png"))
 
 
-def _read_lines(images: Path, annotations: Path, lines: list[str]) -> Iterator[SourceImage]:
-    """Yield the images of the text form: a name, a count, then that many lines of ten numbers.
+def _read_lines(images: Path, annotations: Path, lines: list[str]) -> Iterator[tuple[Path, str, str, RawBoxes]]:
+    """Yield path, name, place and faces of the images of the text form.
 
-    An image with the count 0 is followed by one line of zeros all the same; it stands for no face.
+    An image is a name, a count, then that many lines of ten numbers. One with the count 0 is followed by a line of
+    zeros all the same; it stands for no face.
     """
     file, position = str(annotations), 0
     while position < len(lines):
         name = lines[position].strip()
-        where = f"{annotations}:{position + 1}"
+        where = f"{file}:{position + 1}"
         if not name:
             position += 1
             continue
@@ -67,7 +68,7 @@ def _read_lines(images: Path, annotations: Path, lines: list[str]) -> Iterator[S
         position = first + count
         if count == 0 and position < len(lines) and len(lines[position].split()) == FIELDS:
             position += 1
-        yield build_source(images / name, name, where, faces)
+        yield images / name, name, where, faces
 
 
 def _read_faces(lines: list[str], file: str, first: int) -> RawBoxes:

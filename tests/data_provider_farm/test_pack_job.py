@@ -14,25 +14,27 @@ import pytest
 from data_provider_farm.annotations import Problem
 from data_provider_farm.pack_job import CHUNK, Job, Summary, ordered_map, problems_path, run_job
 from data_provider_farm.packed_file import PackReader, partial_path
-from data_provider_farm.prepare import Counts, Prepared
+from data_provider_farm.prepare import Counts, Prepared, encode_all
 from lffd.errors import DataError, UsageError
+from lffd.records import Record
 from tests.data_provider_farm.samples import record
 
 
-def work(item: int) -> Prepared:
+def work(items: list[int]) -> list[Prepared]:
     """Odd items give one record, multiples of four none and a problem, the rest two records."""
-    prepared = Prepared()
+    return encode_all([make(item) for item in items])
+
+
+def make(item: int) -> tuple[list[Record], list[Problem]]:
     if item % 4 == 0:
-        prepared.problems.append(Problem("missing-image", f"list:{item}", f"no {item}"))
-        return prepared
-    for part in range(1 + (item % 2 == 0)):
-        prepared.add(record([(1, 1, 5, 5)], [part == 1], name=f"{item}-{part}"))
-    return prepared
+        return [], [Problem("missing-image", f"list:{item}", f"no {item}")]
+    parts = range(1 + (item % 2 == 0))
+    return [record([(1, 1, 5, 5)], [part == 1], name=f"{item}-{part}") for part in parts], []
 
 
-def slow_work(item: int) -> Prepared:
-    time.sleep(0.002 * (item % 3))
-    return work(item)
+def slow_work(items: list[int]) -> list[Prepared]:
+    time.sleep(0.01 * (items[0] % 3))
+    return work(items)
 
 
 def identify(item: int) -> bytes:
@@ -152,10 +154,10 @@ def test_nothing_to_pack_is_an_error_that_leaves_nothing(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_bug_in_a_worker_reaches_the_caller(tmp_path: Path, workers: int) -> None:
-    def broken(item: int) -> Prepared:
-        if item == 11:
+    def broken(items: list[int]) -> list[Prepared]:
+        if 11 in items:
             raise ZeroDivisionError("eleven")
-        return work(item)
+        return work(items)
 
     with pytest.raises(ZeroDivisionError, match="eleven"):
         list(run_job(Job(tmp_path / "x.rec", "options", workers=workers), range(30), broken, identify))
