@@ -187,24 +187,28 @@ def _rows_that_fit(network: Network, height: int, limit: int) -> int:
     return max(2, -(-(height - overlap) // max(limit - overlap, step)))
 
 
-_ENGINE_OVERHEAD = {"mxnet": 1.5, "openvino": 1.5, "onnxruntime": 2.2, "ncnn": 4.2}
-"""Memory of engines as a multiple of their largest layer's input and output: measured with v2 on 6 megapixels, rounded
-up (1.3, 1.2, 2.0, 4.1)."""
+_ENGINE_OVERHEAD = {"openvino": 1.0, "mxnet": 1.7, "onnxruntime": 1.8, "ncnn": 3.0}
+"""Memory of engines as a multiple of the maps that must be there at once, and of what is fair to expect of another:
+measured with v1 and v2 on 3 and 6 megapixels (0.8, 1.6, 1.7, 2.9 at most), rounded up."""
 
-_OTHER_OVERHEAD = 4.2
+_OTHER_OVERHEAD = 3.0
 
 
 def working_bytes_per_pixel(network: Network, engine: str = "mxnet") -> float:
     """Return about how much memory running the network takes per input pixel, in bytes, and rather more than less.
 
+    The maps that must be there at once: the image as float32 twice, the widest layer's input and output, and one
+    hidden map of every branch.
+
     Args:
         network: the declaration.
         engine: name of what runs it.
     """
-    most, area = 0.0, 1.0  # area of a layer's input map, in cells per pixel of the network's input
+    widest, area = 0.0, 1.0  # area of a layer's input map, in cells per pixel of the network's input
     for layer in network.backbone:
         smaller = area / layer.stride**2
-        most = max(most, area * layer.in_channels + smaller * layer.out_channels)
+        widest = max(widest, area * layer.in_channels + smaller * layer.out_channels)
         area = smaller
-    image_twice = 2 * network.backbone[0].in_channels
-    return 4 * (image_twice + most) * _ENGINE_OVERHEAD.get(engine, _OTHER_OVERHEAD)
+    heads = sum(network.head_channels / branch.stride**2 for branch in network.branch_geometry)
+    values = 2 * network.backbone[0].in_channels + widest + heads
+    return 4 * values * _ENGINE_OVERHEAD.get(engine, _OTHER_OVERHEAD)

@@ -20,7 +20,7 @@ from lffd.engines.mxnet_engine import MXNetEngine
 from lffd.errors import UsageError
 from lffd.model import Model, save_model
 from lffd.receptive_field import Network
-from lffd.tiling import plan_tiles, smallest_tile
+from lffd.tiling import plan_tiles, smallest_tile, working_bytes_per_pixel
 from tests.factories import random_model
 from tests.oracle import OracleEngine, scene
 
@@ -207,11 +207,11 @@ def test_skipped_branches_find_nothing_and_cost_nothing(oracle: Any) -> None:
 
 
 def test_batches_are_bounded(oracle: Any) -> None:
-    detector = oracle(tile_memory=40)
+    detector = oracle(tile_memory=90)
     detector.batch([scene(300, 400)] * 5)
     per_call = [shape[0] for shape in detector.engine.shapes]
     assert sum(per_call) == 5
-    assert max(per_call) == 40 * 2**20 // (156 * 300 * 400)
+    assert max(per_call) == int(90 * 2**20 / working_bytes_per_pixel(detector.network)) // (300 * 400) == 3
     plenty = oracle()
     plenty.batch([scene(130, 130)] * 20)
     assert [shape[0] for shape in plenty.engine.shapes] == [16, 4]

@@ -101,7 +101,14 @@ def test_a_budget_below_the_overlap_is_refused_with_what_would_do() -> None:
     assert len(plan_tiles(network, 3000, 4000, enough)) > 4
 
 
-def test_the_memory_estimate_grows_with_the_widest_layers() -> None:
-    estimates = {name: working_bytes_per_pixel(version_network(name)) for name in ("v1", "v2", "plate_small")}
-    assert estimates["v1"] == estimates["v2"] == 156
-    assert estimates["plate_small"] < estimates["v2"]
+def test_the_memory_estimate_follows_the_maps_that_must_be_there() -> None:
+    """v2: 2 images of 3 channels, conv1's 64 channels at half size and conv2's at a quarter, 128 of each branch."""
+    heads = sum(128 / stride**2 for stride in (4, 8, 16, 32, 64))
+    expected = 4 * (2 * 3 + 64 / 4 + 64 / 16 + heads)
+    assert working_bytes_per_pixel(version_network("v2"), "openvino") == expected
+    estimates = [working_bytes_per_pixel(version_network(name)) for name in ("plate_small", "v2", "v1")]
+    assert estimates == sorted(estimates)
+    v1 = version_network("v1")
+    by_engine = [working_bytes_per_pixel(v1, name) for name in ("openvino", "mxnet", "onnxruntime", "ncnn")]
+    assert by_engine == sorted(by_engine)
+    assert working_bytes_per_pixel(v1, "another") == by_engine[-1]
