@@ -23,10 +23,11 @@ from lffd.errors import UsageError
 from lffd.experiment import as_plain, differences
 from lffd.files import write_atomic
 from lffd.model import Model, load_model, make_model, save_model
+from lffd.progress import Progress, restore_progress
 from lffd.receptive_field import Network
 from lffd.records import RecordSource
 from lffd.run_log import RunLog
-from lffd.training import LoopOptions, Progress, Trainer, restore_progress
+from lffd.training import LoopOptions, Trainer
 from metric_farm.branch_metrics import summarise
 from symbol_farm.network import build_json
 

@@ -19,10 +19,11 @@ from config_farm.experiment import Experiment, recipe
 from lffd import cli
 from lffd.engines.training import TrainingEngine
 from lffd.engines.training_choice import TrainingEngineName
+from lffd.progress import Progress
 from lffd.receptive_field import Network
 from lffd.records import RecordSource
 from lffd.run_log import RunLog
-from lffd.training import LoopOptions, Progress, Trainer
+from lffd.training import LoopOptions, Trainer
 from metric_farm.branch_metrics import summarise
 from symbol_farm.versions import version_network
 

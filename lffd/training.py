@@ -6,14 +6,13 @@ moment and resumed ends with the same parameters as one that never stopped.
 
 from __future__ import annotations
 
-import signal
+import io
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,13 +22,18 @@ from lffd.checkpoint import write_checkpoint
 from lffd.engines.training import STATISTICS, PendingReport, StepReport, TrainingBatch, TrainingEngine
 from lffd.errors import LffdError
 from lffd.experiment import ScheduleOptions
+from lffd.files import write_atomic
+from lffd.progress import Progress, StopRequest
 from lffd.run_log import RunLog
 
 BatchT = TypeVar("BatchT", bound=TrainingBatch)
 Validate = Callable[[], Mapping[str, float]]
 Summarise = Callable[[NDArray[np.float64], int], list[dict[str, float | None]]]
 
-FAILED_BATCH_FILE = "failed_batch.npz"
+_EXHAUSTED = 1
+"""Reason to stop that is no signal; workers agree on the largest reason of any of them."""
+
+FAILED_BATCH_FILE = "failed_batch_{rank}.npz"
 
 
 class NonFiniteError(LffdError, ArithmeticError):
@@ -47,53 +51,6 @@ class LoopOptions:
     log_every: int = 20
     patience: int = 0
     """Stop after so many validations without a better score; 0 never stops early."""
-
-
-@dataclass
-class Progress:
-    """What a run remembers besides the engine's state; it travels in the checkpoint's facts."""
-
-    iteration: int = 0
-    best_score: float | None = None
-    best_iteration: int = 0
-    without_gain: int = 0
-    seconds: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def to_facts(self) -> dict[str, Any]:
-        """Return plain values for a checkpoint."""
-        return {**self.facts, **{name: getattr(self, name) for name in _PROGRESS}}
-
-
-_PROGRESS = ("iteration", "best_score", "best_iteration", "without_gain", "seconds")
-
-
-def restore_progress(facts: Mapping[str, Any]) -> Progress:
-    """Return the progress that a checkpoint's facts describe."""
-    rest = {name: value for name, value in facts.items() if name not in _PROGRESS}
-    return Progress(**{name: facts[name] for name in _PROGRESS}, facts=rest)
-
-
-class StopRequest:
-    """Notes SIGINT and SIGTERM so that the loop can stop at a whole iteration; a second SIGINT interrupts at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal = number
 
 
 class Trainer:
@@ -146,22 +103,32 @@ class Trainer:
         """
         options, progress = self.options, self.progress
         with StopRequest() as stop, self._open_batches(progress.iteration * options.accumulate) as batches:
-            while progress.iteration < options.iterations and not self._exhausted():
+            if progress.validation_owed:
+                self._check()
+            while progress.iteration < options.iterations:
                 self._step(batches)
                 last = progress.iteration == options.iterations
-                validated = self._due(options.validate_every, last) and self._check()
-                if self._due(options.checkpoint_every, last) or validated or stop.signal is not None:
-                    self._settle()
+                if self._validate is not None and self._due(options.validate_every, last):
+                    progress.validation_owed = True  # saved first: a validation may outlast a patient killer
                     self._save()
-                if stop.signal is not None and not last:
-                    return stop.signal
+                    self._check()
+                halt = self.engine.agree(self._reason_to_stop(stop))
+                if halt or self._due(options.checkpoint_every, last):
+                    self._save()
+                if halt > _EXHAUSTED and not last:
+                    return halt - _EXHAUSTED
+                if halt == _EXHAUSTED:
+                    break
         return None
+
+    def _reason_to_stop(self, stop: StopRequest) -> int:
+        """Return 0 to go on, `_EXHAUSTED` when validation gains nothing any more, beyond that the signal that came."""
+        if stop.signal is not None:
+            return _EXHAUSTED + stop.signal
+        return _EXHAUSTED if 0 < self.options.patience <= self.progress.without_gain else 0
 
     def _due(self, every: int, last: bool) -> bool:
         return last or (every > 0 and self.progress.iteration % every == 0)
-
-    def _exhausted(self) -> bool:
-        return 0 < self.options.patience <= self.progress.without_gain
 
     def _step(self, batches: Iterator[TrainingBatch]) -> None:
         """Make one step, and look at the report of the one before, so that the device never waits for the host."""
@@ -178,7 +145,8 @@ class Trainer:
         window = self._window
         window.add_time(sum(len(batch.images) for batch in group), waited, elapsed)
         loss = "" if window.loss is None else f"loss {window.loss:.4g}, "
-        share = f"{window.images / window.seconds:.1f} img/s, data wait {100 * window.waited / window.seconds:.0f} %"
+        rate_seen = window.images * self.engine.workers / window.seconds
+        share = f"{rate_seen:.1f} img/s, data wait {100 * window.waited / window.seconds:.0f} %"
         self.log.advance(loss + share)
         if self._due(self.options.log_every, self.progress.iteration == self.options.iterations):
             self._settle()
@@ -198,23 +166,27 @@ class Trainer:
 
     def _failure(self, iteration: int, group: Sequence[TrainingBatch], report: StepReport) -> NonFiniteError:
         """Save the offending batches and return an error that names them."""
-        path = self.folder / FAILED_BATCH_FILE
+        path = self.folder / FAILED_BATCH_FILE.format(rank=self.engine.rank)
         arrays: dict[str, Any] = {}
         for number, batch in enumerate(group):
             arrays |= {f"{number}/images": batch.images, f"{number}/names": np.array(batch.names)}
             for branch, (classes, boxes) in enumerate(zip(batch.classes, batch.boxes, strict=True)):
                 arrays |= {f"{number}/classes_{branch}": classes, f"{number}/boxes_{branch}": boxes}
-        np.savez_compressed(path, **arrays)
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        write_atomic(path, content.getvalue())
         broken = np.flatnonzero(~np.isfinite(report.statistics[:, : STATISTICS.index("cells")]).all(axis=1)).tolist()
         where = f"the loss of branch {', '.join(map(str, broken))}" if broken else "the gradient"
         names = [name for batch in group for name in batch.names]
+        self.engine.step(group, 0.0).wait()  # the step after it has run since: bring its gradient back
         parameters = self.engine.nonfinite()
         return NonFiniteError(
             f"iteration {iteration}: {where} is NaN or Inf (loss {report.loss}, gradient norm {report.gradient_norm}; "
             f"parameters: {', '.join(parameters[:6]) or 'none'}{' …' if len(parameters) > 6 else ''}). "
             f"Batch {', '.join(str(batch.index) for batch in group)} is saved in {path}; its records: "
-            f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}. Lower --schedule.learning-rate, or set "
-            "--optimizer.clip-norm, and go on from the last checkpoint with --resume"
+            f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}. The same run would meet it again: start another "
+            f"one from the last checkpoint with --init-from {self.folder / 'checkpoints'} and a lower "
+            "--schedule.learning-rate or --optimizer.clip-norm"
         )
 
     def _report(self, rate: float) -> None:
@@ -222,24 +194,25 @@ class Trainer:
         window, self._window = self._window, _Window()
         if window.statistics is None:
             return
-        branches = self._summarise(window.statistics, window.reported * window.images // max(window.steps, 1))
+        images = window.reported * window.images * self.engine.workers // max(window.steps, 1)
+        branches = self._summarise(window.statistics, images)
         self.log.record(
             {
                 "iteration": self.progress.iteration,
                 "loss": window.loss,
                 "learning_rate": rate,
                 "gradient_norm": window.norm / window.reported,
-                "images_per_second": window.images / window.seconds,
+                "images_per_second": window.images * self.engine.workers / window.seconds,
                 "data_wait": window.waited / window.seconds,
                 "seconds": self.progress.seconds,
                 "branches": branches,
             }
         )
 
-    def _check(self) -> bool:
-        """Validate, remember the best model; return whether anything was validated."""
+    def _check(self) -> None:
+        """Validate, remember the best model, and save that this is done."""
         if self._validate is None:
-            return False
+            return
         self._settle()
         started, progress = time.perf_counter(), self.progress
         scores = dict(self._validate())
@@ -256,9 +229,12 @@ class Trainer:
         seconds = time.perf_counter() - started
         best = f"best {name} {progress.best_score:.4f} at {progress.best_iteration}"
         self.log.say(f"iteration {progress.iteration}: {listed} ({best}; {seconds:.0f} s)")
-        return True
+        progress.validation_owed = False
+        self._save()
 
     def _save(self) -> None:
+        """Write a checkpoint of the steps so far, none of which is under way any more."""
+        self._settle()
         if self._leader:
             facts = self.progress.to_facts()
             write_checkpoint(self.folder / "checkpoints", self.progress.iteration, self.engine.state(), facts)

@@ -13,7 +13,7 @@ from lffd import batch_norm
 from lffd.engines.mxnet_batches import check_maps, feed, split
 from lffd.engines.mxnet_engine import import_mxnet, parse_device
 from lffd.engines.mxnet_flat import FlatArrays, decay_mask, zeros
-from lffd.engines.training import StepReport, TrainingBatch, check_state, count_positives, loss_divisors
+from lffd.engines.training import STATISTICS, StepReport, TrainingBatch, check_state, count_positives, loss_divisors
 from lffd.experiment import OptimizerOptions
 
 
@@ -30,17 +30,21 @@ class _Replica:
 
 @dataclass(frozen=True)
 class MXNetReport:
-    """A step that may still be running: device arrays that the host reads later."""
+    """A step that may still be running: device arrays that the host reads later.
 
-    statistics: list[Any]
-    losses: list[Any]
+    Attributes:
+        values: the statistics row by row, then the loss, summed over devices, micro-batches and workers.
+        norm: of the gradient.
+    """
+
+    values: Any
     norm: Any
 
     def wait(self) -> StepReport:
         """Return the report; waits for the device."""
-        statistics = np.sum([array.asnumpy() for array in self.statistics], axis=0, dtype=np.float64)
-        loss = float(sum(array.asnumpy().item() for array in self.losses))
-        return StepReport(statistics, loss, float(self.norm.asscalar()))
+        values = self.values.asnumpy().astype(np.float64)
+        statistics = values[:-1].reshape(-1, len(STATISTICS))
+        return StepReport(statistics, float(values[-1]), float(self.norm.asscalar()))
 
 
 class MXNetTrainingEngine:
@@ -92,7 +96,8 @@ class MXNetTrainingEngine:
         self._averages = (
             [FlatArrays(mx, shapes[kind], main.context) for kind in ("arg:", "aux:")] if optimizer.ema else []
         )
-        self._updates, self._counting = 0, False
+        self._updates = 0
+        self._exchanged: set[str] = set()
         self._kvstore = mx.kv.create(kvstore) if kvstore else None
         self.rank: int = self._kvstore.rank if self._kvstore else 0
         self.workers: int = self._kvstore.num_workers if self._kvstore else 1
@@ -122,40 +127,49 @@ class MXNetTrainingEngine:
         self._kvstore.pull("parameters", out=vector)
         for replica in self._replicas:
             self._params.scatter(replica.params)
-        self._kvstore.init("gradient", self._mx.nd.zeros_like(vector))
 
     def step(self, batches: Sequence[TrainingBatch], learning_rate: float) -> MXNetReport:
         """Make one update; see `TrainingEngine.step`."""
-        divisor = loss_divisors(self._all_positives(batches), self._normalizer)
-        statistics, losses, parts = [], [], []
+        mx = self._mx
+        positives = self._over_workers("positives", mx.nd.array(count_positives(batches))).asnumpy()
+        divisor = loss_divisors(positives.astype(np.float64), self._normalizer)
+        sums, parts = [], []
         for batch in batches:
             for replica, part in zip(self._replicas, split(batch, len(self._replicas)), strict=True):
                 executor = self._executor(replica, batch, part)
                 feed(executor, batch, part, divisor)
                 executor.forward(is_train=True)
                 executor.backward()
-                losses.append(executor.outputs[0].copy())
-                statistics.append(executor.outputs[1].copy())
+                loss, statistics = (output.as_in_context(self._main.context) for output in executor.outputs)
+                sums.append(mx.nd.concat(statistics.reshape((-1,)), loss, dim=0))
             parts.append(self._gathered_gradient())
-        gradient = self._summed_over_workers(parts)
-        norm = self._mx.nd.sqrt(self._mx.nd.sum(gradient * gradient))
-        if self._optimizer.clip_norm:
-            gradient *= self._mx.nd.minimum(1.0, self._optimizer.clip_norm / (norm + 1e-6))
-        self._update(gradient, learning_rate)
-        return MXNetReport(statistics, losses, norm)
+        gradient = self._gradient.vector
+        gradient[:] = self._over_workers("gradient", mx.nd.add_n(*parts))
+        norm = mx.nd.sqrt(mx.nd.sum(gradient * gradient))
+        scale = mx.nd.minimum(1.0, self._optimizer.clip_norm / (norm + 1e-6)) if self._optimizer.clip_norm else 1.0
+        # A gradient that is not finite moves nothing, and stays readable for `nonfinite`.
+        finite = mx.nd.contrib.isfinite(norm).broadcast_to(gradient.shape)
+        self._update(mx.nd.where(finite, gradient * scale, mx.nd.zeros_like(gradient)), learning_rate)
+        return MXNetReport(self._over_workers("report", mx.nd.add_n(*sums)), norm)
 
-    def _all_positives(self, batches: Sequence[TrainingBatch]) -> NDArray[np.float64]:
-        """Return each branch's positives over all micro-batches and workers."""
-        positives = count_positives(batches)
+    def agree(self, code: int) -> int:
+        """Return the largest code of all workers; see `TrainingEngine.agree`."""
         if self._kvstore is None:
-            return positives
-        counts = self._mx.nd.array(positives)
-        if not self._counting:
-            self._kvstore.init("positives", self._mx.nd.zeros_like(counts))
-            self._counting = True
-        self._kvstore.push("positives", counts)
-        self._kvstore.pull("positives", out=counts)
-        return np.asarray(counts.asnumpy(), np.float64)
+            return code
+        codes = np.zeros(self.workers, np.float32)
+        codes[self.rank] = code
+        return int(self._over_workers("codes", self._mx.nd.array(codes)).asnumpy().max())
+
+    def _over_workers(self, key: str, value: Any) -> Any:
+        """Return the sum of all workers' values; the server learns of a key at its first use."""
+        if self._kvstore is None:
+            return value
+        if key not in self._exchanged:
+            self._kvstore.init(key, self._mx.nd.zeros_like(value))
+            self._exchanged.add(key)
+        self._kvstore.push(key, value)
+        self._kvstore.pull(key, out=value)
+        return value
 
     def _executor(self, replica: _Replica, batch: TrainingBatch, part: slice) -> Any:
         """Return the executor for this batch's shape on one device."""
@@ -189,15 +203,6 @@ class MXNetTrainingEngine:
             self._gradient.gather(replica.gradients)
             vectors.append(self._gradient.vector.copy())
         return vectors[0] if len(vectors) == 1 else self._mx.nd.add_n(*vectors)
-
-    def _summed_over_workers(self, parts: list[Any]) -> Any:
-        """Return the sum of the micro-batches' gradients over all workers, also kept for `nonfinite`."""
-        gradient = self._gradient.vector
-        gradient[:] = parts[0] if len(parts) == 1 else self._mx.nd.add_n(*parts)
-        if self._kvstore is not None:
-            self._kvstore.push("gradient", gradient)
-            self._kvstore.pull("gradient", out=gradient)
-        return gradient
 
     def _update(self, gradient: Any, rate: float) -> None:
         """Apply one optimizer step, spread it to the other devices, and move the average along."""

@@ -132,6 +132,12 @@ class TorchTrainingEngine:
             norm = self._update(learning_rate)
         return self._report(torch.cat([sums, norm.double().reshape(1)]))
 
+    def agree(self, code: int) -> int:
+        """Return the largest code of all workers; see `TrainingEngine.agree`."""
+        codes = np.zeros(self.workers)
+        codes[self.rank] = code
+        return int(self._workers.add_counts(codes).max())
+
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         """Start copying an array to the device; what is queued there later waits for it, the host does not."""
         tensor = torch.from_numpy(array)
@@ -163,9 +169,9 @@ class TorchTrainingEngine:
         """Apply one optimizer step and move the average along; return the gradient's norm before clipping."""
         options, gradient, vector = self._optimizer, self._gradients.vector, self._params.vector
         norm = torch.linalg.vector_norm(gradient)
-        if options.clip_norm:
-            # A norm that is not finite leaves the gradient as it is, so that the faulty parameters can be named.
-            gradient *= torch.where(norm.isfinite(), options.clip_norm / (norm + 1e-6), 1.0).clamp(max=1.0)
+        scale = (options.clip_norm / (norm + 1e-6)).clamp(max=1.0) if options.clip_norm else norm.new_ones(())
+        # A gradient that is not finite moves nothing, and stays readable for `nonfinite`.
+        gradient = torch.where(norm.isfinite(), gradient * scale, 0.0)
         self._updates += 1
         decayed = slice(0, self._decayed)
         if options.name == "sgd":

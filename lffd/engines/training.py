@@ -94,8 +94,13 @@ class TrainingEngine(Protocol):
         """Make one update from the summed gradient of `batches` (more than one: gradient accumulation).
 
         The loss's divisors count the positives of all of them together (and of all workers), so that accumulating
-        equals one larger batch. May return before the device is done.
+        equals one larger batch; so does the report, which is summed over them. A gradient that is not finite changes
+        no parameter. May return before the device is done.
         """
+        ...
+
+    def agree(self, code: int) -> int:
+        """Return the largest `code` that any worker of the run passes; every worker must call it at the same step."""
         ...
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -19,8 +19,9 @@ from lffd.checkpoint import checkpoint_files, newest_checkpoint
 from lffd.engines.training import STATISTICS, StepReport, TrainingBatch
 from lffd.errors import UsageError
 from lffd.experiment import ScheduleOptions
+from lffd.progress import Progress, restore_progress
 from lffd.run_log import RunLog, read_metrics
-from lffd.training import LoopOptions, NonFiniteError, Progress, Trainer, restore_progress
+from lffd.training import LoopOptions, NonFiniteError, Trainer
 from metric_farm.branch_metrics import summarise
 from tests.training_batches import FakeBatch, make_batch
 
@@ -51,6 +52,9 @@ class NumpyEngine:
         if batches[0].index == self.spoil:
             statistics[1, 0] = np.nan
         return Report(StepReport(statistics, float(statistics[:, 0].sum()), 1.0))
+
+    def agree(self, code: int) -> int:
+        return code
 
     def state(self) -> dict[str, np.ndarray]:
         return {"arg:value": self.value}
@@ -143,7 +147,7 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_the_batch(tmp_path: Path
     assert "iteration 5: the loss of branch 1 is NaN or Inf" in text
     assert "its records: a, b" in text
     assert "conv7_weight" in text
-    with np.load(tmp_path / "failed_batch.npz") as saved:
+    with np.load(tmp_path / "failed_batch_0.npz") as saved:
         np.testing.assert_array_equal(saved["0/images"], BATCH.images)
         np.testing.assert_array_equal(saved["0/classes_1"], BATCH.classes[1])
         assert saved["0/names"].tolist() == ["a", "b"]
