@@ -44,8 +44,8 @@ def decoded_onnx(
     """Return the ONNX model with decoded outputs.
 
     Without suppression: `boxes` `(B, N, 4)` xyxy in pixels of the input and `scores` `(B, N)`, one row per cell, branch
-    after branch. With it: `boxes` `(K, 4)`, `scores` `(K,)` and `images` `(K,)`, the position in the batch that each
-    belongs to; image after image, best first.
+    after branch. With it: `boxes` `(K, 4)`, clipped to the image, `scores` `(K,)` and `images` `(K,)`, the position in
+    the batch that each belongs to; image after image, best first.
 
     Args:
         model: what to translate.
@@ -58,14 +58,15 @@ def decoded_onnx(
     """
     check_form(form, normalised)
     builder = OnnxBuilder()
-    maps = Translator(builder, model.graph, model.params).translate(add_input(builder, form), normalised)
+    pixels = add_input(builder, form)
+    maps = Translator(builder, model.graph, model.params).translate(pixels, normalised)
     names = ("boxes", "scores") if suppression is None else ("all_boxes", "all_scores")
     _add_candidates(builder, model.network.branch_geometry, maps, *names)
     outputs: dict[str, tuple[str, tuple[str | int, ...]]]
     if suppression is None:
         outputs = {"boxes": ("FLOAT", ("batch", "cells", 4)), "scores": ("FLOAT", ("batch", "cells"))}
     else:
-        _add_suppression(builder, suppression)
+        _add_suppression(builder, suppression, pixels)
         outputs = {
             "boxes": ("FLOAT", ("detections", 4)),
             "scores": ("FLOAT", ("detections",)),
@@ -120,8 +121,8 @@ def _add_centers(builder: OnnxBuilder, branch: BranchGeometry, score: str) -> st
     return builder.add("Concat", [axes["x"], axes["y"], axes["x"], axes["y"]], f"{place}_centers", axis=1)
 
 
-def _add_suppression(builder: OnnxBuilder, suppression: GraphSuppression) -> None:
-    """Turn `all_boxes` `(B, N, 4)` and `all_scores` `(B, N)` into `boxes`, `scores` and `images`."""
+def _add_suppression(builder: OnnxBuilder, suppression: GraphSuppression, pixels: str) -> None:
+    """Turn `all_boxes` `(B, N, 4)` and `all_scores` `(B, N)` into `boxes`, clipped to the image, `scores`, `images`."""
     by_class = builder.add("Unsqueeze", ["all_scores", _integers(builder, "class_axis", [1])], "class_scores")
     settings = [
         _integers(builder, "max_detections", [suppression.max_detections]),
@@ -136,7 +137,12 @@ def _add_suppression(builder: OnnxBuilder, suppression: GraphSuppression) -> Non
     chosen = builder.add("NonMaxSuppression", [upright, by_class, *settings], "chosen")
     columns = _integers(builder, "image_and_cell", [0, 2])
     places = builder.add("Gather", [chosen, columns], "places", axis=1)
-    builder.add("GatherND", ["all_boxes", places], "boxes")
+    kept = builder.add("GatherND", ["all_boxes", places], "kept_boxes")
+    size = builder.add("Shape", [pixels], "image_size", start=2, end=4)
+    limits = builder.add("Gather", [size, _integers(builder, "x_y_x_y", [1, 0, 1, 0])], "image_limits", axis=0)
+    far_edges = builder.add("Cast", [limits], "image_edges", to=1)
+    inside = builder.add("Min", [kept, far_edges], "boxes_before_edges")
+    builder.add("Max", [inside, builder.constant("near_edge", np.float32(0))], "boxes")
     builder.add("GatherND", ["all_scores", places], "scores")
     column = builder.constant("scalar_0", np.int64(0))
     builder.add("Gather", [places, column], "images", axis=1)

@@ -20,7 +20,7 @@ from deployment.parity import (
     probe_images,
 )
 from lffd import cli
-from lffd.boxes import suppress
+from lffd.boxes import clip, suppress
 from lffd.decoding import decode
 from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
@@ -127,8 +127,8 @@ def check_suppression(network: Network, suppressed: Run, decoded: Run, rule: Gra
         for index, (boxes, scores) in enumerate(zip(candidates["boxes"], candidates["scores"], strict=True)):
             over = np.flatnonzero(scores > rule.score_threshold)
             kept = over[suppress(boxes[over], scores[over], rule.overlap_threshold, limit=rule.max_detections)]
-            mine = found["images"] == index
-            pairs = ((found["boxes"][mine], boxes[kept]), (found["scores"][mine], scores[kept]))
+            mine, inside = found["images"] == index, clip(boxes[kept], images.shape[2], images.shape[1])
+            pairs = ((found["boxes"][mine], inside), (found["scores"][mine], scores[kept]))
             if any(a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=1e-4) for a, b in pairs):
                 raise ModelError(
                     f"suppression inside the graph keeps {int(mine.sum())} boxes where ours keeps {kept.size} on "

@@ -51,8 +51,8 @@ class Options:
     """int8: 8-bit convolutions; bf16: measured as it runs in bf16; fp16: parameters stored in half the space."""
     images: int = 64
     """How many images to calibrate with, chosen at random."""
-    ranges: RangeRule = "mse"
-    """mse: clip each map where the squared error is smallest; minmax: cover everything that was seen."""
+    ranges: RangeRule = "clip"
+    """clip: leave out rare values where that makes the error smaller; minmax: cover everything that was seen."""
     val_data: Path | None = None
     """A pack to measure average precision on, before and after."""
     max_drop: float = 0.01
