@@ -19,7 +19,7 @@ def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = Non
             code, or None for success.
         arguments: instead of those of the process.
 
-    An `LffdError` ends the command with `error: …` on standard error and code 2; Ctrl-C with code 130.
+    An `LffdError` or an `OSError` ends the command with `error: …` on standard error and code 2; Ctrl-C with code 130.
     """
     import tyro
 
@@ -30,11 +30,18 @@ def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = Non
 
 
 def finish(work: Callable[[], int | None]) -> None:
-    """Do the work of a command and exit: 0 or its own code, 2 after an `LffdError` (printed), 130 after Ctrl-C."""
+    """Do the work of a command and exit: 0 or its own code, 2 after a printed error, 130 after Ctrl-C.
+
+    Printed are `LffdError`, and `OSError` (a file that cannot be read or written) as its file and reason.
+    """
     try:
         code = work()
     except LffdError as error:
         print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        print(f"error: {reason if error.filename is None else f'{error.filename}: {reason}'}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

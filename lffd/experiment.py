@@ -45,10 +45,10 @@ class LossOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside their meaning."""
-        _require(self.negatives_per_positive >= 0, "loss.negatives_per_positive must be at least 0")
+        for name in ("negatives_per_positive", "focal_gamma"):
+            _require(0 <= getattr(self, name) < math.inf, f"loss.{name} must be finite and at least 0")
         _require(0 <= self.negatives_without_positive <= 1, "loss.negatives_without_positive must lie in 0–1")
         _require(0 <= self.focal_alpha <= 1, "loss.focal_alpha must lie in 0–1")
-        _require(self.focal_gamma >= 0, "loss.focal_gamma must be at least 0")
         weights = (self.score_weight, self.box_weight, *self.branch_weights)
         _require(all(w >= 0 and math.isfinite(w) for w in weights), "loss weights must be finite and at least 0")
 
@@ -86,8 +86,9 @@ class OptimizerOptions:
         """Refuse values outside their meaning."""
         for name in ("momentum", "beta2", "ema"):
             _require(0 <= getattr(self, name) < 1, f"optimizer.{name} must lie in 0–1, below 1")
-        for name in ("epsilon", "weight_decay", "clip_norm"):
-            _require(getattr(self, name) >= 0, f"optimizer.{name} must be at least 0")
+        for name in ("weight_decay", "clip_norm"):
+            _require(0 <= getattr(self, name) < math.inf, f"optimizer.{name} must be finite and at least 0")
+        _require(0 < self.epsilon < math.inf, "optimizer.epsilon must be finite and above 0")
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,11 @@ class ScheduleOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside their meaning."""
-        _require(0 < self.learning_rate < math.inf, "schedule.learning_rate must be above 0")
+        _require(0 < self.learning_rate < math.inf, "schedule.learning_rate must be finite and above 0")
         _require(self.warm_up >= 0, "schedule.warm_up must be at least 0")
         _require(all(0 <= m <= 1 for m in self.milestones), "schedule.milestones must lie in 0–1")
+        for name in ("final", "factor"):
+            _require(0 <= getattr(self, name) <= 1, f"schedule.{name} must lie in 0–1")
 
     def rate(self, iteration: int, iterations: int) -> float:
         """Return the learning rate of `iteration` (from 0) of a run of `iterations`."""

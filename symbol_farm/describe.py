@@ -104,13 +104,13 @@ def main(options: Options) -> None:
     side = network.train_input
     width, height = cli.parse_size(options.input) if options.input else (side, side)
     facts = describe(network, width, height)
-    print(as_text(facts))
-    if options.json:
-        options.json.write_text(json.dumps(facts, indent=2) + "\n")
     if options.plot:
         from symbol_farm.structure_plot import draw
 
         draw(network, width, height, options.plot)
+    if options.json:
+        options.json.write_text(json.dumps(facts, indent=2) + "\n")
+    print(as_text(facts))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lffd.errors import UsageError
 from lffd.layers import Layer
 from lffd.receptive_field import Network
 
@@ -13,9 +14,17 @@ if TYPE_CHECKING:
 
 _DOWN, _PAIR, _BRANCH = "#d95f02", "#7fa8d1", "#1b7837"
 
+FORMATS = (".png", ".svg", ".pdf")
+
 
 def draw(network: Network, width: int, height: int, path: Path) -> None:
-    """Draw `network` at an input of `width` × `height` pixels to `path` (the suffix chooses PNG, SVG or PDF)."""
+    """Draw `network` at an input of `width` × `height` pixels to `path` (the suffix chooses PNG, SVG or PDF).
+
+    Raises:
+        UsageError: for another suffix.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: a structure is drawn to a file that ends in one of {', '.join(FORMATS)}")
     from matplotlib.figure import Figure
 
     rows = len(network.branches)

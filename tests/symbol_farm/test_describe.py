@@ -51,6 +51,10 @@ def test_picture_of_every_size(tmp_path: Path) -> None:
         (["v2", "--input", "640"], "'640' is not a size"),
         (["v2", "--input", "0x480"], "'0x480' is not a size"),
         (["v2", "--input", "100x480"], "each side needs at least 127 px"),
+        (["v2", "--plot", "x.xyz"], "x.xyz: a structure is drawn to a file that ends in one of .png, .svg, .pdf"),
+        (["v2", "--plot", "x"], "ends in one of .png"),
+        (["v2", "--plot", "no/such/folder/x.png"], "no/such/folder/x.png: No such file or directory"),
+        (["v2", "--json", "no/such/folder/x.json"], "no/such/folder/x.json: No such file or directory"),
     ],
 )
 def test_wrong_requests_end_with_one_line(
