@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to go on, in one file that is either whole or absent.
 
-A checkpoint is an uncompressed NumPy `.npz` of arrays plus the entry `facts.json`. It is written under a temporary
-name and renamed, and every entry carries a checksum, so a half-written or damaged file is never chosen.
+A checkpoint is an uncompressed NumPy `.npz` of arrays plus the entry `facts.json`: `facts`, and `arrays`, which lists
+every array's shape and type. It is written under a temporary name and renamed, every entry carries a checksum, and the
+list tells of an entry that is gone, so a half-written or damaged file is never chosen.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,11 @@ from lffd.errors import ModelError
 from lffd.files import write_atomic
 
 _FACTS = "facts.json"
+_DAMAGE = (
+    *(OSError, EOFError, KeyError, TypeError, ValueError, OverflowError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What `zipfile`, `json` and NumPy raise for damaged files; RuntimeError is encryption or nesting without end."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +51,41 @@ class Checkpoint:
 def write_checkpoint(
     folder: Path, iteration: int, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], keep: int = 3
 ) -> Path:
-    """Write the checkpoint of `iteration` and remove all but the newest `keep`.
+    """Write the checkpoint of `iteration`, and remove what it makes needless.
+
+    Removed are older checkpoints but the newest `keep - 1`, and what writers that were killed left. Checkpoints of
+    later iterations stay: a run that goes back to write this one has passed them over, and will replace them.
+
+    Args:
+        folder: made when missing; one run writes to it.
+        iteration: gives the file its name.
+        arrays: the engine's state by name, none of them of Python objects.
+        facts: plain JSON values; `iteration` is one of them.
+        keep: how many to keep, this one included.
 
     Returns:
         The file, `folder/iteration_XXXXXXXX.npz`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
+    rows = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(_FACTS, json.dumps(dict(facts), allow_nan=False))
-        for name, value in arrays.items():
+        archive.writestr(_FACTS, json.dumps({"facts": dict(facts), "arrays": _listed(rows)}, allow_nan=False))
+        for name, value in rows.items():
             entry = io.BytesIO()
-            npy.write_array(entry, np.asarray(value), allow_pickle=False)
+            npy.write_array(entry, value, allow_pickle=False)
             archive.writestr(name, entry.getvalue())
     path = folder / f"iteration_{iteration:08d}.npz"
     write_atomic(path, content.getvalue())
-    for old in checkpoint_files(folder)[keep:]:
-        old.unlink()
+    not_later = [file for file in checkpoint_files(folder) if file.name <= path.name]
+    for needless in (*not_later[max(1, keep) :], *folder.glob(".iteration_*.npz.*.tmp")):
+        needless.unlink(missing_ok=True)
     return path
+
+
+def _listed(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return the list of arrays that goes into the facts: what each is, by name."""
+    return {name: {"shape": list(value.shape), "dtype": value.dtype.str} for name, value in arrays.items()}
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -76,12 +101,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            facts = json.loads(archive.read(_FACTS))
-            names = [info.filename for info in archive.infolist() if info.filename != _FACTS]
-            arrays = {name: _array(archive.read(name)) for name in names}
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError) as error:
-        raise ModelError(f"{path}: not a whole checkpoint: {error}") from error
-    if not isinstance(facts, dict) or not isinstance(facts.get("iteration"), int):
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise ValueError("an entry is compressed")
+            content = json.loads(archive.read(_FACTS))
+            facts, listed = content["facts"], content["arrays"]
+            arrays = {name: _array(archive.read(name)) for name in archive.namelist() if name != _FACTS}
+    except _DAMAGE as error:
+        raise ModelError(f"{path}: not a whole checkpoint: {type(error).__name__}: {error}") from error
+    if listed != _listed(arrays):
+        raise ModelError(f"{path}: not a whole checkpoint: its arrays are not those that its facts list")
+    if not isinstance(facts, dict) or type(facts.get("iteration")) is not int:
         raise ModelError(f"{path}: not a checkpoint: its facts name no iteration")
     return Checkpoint(path, arrays, facts)
 
