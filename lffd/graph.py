@@ -7,6 +7,7 @@ The JSON (MXNet 1.x, `Symbol.tojson`) lists nodes in an order in which inputs co
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Node:
                 raise ModelError(f"node {self.name} ({self.op}) has no attribute {key}")
             return default
         text = self.attrs[key].strip("()[] ")
-        if not re.fullmatch(r"-?\d+(\s*,\s*-?\d+)*,?", text):
+        if not re.fullmatch(r"-?\d{1,9}(\s*,\s*-?\d{1,9})*,?", text):
             raise ModelError(f"node {self.name} ({self.op}): {key}={self.attrs[key]!r} is not a list of integers")
         return tuple(int(part) for part in text.strip(",").split(","))
 
@@ -64,9 +65,12 @@ class Node:
             ModelError: when it is missing or not a number.
         """
         try:
-            return float(self.attrs[key])
-        except (KeyError, ValueError) as error:
-            raise ModelError(f"node {self.name} ({self.op}): attribute {key} is missing or not a number") from error
+            value = float(self.attrs[key])
+        except (KeyError, ValueError):
+            value = math.nan
+        if not math.isfinite(value):
+            raise ModelError(f"node {self.name} ({self.op}): attribute {key} is missing or not a finite number")
+        return value
 
     def flag(self, key: str) -> bool:
         """Return the attribute `key` as a truth value; false when missing."""
@@ -95,15 +99,26 @@ class Graph:
         channels: list[int] = []
         shapes: dict[str, tuple[int, ...]] = {}
         for node in self.nodes:
-            rule = _CHANNEL_RULES.get(node.op)
-            if rule is None:
-                raise ModelError(f"node {node.name}: operator {node.op} is not one of {', '.join(_CHANNEL_RULES)}")
-            channels.append(rule(node, [channels[i] for i in node.inputs]))
+            channels.append(_channels(node, [channels[i] for i in node.inputs]))
             for position, role in enumerate(PARAMETER_INPUTS.get(node.op, ()), start=1):
                 if position < len(node.inputs):
                     source = channels[node.inputs[0]]
                     shapes[self.nodes[node.inputs[position]].name] = _parameter_shape(node, role, source)
         return shapes
+
+    @cached_property
+    def output_geometry(self) -> tuple[tuple[int, int, int], ...]:
+        """Of each output: channels, and stride and receptive field in input pixels, as its convolutions make them.
+
+        Raises:
+            ModelError: as `parameter_shapes`, and when maps of different strides are joined.
+        """
+        channels: list[int] = []
+        places: list[tuple[int, int]] = []
+        for node in self.nodes:
+            channels.append(_channels(node, [channels[i] for i in node.inputs]))
+            places.append(_place(node, [places[i] for i in node.inputs]))
+        return tuple((channels[output], *places[output]) for output in self.outputs)
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -117,6 +132,27 @@ class Graph:
         return tuple(self.nodes[source].name for node in norms for source in node.inputs[3:5])
 
 
+def _channels(node: Node, inputs: list[int]) -> int:
+    """Return the output channels of a node from those of its inputs."""
+    rule = _CHANNEL_RULES.get(node.op)
+    if rule is None:
+        raise ModelError(f"node {node.name}: operator {node.op} is not one of {', '.join(_CHANNEL_RULES)}")
+    return rule(node, inputs)
+
+
+def _place(node: Node, inputs: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return stride and receptive field of a node's cells from those of its inputs; (1, 1) for a variable."""
+    if not inputs:
+        return (1, 1)
+    if node.op != "Convolution":
+        maps = inputs[:1] if node.op in PARAMETER_INPUTS else inputs
+        if len({stride for stride, _ in maps}) != 1:
+            raise ModelError(f"node {node.name} ({node.op}) joins maps of strides {[stride for stride, _ in maps]}")
+        return (maps[0][0], max(field for _, field in maps))
+    stride, field = inputs[0]
+    return (stride * node.integer("stride", 1), field + (node.integer("kernel") - 1) * stride)
+
+
 def _parameter_shape(node: Node, role: str, in_channels: int) -> tuple[int, ...]:
     """Return the shape of one parameter of a convolution or batch normalisation."""
     if node.op != "Convolution":
@@ -124,13 +160,22 @@ def _parameter_shape(node: Node, role: str, in_channels: int) -> tuple[int, ...]
     filters = node.integer("num_filter")
     if role == "bias":
         return (filters,)
-    return (filters, in_channels // node.integer("num_group", 1), *node.integers("kernel"))
+    groups = node.integer("num_group", 1)
+    if groups < 1 or in_channels % groups or filters % groups:
+        raise ModelError(f"node {node.name}: {in_channels} and {filters} channels cannot be cut into {groups} groups")
+    return (filters, in_channels // groups, *node.integers("kernel"))
+
+
+def _first_channels(node: Node, inputs: list[int]) -> int:
+    if not inputs:
+        raise ModelError(f"node {node.name} ({node.op}) reads nothing")
+    return inputs[0]
 
 
 def _same_channels(node: Node, inputs: list[int]) -> int:
-    if len(set(inputs)) != 1:
+    if len(set(inputs)) > 1:
         raise ModelError(f"node {node.name} ({node.op}) joins maps of {inputs} channels")
-    return inputs[0]
+    return _first_channels(node, inputs)
 
 
 _CHANNEL_RULES: dict[str, Callable[[Node, list[int]], int]] = {
@@ -138,7 +183,7 @@ _CHANNEL_RULES: dict[str, Callable[[Node, list[int]], int]] = {
     "_minus_scalar": _same_channels,
     "_div_scalar": _same_channels,
     "Convolution": lambda node, inputs: node.integer("num_filter"),
-    "BatchNorm": lambda node, inputs: inputs[0],
+    "BatchNorm": _first_channels,
     "Activation": _same_channels,
     "elemwise_add": _same_channels,
     "softmax": _same_channels,
@@ -161,7 +206,7 @@ def parse_graph(text: str, where: str = "symbol") -> Graph:
         content = json.loads(text)
         nodes = tuple(_node(entry) for entry in content["nodes"])
         outputs = tuple(int(head[0]) for head in content["heads"])
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (*(ValueError, KeyError, TypeError, IndexError), AttributeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{where}: not the JSON of an MXNet symbol: {type(error).__name__}: {error}") from error
     for position, node in enumerate(nodes):
         if any(not 0 <= source < position for source in node.inputs):

@@ -25,6 +25,7 @@ _ARRAY_V1, _ARRAY_V2, _ARRAY_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _TYPES = {0: np.float32, 1: np.float64, 2: np.float16, 3: np.uint8, 4: np.int32, 5: np.int8, 6: np.int64}
 _MAX_RANK = 32
 _MAX_NAME = 4096
+_MAX_BYTES = 2**63 - 1
 
 
 class _Cursor:
@@ -109,6 +110,9 @@ def _read_array(cursor: _Cursor, index: int) -> NDArray[Any]:
     if code not in _TYPES:
         raise cursor.fail(f"{what} has the unknown element type {code}")
     kind = np.dtype(_TYPES[code])
+    # An empty array takes no bytes, whatever its other dimensions claim; NumPy cannot shape them beyond this.
+    if math.prod(side for side in shape if side) * kind.itemsize > _MAX_BYTES:
+        raise cursor.fail(f"{what} has shape {shape}")
     raw = cursor.take(math.prod(shape) * kind.itemsize, f"{what} of shape {shape}")
     return np.frombuffer(raw, kind).reshape(shape).copy()
 

@@ -20,6 +20,10 @@ from lffd.layers import Layer, Stage, backbone_layers, head_layers
 
 __all__ = ["Branch", "BranchGeometry", "Layer", "Network", "Stage", "network_from_dict"]
 
+MOST_ROWS, MOST_PAIRS, MOST_CHANNELS, MOST_PIXELS = 100, 1000, 65_536, 65_536
+"""Stem convolutions, stages or branches; residual pairs in all; width of a layer; side of the training crop. Far above
+any network, so that a damaged declaration is refused before anything of its size is built."""
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -217,23 +221,34 @@ def network_from_dict(fields: dict[str, Any]) -> Network:
         return Network(**values)
     except GeometryError:
         raise
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise GeometryError(f"not a network declaration: {type(error).__name__}: {error}") from error
 
 
 def _check_sizes(network: Network) -> None:
-    """Refuse widths and counts that are not positive whole numbers, and empty tables."""
-    counts = {"head_channels": network.head_channels, "train_input": network.train_input}
-    counts |= {f"stem[{i}]": channels for i, channels in enumerate(network.stem)}
-    for i, stage in enumerate(network.stages):
-        inner = stage.channels if stage.inner_channels is None else stage.inner_channels
-        counts |= {f"stages[{i}].channels": stage.channels, f"stages[{i}].inner_channels": inner}
-        counts[f"stages[{i}].pairs"] = stage.pairs
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise GeometryError(f"{network.name}: {name} must be a whole number of at least 1, not {value!r}")
+    """Refuse widths and counts that are not positive whole numbers or beyond all reason, and empty tables."""
     if not network.stages or not network.branches:
         raise GeometryError(f"{network.name}: a network needs at least one stage and one branch")
+    for name in ("stem", "stages", "branches"):
+        if (rows := len(getattr(network, name))) > MOST_ROWS:
+            raise GeometryError(f"{network.name}: {rows} rows of {name} are more than {MOST_ROWS}")
+    counts = [
+        ("head_channels", network.head_channels, MOST_CHANNELS),
+        ("train_input", network.train_input, MOST_PIXELS),
+    ]
+    counts += [(f"stem[{i}]", channels, MOST_CHANNELS) for i, channels in enumerate(network.stem)]
+    for i, stage in enumerate(network.stages):
+        inner = stage.channels if stage.inner_channels is None else stage.inner_channels
+        counts.append((f"stages[{i}].channels", stage.channels, MOST_CHANNELS))
+        counts.append((f"stages[{i}].inner_channels", inner, MOST_CHANNELS))
+        counts.append((f"stages[{i}].pairs", stage.pairs, MOST_PAIRS))
+    for name, value, most in counts:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise GeometryError(f"{network.name}: {name} must be a whole number of at least 1, not {value!r}")
+        if value > most:
+            raise GeometryError(f"{network.name}: {name} is {value if value < 10**12 else 'huge'}, more than {most}")
+    if (pairs := sum(stage.pairs for stage in network.stages)) > MOST_PAIRS:
+        raise GeometryError(f"{network.name}: {pairs} residual pairs are more than {MOST_PAIRS}")
 
 
 def _check_branches(network: Network) -> None:

@@ -10,6 +10,7 @@ import pytest
 from lffd.errors import ModelError
 from lffd.graph import Node, parse_graph
 from symbol_farm.model_spec import deploy_json
+from symbol_farm.versions import VERSIONS, version_network
 
 
 def test_parameters_in_the_order_of_the_graph() -> None:
@@ -29,7 +30,7 @@ def test_attributes() -> None:
         node.integers("bad")
     with pytest.raises(ModelError, match="has no attribute pad"):
         node.integers("pad")
-    with pytest.raises(ModelError, match="kernel is missing or not a number"):
+    with pytest.raises(ModelError, match="kernel is missing or not a finite number"):
         node.number("kernel")
 
 
@@ -44,6 +45,8 @@ def _spoil(**changes: Any) -> str:
         ("", "not the JSON of an MXNet symbol"),
         ("[]", "not the JSON of an MXNet symbol"),
         ('{"nodes": [], "heads": []}', "outputs .* are not nodes"),
+        (_spoil(heads=[[1e999]]).replace("Infinity", "1e999"), "OverflowError"),
+        ("[" * 100_000, "RecursionError"),
         (_spoil(heads=[[100000, 0, 0]]), "outputs .* are not nodes"),
         (_spoil(nodes=[{"name": "a", "op": "null", "inputs": [[0, 0, 0]]}]), "reads a node that does not come before"),
         (_spoil(nodes=[{"name": "a", "op": "null", "inputs": []}] * 2, heads=[[0, 0, 0]]), "the same name"),
@@ -53,6 +56,42 @@ def _spoil(**changes: Any) -> str:
 def test_damaged_symbols_are_named(text: str, message: str) -> None:
     with pytest.raises(ModelError, match=f"made.json: .*{message}"):
         parse_graph(text, "made.json")
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs", "inputs", "message"),
+    [
+        ("BatchNorm", {}, [], "node x .BatchNorm. reads nothing"),
+        ("elemwise_add", {}, [], "node x .elemwise_add. reads nothing"),
+        ("Convolution", {"num_filter": "4", "kernel": "(1, 1)", "num_group": "0"}, [0, 1], "into 0 groups"),
+        ("Convolution", {"num_filter": "4", "kernel": "(1, 1)", "num_group": "-1"}, [0, 1], "into -1 groups"),
+        ("Convolution", {"num_filter": "4", "kernel": "(1, 1)", "num_group": "2"}, [0, 1], "3 and 4 channels cannot"),
+        ("Convolution", {"num_filter": "9" * 5000, "kernel": "(1, 1)"}, [0, 1], "is not a list of integers"),
+        ("Convolution", {"kernel": "(1, 1)"}, [0, 1], "has no attribute num_filter"),
+    ],
+)
+def test_operators_that_cannot_work_are_named(op: str, attrs: dict[str, str], inputs: list[int], message: str) -> None:
+    variables = [{"name": name, "op": "null", "inputs": []} for name in ("data", "x_weight")]
+    node = {"name": "x", "op": op, "attrs": attrs, "inputs": [[source, 0, 0] for source in inputs]}
+    graph = parse_graph(json.dumps({"nodes": [*variables, node], "heads": [[2, 0, 0]]}))
+    with pytest.raises(ModelError, match=message):
+        _ = graph.parameter_shapes
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_outputs_have_the_declared_geometry(version: str) -> None:
+    network = version_network(version)
+    found = parse_graph(deploy_json(network.name)).output_geometry
+    branches = network.branch_geometry
+    assert found == tuple((c, b.stride, b.receptive_field) for b in branches for c in (1, 4))
+
+
+def test_maps_of_different_strides_cannot_be_joined() -> None:
+    content = json.loads(deploy_json("plate"))
+    join = next(node for node in content["nodes"] if node["op"] == "elemwise_add")
+    join["inputs"][0] = [0, 0, 0]
+    with pytest.raises(ModelError, match=r"joins maps of (strides \[1, 8\]|\[3, )"):
+        _ = parse_graph(json.dumps(content)).output_geometry
 
 
 def test_unknown_operator() -> None:

@@ -95,6 +95,15 @@ def test_hostile_fields_are_refused_before_memory_is_taken(place: int, value: in
         parse_params(bytes(data), HERE)
 
 
+@pytest.mark.parametrize("shape", [(0, 1 << 62, 1 << 62), (1 << 62, 0, 2), (1 << 62, 1 << 62, 4)])
+def test_impossible_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    data = pack_params({"empty": np.zeros((0, 1, 1), np.float32)})
+    spoilt = data.replace(struct.pack("<3q", 0, 1, 1), struct.pack("<3q", *shape))
+    assert spoilt != data
+    with pytest.raises(ModelError, match=r"made\.params: .*shape"):
+        parse_params(spoilt, HERE)
+
+
 def test_trailing_bytes_and_repeated_names() -> None:
     with pytest.raises(ModelError, match="3 bytes too many"):
         parse_params(pack_params(WEIGHTS) + b"abc", HERE)

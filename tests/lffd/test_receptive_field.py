@@ -177,6 +177,14 @@ def _with_branch(index: int, **changes: Any) -> tuple[Branch, ...]:
         ({"stages": (Stage(64, pairs=0),)}, r"stages\[0\].pairs must be"),
         ({"stages": (Stage(64, pairs=2, inner_channels=0),)}, r"stages\[0\].inner_channels must be"),
         ({"train_input": 100}, "input 100x100 is too small"),
+        ({"train_input": 10**9}, "train_input is 1000000000, more than 65536"),
+        ({"stages": (Stage(64, pairs=10**9),)}, r"stages\[0\].pairs is 1000000000, more than 1000"),
+        ({"stages": (Stage(64, pairs=1 << 4000),)}, r"stages\[0\].pairs is .* more than 1000"),
+        ({"stages": (Stage(64, pairs=600), Stage(64, pairs=600))}, "1200 residual pairs are more than 1000"),
+        ({"stages": (Stage(10**6, pairs=1),)}, r"stages\[0\].channels is 1000000, more than 65536"),
+        ({"stages": (Stage(64, pairs=1),) * 101}, "101 rows of stages are more than 100"),
+        ({"stem": (3,) * 101}, "101 rows of stem are more than 100"),
+        ({"branches": V2.branches * 21}, "105 rows of branches are more than 100"),
     ],
 )
 def test_declarations_that_cannot_work_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
@@ -190,7 +198,9 @@ def test_declaration_survives_json_values(version: str) -> None:
     assert network_from_dict(network.to_dict()) == network
 
 
-@pytest.mark.parametrize("spoil", [{"stem": None}, {"branches": [{}]}, {"unknown": 1}, {"stages": [{"width": 3}]}])
+@pytest.mark.parametrize(
+    "spoil", [{"stem": None}, {"branches": [{}]}, {"unknown": 1}, {"stages": [{"width": 3}]}, {"stem": [1e999]}]
+)
 def test_damaged_declarations_are_named(spoil: dict[str, Any]) -> None:
     with pytest.raises(GeometryError, match="not a network declaration"):
         network_from_dict({**V2.to_dict(), **spoil})
