@@ -20,19 +20,20 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 class WorkerProcess:
-    """A process of `inference_speed_evaluation.worker`; a context manager that always ends it.
+    """A process that answers orders; a context manager that always ends it.
 
     Args:
         threads: number of CPU threads for its libraries.
         name: says in errors which one it is.
+        module: what it runs, by `worker.run_worker`.
     """
 
-    def __init__(self, threads: int, name: str) -> None:
+    def __init__(self, threads: int, name: str, module: str = "inference_speed_evaluation.worker") -> None:
         self.name = name
         environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "inference_speed_evaluation.worker"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

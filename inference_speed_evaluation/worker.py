@@ -12,7 +12,7 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 
@@ -42,6 +42,14 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+class Answers(Protocol):
+    """What answers the orders of a process."""
+
+    def answer(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one order; raises an `LffdError` when it cannot be met."""
+        ...
+
+
 class Worker:
     """Answers orders, one after the other."""
 
@@ -66,9 +74,9 @@ class Worker:
         raise UsageError(f"unknown order {order['do']!r}")
 
 
-def serve(orders: TextIO, answers: TextIO) -> None:
+def serve(orders: TextIO, answers: TextIO, worker: Answers | None = None) -> None:
     """Answer orders until there are no more; what a user has to know is answered as `error`."""
-    worker = Worker()
+    worker = worker or Worker()
     for line in orders:
         try:
             answer = worker.answer(json.loads(line))
@@ -78,8 +86,13 @@ def serve(orders: TextIO, answers: TextIO) -> None:
         answers.flush()
 
 
-if __name__ == "__main__":
+def run_worker(worker: Answers) -> None:
+    """Answer the orders on standard input."""
     # Libraries print to standard output, which would break the protocol: theirs goes to standard error.
     private = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    serve(sys.stdin, private)
+    serve(sys.stdin, private, worker)
+
+
+if __name__ == "__main__":
+    run_worker(Worker())

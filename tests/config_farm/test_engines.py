@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from lffd.initialization import initial_arrays
 from lffd.model import load_model
 from tests.config_farm import tiny_config
 from tests.config_farm.test_configurations import run_config
+from tests.conftest import PROJECT
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs PyTorch: pip install torch")
 
@@ -59,6 +62,29 @@ def test_a_model_has_the_same_average_precision_with_both_engines(tmp_path: Path
         figures.append(average_precision(truth, found, 1000).ap50)
     assert figures[0] > 0.02, "an average precision of zero would prove nothing"
     assert figures[1] == pytest.approx(figures[0], abs=1e-3)
+
+
+WITHOUT_MXNET = """
+import runpy, sys
+sys.modules["mxnet"] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@needs_torch
+def test_everything_works_where_mxnet_is_missing(tmp_path: Path) -> None:
+    def run(*flags: str) -> str:
+        command = [sys.executable, "-c", WITHOUT_MXNET, str(Path(tiny_config.__file__)), *flags]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    common = ("--iterations", "4", "--val-data", "synthetic:4", "--output-dir")
+    assert "engine: torch on cpu" in run(*common, str(tmp_path / "first"))
+    tuned = run(*common, str(tmp_path / "second"), "--init-from", str(tmp_path / "first" / "model"))
+    assert f"from {tmp_path / 'first' / 'model'}" in tuned
+    assert load_model(tmp_path / "second" / "model").card["training"]["engine"].startswith("torch")
 
 
 @pytest.mark.parametrize(

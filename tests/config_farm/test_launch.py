@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -14,11 +15,13 @@ import pytest
 from config_farm.launch import Options, start_all
 from lffd.checkpoint import newest_checkpoint
 from lffd.errors import UsageError
+from lffd.run_log import read_metrics
 from tests.conftest import PROJECT
 
 SCRIPT = Path(__file__).parent / "tiny_config.py"
 # Batch statistics are a worker's own, and mining is a batch's own; everything else adds up over workers.
-ADDING_UP = ("--no-batch-norm", "--iterations", "4", "--train-data", "synthetic:12", "--log-every", "1")
+ADDING_UP = ("--no-batch-norm", "--iterations", "4", "--train-data", "synthetic:12", "--log-every", "1",
+             "--engine", "mxnet")  # fmt: skip
 
 
 def _launch(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +39,8 @@ def test_two_workers_equal_one_with_the_double_batch(tmp_path: Path) -> None:
     (first, _), (second, _) = (newest_checkpoint(tmp_path / name / "checkpoints") for name in ("one", "two"))
     assert first is not None
     assert second is not None
+    losses = [[e["loss"] for e in read_metrics(tmp_path / name / "metrics.jsonl")] for name in ("one", "two")]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
     for name, value in first.arrays.items():
         np.testing.assert_allclose(second.arrays[name], value, atol=2e-5, err_msg=name)
 
@@ -56,6 +61,8 @@ def test_a_failing_worker_stops_everything_within_seconds() -> None:
         (Options(command=("x",), workers=2, local_workers=1), "give the same --port"),
         (Options(command=("x",), main=False), "give the same --port"),
         (Options(command=()), "give the training command after --"),
+        (Options(command=("x",), address="10.0.0.5"), "--interface lo reaches no other machine"),
+        (Options(command=("/no/such/python",)), "cannot be started: No such file"),
     ],
 )
 def test_plans_that_cannot_work_are_refused(options: Options, message: str) -> None:
@@ -70,3 +77,26 @@ def test_the_setting_is_in_the_log_of_the_first_worker_only(tmp_path: Path) -> N
     assert done.stderr.count("engine: mxnet on cpu, 2 worker(s)") == 1
     entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [entry["iteration"] for entry in entries] == [1, 2, 3, 4]
+
+
+def test_a_signal_stops_all_workers_at_one_step_with_a_checkpoint(tmp_path: Path) -> None:
+    run = [sys.executable, str(SCRIPT), *ADDING_UP, "--iterations", "100000", "--kvstore", "dist_sync"]
+    command = [sys.executable, "-m", "config_farm.launch", "--workers", "2", "--", *run, "--output-dir", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+    log, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 60
+    while not (log.exists() and '"iteration": 3,' in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    checkpoint, _ = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    assert f"at iteration {checkpoint.facts['iteration']}; go on with --resume" in errors
+
+
+def test_early_stop_stops_all_workers(tmp_path: Path) -> None:
+    flags = ["--val-data", "synthetic:1", "--validate-every", "1", "--patience", "1", "--iterations", "1000"]
+    run = [sys.executable, str(SCRIPT), *ADDING_UP, *flags, "--kvstore", "dist_sync", "--output-dir", str(tmp_path)]
+    done = _launch("--workers", "2", "--", *run)
+    assert done.returncode == 0, done.stderr
+    assert "finished at iteration" in done.stderr
