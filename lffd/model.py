@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from lffd import batch_norm
 from lffd.errors import GeometryError, ModelError
-from lffd.files import write_atomic
+from lffd.files import put_aside, recover_directory, replace_directory
 from lffd.graph import Graph, parse_graph
 from lffd.params import pack_params, parse_params
 from lffd.receptive_field import Network, network_from_dict
@@ -52,6 +51,7 @@ class Model:
                 f"model {self.network.name}: {len(self.network.branches)} branches need two outputs each, "
                 f"but the graph has {len(self.graph.outputs)} outputs"
             )
+        check_outputs(self.graph, self.network)
 
     @property
     def graph(self) -> Graph:
@@ -105,6 +105,25 @@ def check_parameters(graph: Graph, params: Mapping[str, NDArray[Any]], where: st
         raise ModelError(f"{where}: parameters do not fit the graph: {'; '.join(problems)}")
 
 
+def check_outputs(graph: Graph, network: Network) -> None:
+    """Compare what the outputs are with the declaration: score then box of each branch, where the branch looks.
+
+    Raises:
+        ModelError: naming every output whose channels, stride or receptive field are others.
+    """
+    declared = [(c, b.stride, b.receptive_field) for b in network.branch_geometry for c in (1, 4)]
+    words = "{} channels, stride {}, receptive field {}"
+    problems = [
+        f"output {index} ({graph.nodes[output].name}) has {words.format(*found)} instead of {words.format(*expected)}"
+        for index, (output, found, expected) in enumerate(
+            zip(graph.outputs, graph.output_geometry, declared, strict=True)
+        )
+        if found != expected
+    ]
+    if problems:
+        raise ModelError(f"model {network.name}: the graph's outputs are not the declared ones: {'; '.join(problems)}")
+
+
 def derived_facts(model: Model) -> dict[str, Any]:
     """Return what the card says of the network: geometry, conventions of input and output, size."""
     network = model.network
@@ -142,6 +161,8 @@ def save_model(
 ) -> dict[str, Any]:
     """Write a model directory, replacing one that is there only once the new one is complete.
 
+    Files of the user's own in an old directory, which its card does not list, move to the new one.
+
     Args:
         model: what to write.
         directory: created with its parents.
@@ -149,32 +170,41 @@ def save_model(
 
     Returns:
         The card as written.
+
+    Raises:
+        ModelError: when the directory holds other things, or a value is too large for the precision.
     """
-    target = Path(directory)
+    target = Path(directory).resolve()
+    recover_directory(target)
+    if target.exists() and not target.is_dir():
+        raise ModelError(f"{target} is a file; choose another name for the model's directory")
     if target.exists() and not (target / CARD_FILE).exists() and any(target.iterdir()):
         raise ModelError(f"{target} is not empty and holds no model; choose another directory")
-    stored = {name: value.astype(precision) for name, value in model.params.items()}
+    with np.errstate(over="ignore"):
+        stored = {name: value.astype(precision) for name, value in model.params.items()}
+    if too_large := [name for name, value in stored.items() if not np.isfinite(value).all()]:
+        most = f"{np.finfo(precision).max:,.0f}"
+        raise ModelError(f"{target}: {precision} holds values up to {most}, exceeded in: {', '.join(too_large)}")
     files = {SYMBOL_FILE: model.symbol_json.encode(), PARAMS_FILE: pack_params(stored), **model.extra_files}
     card = {**model.card, **derived_facts(model), "stored_precision": precision}
     card["sha256"] = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     files[CARD_FILE] = (json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    _replace_directory(target, files)
+    listed = _listed_files(target)
+    if taken := [name for name in files if name not in listed and (target / name).exists()]:
+        raise ModelError(
+            f"{target}: would replace {', '.join(taken)}, which the card there does not list; move it away"
+        )
+    replace_directory(target, files, _listed_files)
     return card
 
 
-def _replace_directory(target: Path, files: Mapping[str, bytes]) -> None:
-    """Write `files` into a new directory and move it to `target`."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh, old = (target.with_name(f".{target.name}.{os.getpid()}.{word}") for word in ("new", "old"))
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir()
-    for name, data in files.items():
-        write_atomic(fresh / name, data)
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+def _listed_files(folder: Path) -> frozenset[str]:
+    """Return the files of a model directory that belong to the model, as far as its card can be read."""
+    try:
+        listed = _read_card(folder)["sha256"]
+    except ModelError:
+        listed = {}
+    return frozenset({SYMBOL_FILE, PARAMS_FILE, CARD_FILE, *listed})
 
 
 def load_model(directory: str | os.PathLike[str]) -> Model:
@@ -204,13 +234,15 @@ def load_model(directory: str | os.PathLike[str]) -> Model:
 def _read_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD_FILE
     if not path.is_file():
-        raise ModelError(f"{folder}: not a model directory: it has no {CARD_FILE}")
+        aside = put_aside(folder.resolve())
+        hint = f"; a save was cut short, rename {aside} to {folder} to go on with the model before it" if aside else ""
+        raise ModelError(f"{folder}: not a model directory: it has no {CARD_FILE}{hint}")
     try:
         card = json.loads(path.read_bytes())
         digests, form = card["sha256"], card["format"]
         named = all(isinstance(name, str) and isinstance(digest, str) for name, digest in digests.items())
         card["network"]["name"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: not a model card: {type(error).__name__}: {error}") from error
     if form != CARD_FORMAT:
         raise ModelError(f"{path}: card format {form} is not known here (this release reads {CARD_FORMAT})")

@@ -71,7 +71,7 @@ def test_damaged_symbols_are_named(text: str, message: str) -> None:
     ],
 )
 def test_operators_that_cannot_work_are_named(op: str, attrs: dict[str, str], inputs: list[int], message: str) -> None:
-    variables = [{"name": name, "op": "null", "inputs": []} for name in ("data", "x_weight")]
+    variables: list[dict[str, Any]] = [{"name": name, "op": "null", "inputs": []} for name in ("data", "x_weight")]
     node = {"name": "x", "op": op, "attrs": attrs, "inputs": [[source, 0, 0] for source in inputs]}
     graph = parse_graph(json.dumps({"nodes": [*variables, node], "heads": [[2, 0, 0]]}))
     with pytest.raises(ModelError, match=message):

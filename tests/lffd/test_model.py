@@ -64,6 +64,57 @@ def test_saving_replaces_a_model_but_no_other_folder(tmp_path: Path) -> None:
     assert (tmp_path / "photos" / "mine.jpg").exists()
 
 
+def test_saving_keeps_files_of_the_users_own(tmp_path: Path) -> None:
+    save_model(Model(MODEL.network, MODEL.symbol_json, MODEL.params, {}, {"extra.onnx": b"x"}), tmp_path / "m")
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    (tmp_path / "m" / "figures").mkdir()
+    (tmp_path / "m" / "figures" / "curve.png").write_bytes(b"png")
+    save_model(MODEL, tmp_path / "m")
+    names = sorted(path.name for path in (tmp_path / "m").iterdir())
+    assert names == ["card.json", "figures", "model.params", "notes.txt", "symbol.json"]
+    assert (tmp_path / "m" / "figures" / "curve.png").read_bytes() == b"png"
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    extra = Model(MODEL.network, MODEL.symbol_json, MODEL.params, {}, {"notes.txt": b"of the model"})
+    with pytest.raises(ModelError, match=r"would replace notes\.txt, which the card there does not list"):
+        save_model(extra, tmp_path / "m")
+    assert (tmp_path / "m" / "notes.txt").read_text() == "mine"
+
+
+def test_a_save_cut_short_is_named_when_loading_and_made_good_when_saving(tmp_path: Path) -> None:
+    save_model(MODEL, tmp_path / "m")
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    (tmp_path / "m").rename(tmp_path / ".m.123.old")
+    with pytest.raises(ModelError, match=r"a save was cut short, rename \S+/\.m\.123\.old to \S+/m to go on"):
+        load_model(tmp_path / "m")
+    save_model(MODEL, tmp_path / "m")
+    assert (tmp_path / "m" / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_saving_onto_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("mine")
+    with pytest.raises(ModelError, match="m is a file; choose another name"):
+        save_model(MODEL, tmp_path / "m")
+    assert (tmp_path / "m").read_text() == "mine"
+
+
+def test_saving_through_a_link_replaces_what_it_points_to(tmp_path: Path) -> None:
+    save_model(MODEL, tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    save_model(random_model("plate_small", seed=1), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert not np.array_equal(load_model(tmp_path / "real").params["conv1_weight"], MODEL.params["conv1_weight"])
+
+
+def test_values_beyond_half_precision_are_refused_by_name(tmp_path: Path) -> None:
+    params = {**MODEL.params, "conv7_bias": np.full(32, -7e4, np.float32)}
+    model = Model(MODEL.network, MODEL.symbol_json, params)
+    with pytest.raises(ModelError, match=r"float16 holds values up to 65,504, exceeded in: conv7_bias$"):
+        save_model(model, tmp_path / "m", precision="float16")
+    assert not list(tmp_path.iterdir())
+    save_model(model, tmp_path / "m")
+
+
 def test_saving_folds_batch_normalisation(tmp_path: Path) -> None:
     params = dict(MODEL.params)
     channels = params["conv1_bias"].size
@@ -108,6 +159,7 @@ def _without(name: str) -> dict[str, np.ndarray]:
 DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: (f / "card.json").unlink(), "it has no card.json"),
     (lambda f: (f / "card.json").write_text("{"), "not a model card"),
+    (lambda f: (f / "card.json").write_text("[" * 100_000), "not a model card: RecursionError"),
     (lambda f: _edit_card(f, sha256=3), "not a model card"),
     (lambda f: _edit_card(f, format=2), "card format 2 is not known"),
     (lambda f: _edit_card(f, sha256={"../secret": "0"}), "plain file names"),
@@ -149,3 +201,30 @@ def test_a_graph_of_another_version_does_not_fit() -> None:
     params = random_params(v2.parameter_shapes)
     with pytest.raises(ModelError, match="4 branches need two outputs each, but the graph has 10"):
         make_model(head, deploy_json(v2.name), params)
+
+
+def _with_heads(order: list[int]) -> str:
+    content = json.loads(MODEL.symbol_json)
+    return json.dumps({**content, "heads": [content["heads"][index] for index in order]})
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ([1, 0, 2, 3, 4, 5], r"output 0 \(conv\d+_3_bbox\) has 4 channels, stride 16, .* instead of 1 channels"),
+        ([4, 5, 2, 3, 0, 1], r"output 0 \(score_2\) has 1 channels, stride 64, .* instead of 1 channels, stride 16"),
+        ([0, 1, 2, 3, 4, 4], r"output 5 \(score_2\) has 1 channels, .* instead of 4 channels"),
+    ],
+)
+def test_outputs_in_another_order_are_refused_by_name(order: list[int], message: str) -> None:
+    with pytest.raises(ModelError, match=f"outputs are not the declared ones: {message}"):
+        Model(MODEL.network, _with_heads(order), MODEL.params)
+
+
+def test_branches_of_the_same_stride_cannot_be_swapped() -> None:
+    model = random_model("v1")
+    content = json.loads(model.symbol_json)
+    heads = content["heads"]
+    swapped = json.dumps({**content, "heads": [*heads[2:4], *heads[:2], *heads[4:]]})
+    with pytest.raises(ModelError, match=r"output 0 \(score_1\) .* receptive field 71 instead of .* field 55"):
+        Model(model.network, swapped, model.params)
