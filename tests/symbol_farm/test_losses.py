@@ -5,17 +5,20 @@ Gradients of the reference are central differences of the reference loss, so the
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from lffd.engines.mxnet_engine import import_mxnet
-from lffd.engines.training import STATISTICS
+from lffd.engines.training import STATISTICS, count_positives, loss_divisors
 from lffd.errors import UsageError
 from lffd.experiment import LossOptions
-from symbol_farm.losses import branch_losses
+from lffd.initialization import initial_arrays
+from symbol_farm.losses import branch_losses, training_symbol
+from tests.training_batches import NETWORK, make_batch
 
 Case = dict[str, np.ndarray]
 B, H, W = 2, 5, 6
@@ -226,3 +229,39 @@ def test_options_outside_their_meaning_are_refused(options: dict[str, Any]) -> N
 def test_branch_weights_must_fit_the_network() -> None:
     with pytest.raises(UsageError, match=r"loss\.branch_weights has 2 values for 5 branches"):
         LossOptions(branch_weights=(1.0, 2.0)).weights_for(5)
+
+
+def _whole_loss(options: LossOptions) -> tuple[float, np.ndarray]:
+    """The loss and the statistics of the whole training graph on a made-up batch."""
+    mx = import_mxnet()
+    batch = make_batch()
+    feed = {"image": batch.images, "divisor": loss_divisors(count_positives([batch]), options.normalizer)}
+    feed |= {f"class_{index}": value for index, value in enumerate(batch.classes)}
+    feed |= {f"box_{index}": value for index, value in enumerate(batch.boxes)}
+    start = initial_arrays(NETWORK, False, seed=3, style="prior")
+    feed |= {name.removeprefix("arg:"): value for name, value in start.items()}
+    arrays = {name: mx.nd.array(value, dtype=value.dtype) for name, value in feed.items()}
+    executor = training_symbol(NETWORK, options, batch_norm=False).bind(mx.cpu(), arrays, grad_req="null")
+    loss, statistics = executor.forward(is_train=True)
+    return float(loss.asscalar()), statistics.asnumpy().astype(np.float64)
+
+
+@pytest.mark.parametrize("normalizer", ["branch", "all"])
+def test_branch_weights_and_divisors_reach_the_loss(normalizer: Literal["branch", "all"]) -> None:
+    weights = (0.7, 1.9)
+    options = LossOptions(score_weight=1.3, box_weight=0.6, branch_weights=weights, normalizer=normalizer)
+    loss, statistics = _whole_loss(options)
+    positives = [int((classes == 1).sum()) for classes in make_batch().classes]
+    assert min(positives) > 1
+    assert positives[0] != positives[1]
+    expected = 0.0
+    for weight, row, own in zip(weights, statistics, positives, strict=True):
+        divisor = own if normalizer == "branch" else sum(positives)
+        sums = dict(zip(STATISTICS, row, strict=True))
+        expected += weight * (1.3 * sums["score_loss"] + 0.6 * sums["box_loss"]) / divisor
+    assert loss == pytest.approx(expected, rel=1e-5)
+    swapped, _ = _whole_loss(dataclasses.replace(options, branch_weights=weights[::-1]))
+    assert abs(swapped - loss) > 1e-2 * loss
+    equal, _ = _whole_loss(dataclasses.replace(options, branch_weights=()))
+    ones, _ = _whole_loss(dataclasses.replace(options, branch_weights=(1.0, 1.0)))
+    assert equal == ones
