@@ -40,10 +40,10 @@ class Making:
         self._left = len(crops)
         self._lock = threading.Lock()
 
-    def count_one(self) -> bool:
-        """Count one crop as made; whether it was the last."""
+    def count(self, made: int) -> bool:
+        """Count crops as made; whether these were the last."""
         with self._lock:
-            self._left -= 1
+            self._left -= made
             return self._left == 0
 
     def finished(self) -> Batch:
@@ -96,27 +96,31 @@ class BatchBuilder:
         return Making(self._memory.batch(index), [None] * self.batch_size)
 
     def build(self, index: int) -> Batch:
-        """Return batch `index`, made by this thread alone; raises what `make_crop` raises."""
+        """Return batch `index`, made by this thread alone; raises what `make_crops` raises."""
         making = self.begin(index)
-        for slot in range(self.batch_size):
-            self.make_crop(making, slot)
+        self.make_crops(making, range(self.batch_size))
         return making.finished()
 
-    def make_crop(self, making: Making, slot: int) -> None:
-        """Make one crop of a batch; the thread that makes the last one also labels the batch.
+    def make_crops(self, making: Making, slots: range) -> None:
+        """Make some crops of a batch; the thread that makes the last ones also labels the batch.
 
         Raises:
             DataError: when a record cannot be used.
             BatchError: when anything else fails.
         """
+        for slot in slots:
+            self._make_crop(making, slot)
+        if making.count(len(slots)):
+            self._label(making)
+
+    def _make_crop(self, making: Making, slot: int) -> None:
+        """Make one crop of a batch."""
         batch, number = making.batch, self._rank * self.batch_size + slot
         rng = default_rng(SeedSequence([self._seed, batch.index, number]))
         place = batch.index * self.batch_size * self._size + number
         reading = _Reading(self._source, self.order.at(place))
         try:
             making.crops[slot] = self._usable_crop(batch, slot, reading, rng)
-            if making.count_one():
-                self._label(making)
         except LffdError:
             raise
         except Exception as error:  # whatever it was, it reaches the consumer under the name of its record

@@ -19,6 +19,10 @@ from lffd.errors import UsageError
 from lffd.receptive_field import Network
 from lffd.records import RecordSource
 
+PARTS_PER_THREAD = 4
+"""A batch is handed to the threads in about so many parts each: fewer make them wait for one another at its end, more
+cost time to hand out."""
+
 
 class BatchLoader:
     """An iterator over batches, endless unless told otherwise, made ahead by threads.
@@ -88,6 +92,7 @@ class BatchLoader:
             keep=prefetch + 2,  # those in the making, the user's, and the one before it
         )
         self.batch_size, self.input_size, self.map_sizes = batch_size, input_size, self._builder.labels.shapes
+        self._part = max(batch_size // (PARTS_PER_THREAD * threads), 1)
         self._next, self._stop, self._prefetch = start, stop, prefetch
         self._waiting: deque[tuple[Making, list[Future[None]]]] = deque()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="lffd-batch")
@@ -114,10 +119,10 @@ class BatchLoader:
             raise StopIteration
         try:
             self._make_ahead()
-            making, crops = self._waiting[0]
-            wait(crops, return_when=FIRST_EXCEPTION)
-            for crop in crops:
-                crop.result()
+            making, parts = self._waiting[0]
+            wait(parts, return_when=FIRST_EXCEPTION)
+            for part in parts:
+                part.result()
         except BaseException:
             self.close()
             raise
@@ -133,8 +138,11 @@ class BatchLoader:
             if self._stop is not None and index >= self._stop:
                 return
             making = self._builder.begin(index)
-            crops = [self._pool.submit(self._builder.make_crop, making, slot) for slot in range(self.batch_size)]
-            self._waiting.append((making, crops))
+            slots = range(self.batch_size)
+            parts = [slots[start : start + self._part] for start in slots[:: self._part]]
+            self._waiting.append(
+                (making, [self._pool.submit(self._builder.make_crops, making, part) for part in parts])
+            )
 
     def _finish(self) -> None:
         """Stop the threads, which have nothing left to do; `next` keeps ending the iteration."""

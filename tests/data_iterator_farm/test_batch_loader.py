@@ -97,6 +97,12 @@ def test_seeds_give_different_batches() -> None:
     assert not np.array_equal(first.images, second.images)
 
 
+def test_one_record_gives_another_crop_every_time() -> None:
+    batches = take([make_record([[40, 30, 80, 70]])], 3, name="published")
+    crops = {batch.images[slot].tobytes() for batch in batches for slot in range(4)}
+    assert len(crops) == 12
+
+
 def test_workers_share_the_batch_of_one() -> None:
     together = take(SOURCE, 3, batch_size=6)
     parts = [take(SOURCE, 3, batch_size=2, rank=rank, size=3) for rank in range(3)]
