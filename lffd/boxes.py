@@ -116,7 +116,7 @@ def suppress(
     missing = order.size if limit is None else limit
     while alive.size and missing > 0:
         count = min(alive.size, max(_PAIRS // alive.size, _MIN_BLOCK))
-        near = np.flatnonzero(first[alive[:count]] @ second < slack)
+        near = np.flatnonzero(_product(first[alive[:count]], second) < slack)
         better = near // alive.size
         worse = near - better * alive.size
         later = np.flatnonzero(worse > better)
@@ -136,6 +136,9 @@ def suppress(
 
 _PAIRS = 1 << 18
 """How many pairs of boxes are looked at together: enough to keep the calls few, at some 20 MB when all overlap."""
+
+_ONE_THREAD = 1 << 18
+"""Multiplications up to which OpenBLAS stays on one thread."""
 
 _MIN_BLOCK = 16
 """How many boxes are decided together at least."""
@@ -162,6 +165,20 @@ def _proximity_factors(
     second = np.stack([x, y, width, height, ones, own]).astype(np.float32)
     # Single precision is wrong by less than 40 roundings of the largest square.
     return first, second, np.float32(40 * 2**-24 * (squares + sides).max(initial=0))
+
+
+def _product(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `first @ second`, in parts that BLAS computes on one thread.
+
+    It would start its other threads for more, and where an engine's threads still spin after a forward pass, these
+    wait for a core several times longer than the product takes.
+    """
+    result = np.empty((first.shape[0], second.shape[1]), np.float32)
+    width = max(1, _ONE_THREAD // first.size)
+    for start in range(0, second.shape[1], width):
+        part = slice(start, start + width)
+        np.matmul(first, second[:, part], out=result[:, part])
+    return result
 
 
 def _drops(better: Boxes, worse: Boxes, threshold: float, overlap: Overlap) -> NDArray[np.bool_]:
