@@ -33,7 +33,7 @@ def main(options: Options) -> None:
     box code of each branch, are printed. The files are run and compared with MXNet first.
     """
     model = resolve_model(options.model)
-    subject, reference = create_engine(model, "ncnn"), create_engine(model, "mxnet")
+    subject, reference = create_engine(model, "ncnn", threads=1), create_engine(model, "mxnet")
     parity = measure_parity(
         ("the ncnn network", lambda images: named_maps(subject.run(images))),
         ("MXNet", lambda images: named_maps(reference.run(images))),

@@ -76,12 +76,15 @@ def open_session(runtime: Any, content: bytes, device: str = "cpu", threads: int
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
+    providers = _providers(runtime, device)
     try:
-        session = runtime.InferenceSession(content, options, providers=_providers(runtime, device))
-    except EngineError:
-        raise
+        session = runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # as in `forward`
         raise EngineError(f"ONNX Runtime refuses the graph: {first_line(error)}") from error
+    if gpu_number(device) is not None and "CUDAExecutionProvider" not in session.get_providers():
+        raise EngineError(
+            f"device {device} cannot be used: ONNX Runtime could not start CUDA there and fell back to CPU"
+        )
     return session
 
 

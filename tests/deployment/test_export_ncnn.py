@@ -24,6 +24,7 @@ def test_files_run_in_bare_ncnn(tmp_path: Path, capsys: pytest.CaptureFixture[st
     main(Options(model=str(tmp_path / "model"), output_dir=tmp_path / "out"))
     assert "256–512 px: score_2" in capsys.readouterr().out
     net = ncnn.Net()
+    net.opt.num_threads = 1
     net.opt.use_fp16_storage = net.opt.use_fp16_packed = net.opt.use_fp16_arithmetic = False
     assert net.load_param(str(tmp_path / "out" / "model.param")) == 0
     assert net.load_model(str(tmp_path / "out" / "model.bin")) == 0

@@ -1,0 +1,69 @@
+"""ONNX Runtime on devices that are, and are not, there; nothing here runs on a GPU."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lffd.engines.onnxruntime_engine import OnnxRuntimeEngine, import_onnxruntime, open_session
+from lffd.errors import EngineError
+from lffd.onnx_graph import maps_onnx
+from tests.factories import random_model
+
+pytest.importorskip("onnxruntime")
+
+
+def _runtime(available: list[str], working: list[str]) -> Any:
+    """A stand-in for a build with `available` providers of which `working` start."""
+    made: list[Any] = []
+    seen: list[Any] = []
+
+    def open_it(content: bytes, options: Any, providers: list[Any]) -> Any:
+        made.append(providers)
+        seen.append(options)
+        return SimpleNamespace(get_providers=lambda: working)
+
+    return SimpleNamespace(
+        SessionOptions=SimpleNamespace,
+        InferenceSession=open_it,
+        get_available_providers=lambda: available,
+        made=made,
+        options=seen,
+    )
+
+
+def test_cuda_takes_the_card_of_that_number() -> None:
+    runtime = _runtime(["CUDAExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    open_session(runtime, b"", "gpu:2")
+    assert runtime.made == [[("CUDAExecutionProvider", {"device_id": 2})]]
+
+
+def test_cpu_never_serves_what_was_asked_of_a_gpu() -> None:
+    with pytest.raises(EngineError, match="fell back to CPU"):
+        open_session(_runtime(["CUDAExecutionProvider"], ["CPUExecutionProvider"]), b"", "gpu:0")
+    with pytest.raises(EngineError, match="pip install onnxruntime-gpu"):
+        open_session(_runtime(["CPUExecutionProvider"], []), b"", "gpu:0")
+
+
+def test_a_file_that_is_no_graph() -> None:
+    with pytest.raises(EngineError, match="ONNX Runtime refuses the graph: "):
+        open_session(import_onnxruntime(), b"not a graph")
+
+
+def test_threads_are_handed_over() -> None:
+    runtime = _runtime([], ["CPUExecutionProvider"])
+    open_session(runtime, b"", threads=3)
+    open_session(runtime, b"")
+    assert runtime.options[0].intra_op_num_threads == 3
+    assert not hasattr(runtime.options[1], "intra_op_num_threads")
+
+
+def test_a_failure_while_running_names_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = OnnxRuntimeEngine(random_model())
+    graph = maps_onnx(random_model(), "nchw-float").SerializeToString()
+    monkeypatch.setattr(engine, "_session", open_session(import_onnxruntime(), graph))
+    with pytest.raises(EngineError, match=r"failed on images of shape \(1, 140, 150, 3\)"):
+        engine.run(np.zeros((1, 140, 150, 3), np.uint8))
