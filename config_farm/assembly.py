@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from config_farm.batches import open_batches, training_records
 from config_farm.engines import create_training_engine
 from config_farm.experiment import FREE_ON_RESUME, Experiment
+from config_farm.run_facts import data_sample, library_versions
 from config_farm.start_points import initial_state
 from lffd.checkpoint import Checkpoint, newest_checkpoint
 from lffd.engines.training import TrainingEngine
@@ -26,7 +28,7 @@ from lffd.model import Model, load_model, make_model, save_model
 from lffd.progress import Progress, restore_progress
 from lffd.receptive_field import Network
 from lffd.records import RecordSource
-from lffd.run_log import RunLog
+from lffd.run_log import METRICS_FILE, RunLog
 from lffd.training import LoopOptions, Trainer
 from metric_farm.branch_metrics import summarise
 from symbol_farm.network import build_json
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
 MODEL, BEST, PICTURES = "model", "best", "pictures"
 """Names below the output directory: the finished model, the best one so far, what it finds in validation images."""
+
+_MANY = 2**24
+"""More iterations than any run has; single precision still counts them."""
 
 
 def train(network: Network, experiment: Experiment) -> int:
@@ -47,6 +52,7 @@ def train(network: Network, experiment: Experiment) -> int:
     Raises:
         LffdError: for anything that keeps the run from starting or going on.
     """
+    _check_launch(experiment)
     output = experiment.output_dir
     checkpoint = _starting_point(experiment)
     with ExitStack() as stack:
@@ -56,10 +62,19 @@ def train(network: Network, experiment: Experiment) -> int:
                 f"--resume: the run learnt from {checkpoint.facts['records']} records, but {experiment.train_data} "
                 f"holds {len(source)}"
             )
+        if checkpoint is not None and checkpoint.facts["data_sample"] != data_sample(source):
+            raise UsageError(f"--resume: the run learnt from other records than those of {experiment.train_data}")
         engine, origin = create_run_engine(network, experiment, source, checkpoint)
         validator = stack.enter_context(_validator(network, experiment)) if experiment.val_data else None
-        progress = restore_progress(checkpoint.facts) if checkpoint else Progress()
-        progress.facts = {"experiment": as_plain(experiment), "records": len(source), "origin": origin}
+        progress, remarks = _progress(experiment, checkpoint)
+        progress.facts = {
+            "experiment": as_plain(experiment),
+            "records": len(source),
+            "data_sample": data_sample(source),
+            "workers": engine.workers,
+            "origin": [*origin, *remarks],
+        }
+        _agree_on_start(engine, progress, checkpoint)
         leader = engine.rank == 0
         output.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context(
@@ -89,6 +104,49 @@ def train(network: Network, experiment: Experiment) -> int:
     return 0
 
 
+def _check_launch(experiment: Experiment) -> None:
+    """Refuse a parameter server without its launcher, and the launcher without a parameter server."""
+    launched = os.environ.get("DMLC_ROLE") == "worker"
+    if launched and experiment.kvstore is None:
+        raise UsageError("config_farm.launch started this worker, but the command has no --kvstore dist_sync")
+    if experiment.kvstore is not None and not launched:
+        raise UsageError(f"--kvstore {experiment.kvstore} needs: python -m config_farm.launch -- COMMAND")
+
+
+def _progress(experiment: Experiment, checkpoint: Checkpoint | None) -> tuple[Progress, list[str]]:
+    """Return where the run stands, and what to say about it."""
+    if checkpoint is None:
+        return Progress(), []
+    progress, before = restore_progress(checkpoint.facts), checkpoint.facts["experiment"]
+    if progress.best_score is None:
+        return progress, []
+    remark = ""
+    if (before["val_data"], before["val_images"]) != (experiment.val_data, experiment.val_images):
+        remark = "validation changed: its best score is forgotten"
+    elif not (experiment.output_dir / BEST).exists():
+        remark = f"{experiment.output_dir / BEST} is gone: its score is forgotten"
+    if remark:
+        progress.best_score, progress.best_iteration, progress.without_gain = None, 0, 0
+    return progress, [remark] if remark else []
+
+
+def _agree_on_start(engine: TrainingEngine, progress: Progress, checkpoint: Checkpoint | None) -> None:
+    """Refuse workers that would not make the same steps.
+
+    Raises:
+        UsageError: when their number changed, or they found different checkpoints.
+    """
+    if checkpoint is not None and checkpoint.facts["workers"] != engine.workers:
+        raise UsageError(f"--resume: the run had {checkpoint.facts['workers']} workers, now there are {engine.workers}")
+    last = engine.agree(progress.iteration)
+    first = _MANY - engine.agree(_MANY - progress.iteration)
+    if first != last:
+        raise UsageError(
+            f"--resume: the workers found checkpoints of different iterations, {first} to {last}: all of them need the "
+            "same output directory"
+        )
+
+
 def _starting_point(experiment: Experiment) -> Checkpoint | None:
     """Return the checkpoint to go on from, if the run is to be resumed and has one.
 
@@ -101,6 +159,12 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
     if checkpoint is None:
         if skipped and experiment.resume:
             raise UsageError(f"--resume: none of the checkpoints in {experiment.output_dir} is whole")
+        left = [name for name in (MODEL, BEST, METRICS_FILE) if (experiment.output_dir / name).exists()]
+        if skipped or (left and not experiment.resume):
+            raise UsageError(
+                f"{experiment.output_dir} holds what another run left ({', '.join(left) or 'damaged checkpoints'}): "
+                "choose another --output-dir, or remove it"
+            )
         return None
     done = checkpoint.facts["iteration"]
     if not experiment.resume:
@@ -113,7 +177,7 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
     if changed := differences(before, now):
         raise UsageError(
             f"--resume: this is not the run in {experiment.output_dir}; it differs in {'; '.join(changed)}. Give the "
-            f"same options, or start a new run with --init-from {experiment.output_dir / MODEL}"
+            f"same options, or start a new run with --init-from {checkpoint.path.parent}"
         )
     return checkpoint
 
@@ -195,7 +259,8 @@ class _Run:
     def _training_facts(self, progress: Progress) -> dict[str, Any]:
         return {
             "preset": self.experiment.preset,
-            "engine": self.engine.name,
+            "engine": f"{self.engine.name} on {self.engine.device}",
+            "versions": library_versions(self.engine.name),
             "iterations": progress.iteration,
             "images_seen": progress.iteration * self.effective_batch,
             "minutes": round(progress.seconds / 60, 1),
@@ -224,5 +289,8 @@ class _Run:
             folder = self.experiment.output_dir / PICTURES
             count = self.validator.draw(model, folder, self.experiment.val_pictures)
             self.log.say(f"{count} pictures with the model's detections in {folder}")
-        measured = ", ".join(f"{name} {model.card['accuracy'][0][name]:.4f}" for name in self.scores) or "not validated"
-        self.log.say(f"finished at iteration {progress.iteration}: model in {target} ({measured})")
+        scores = model.card.get("accuracy", [{}])[0]
+        measured = (
+            ", ".join(f"{name} {scores[name]:.4f}" for name in ("AP50", "AP") if name in scores) or "not validated"
+        )
+        self.log.say(f"finished at iteration {progress.iteration}: model in {target} ({measured or 'not validated'})")

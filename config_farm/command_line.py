@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -29,16 +30,15 @@ def start(network: Network, declare: Declare, arguments: Sequence[str] | None = 
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=["ours", "published"], default="ours")
+    first.add_argument("--preset", default="ours")
     first.add_argument("--print-config", action="store_true")
     early, rest = first.parse_known_args(given)
 
     def main() -> int:
-        description = f"Train {network.name}. --print-config shows the whole run and stops."
-        flags = [*rest, "--preset", early.preset]
-        experiment = tyro.cli(
-            Experiment, args=flags, default=declare(early.preset), description=description, prog=cli.command_name()
-        )
+        about = inspect.getdoc(inspect.getmodule(declare)) or f"Train {network.name}."
+        flags = [*rest, "--preset", early.preset]  # tyro refuses a preset that there is not
+        default = declare("published" if early.preset == "published" else "ours")
+        experiment = tyro.cli(Experiment, args=flags, default=default, description=about, prog=cli.command_name())
         if early.print_config:
             print(json.dumps(as_plain(experiment), indent=2, ensure_ascii=False))
             return 0

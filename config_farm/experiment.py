@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from data_iterator_farm.policies import JitterPolicy, LabelPolicy, SamplingPolicy, preset
 from lffd.engines.training_choice import TrainingEngineName, TrainingPrecision
@@ -21,7 +23,7 @@ Preset = Literal["ours", "published"]
 class Experiment:
     """One training run; every field is a command-line flag of the same name."""
 
-    version: str
+    version: Annotated[str, tyro.conf.Fixed]
     """Full name of the network's version; fixed by the config script."""
     preset: Preset = "ours"
     """Where the defaults below come from: our recipe, or the published one."""
@@ -34,7 +36,7 @@ class Experiment:
     resume: bool = False
     """Go on from the newest whole checkpoint in the output directory."""
     init_from: str | None = None
-    """Start from a model: a shipped name, a model directory, or VERSION=FILE.params."""
+    """Start from a model: a shipped name, a model directory, VERSION=FILE.params; or from a run's checkpoints/."""
     iterations: int = 100_000
     """Updates of the parameters."""
     batch_size: int = 16
@@ -62,9 +64,9 @@ class Experiment:
     compiled: bool = False
     """Let torch.compile fuse the network (torch engine; the first step then takes a minute or more)."""
     checkpoint_every: int = 500
-    """Iterations between checkpoints."""
+    """Iterations between checkpoints; 0 for one at the end."""
     validate_every: int = 2000
-    """Iterations between validations; each also draws curves.png."""
+    """Iterations between validations, each of which also draws curves.png; 0 for one at the end."""
     val_images: int = 0
     """Validate on so many images of the pack, spread evenly; 0 for all."""
     val_pictures: int = 0
@@ -122,7 +124,7 @@ FREE_ON_RESUME = frozenset(
         "tensorboard",
     }
 )
-"""Fields that a resumed run may change: they say where and how fast, not what is computed."""
+"""Fields that a resumed run may change: where things are, how fast it goes, how often it looks up."""
 
 
 def recipe(network: Network, name: Preset) -> Experiment:

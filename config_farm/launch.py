@@ -2,7 +2,8 @@
 
 MXNet's servers have no authentication and listen on the first network interface whatever address they are given, so
 the interface is always set here (`DMLC_INTERFACE`); use it inside a trusted network only. When a worker dies, the
-others would wait for ever: the launcher watches its processes and ends them all.
+others would wait for ever: the launcher watches the processes of its machine and ends them all. It cannot see those of
+other machines: stop their launchers by hand when one has failed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Annotated
 
 import tyro
@@ -32,7 +34,7 @@ GRACE_SECONDS = 10.0
 class Options:
     """What to start here, and who else takes part."""
 
-    command: Annotated[tuple[str, ...], tyro.conf.Positional]
+    command: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="-- COMMAND")]
     """After --: the config script and its flags, with --kvstore dist_sync."""
     workers: int = 2
     """Workers of the whole run."""
@@ -81,6 +83,8 @@ def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
         raise UsageError("--workers and --servers must be at least 1, --local-workers at most --workers")
     if options.port is None and (not options.main or local < options.workers):
         raise UsageError("with several machines give the same --port on each of them")
+    if options.interface == "lo" and not options.address.startswith(("127.", "localhost")):
+        raise UsageError(f"--interface lo reaches no other machine: name the one that reaches {options.address}")
     if not options.command:
         raise UsageError("give the training command after --, such as: -- python config_farm/configuration_….py …")
     port = options.port or free_port()
@@ -90,26 +94,54 @@ def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
         plan += [("scheduler", "scheduler", serve)]
         plan += [(f"server {i}", "server", serve) for i in range(options.servers)]
     plan += [(f"worker {i}", "worker", options.command) for i in range(local)]
-    return {name: subprocess.Popen(command, env=environment(options, role, port)) for name, role, command in plan}
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    for name, role, command in plan:
+        apart = role != "worker"  # a Ctrl-C is for the workers, which still need scheduler and servers to stop cleanly
+        try:
+            processes[name] = subprocess.Popen(command, env=environment(options, role, port), start_new_session=apart)
+        except OSError as error:
+            _end(processes)
+            raise UsageError(f"{command[0]}: cannot be started: {error.strerror}") from error
+    return processes
+
+
+class Stop:
+    """Passes the first Ctrl-C or SIGTERM on to the workers, which save and stop; the second ends everything."""
+
+    def __init__(self, processes: dict[str, subprocess.Popen[bytes]]) -> None:
+        self.asked = False
+        self._workers = [process for name, process in processes.items() if name.startswith("worker")]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._pass_on)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        for process in self._workers:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
 
 
 def watch(processes: dict[str, subprocess.Popen[bytes]]) -> int:
-    """Wait for the workers; end everything when one fails.
+    """Wait for this machine's workers; end everything when one fails.
 
     Returns:
-        0 when all workers finished, otherwise the code of the first that failed.
+        0 when all workers finished, otherwise the code of the first that did not.
     """
+    stop = Stop(processes)
+    workers = {name: process for name, process in processes.items() if name.startswith("worker")}
     try:
         while True:
             codes = {name: process.poll() for name, process in processes.items()}
             failed = {name: code for name, code in codes.items() if code}
-            if failed:
+            if failed and not stop.asked:
                 name, code = next(iter(failed.items()))
                 print(f"error: {name} ended with code {code}; stopping the others", file=sys.stderr)
                 return code if code > 0 else 128 - code
-            if all(code == 0 for name, code in codes.items() if name.startswith("worker")):
-                return 0
-            time.sleep(0.2)
+            if all(codes[name] is not None for name in workers):
+                return next((code for code in codes.values() if code), 0)
+            time.sleep(0.1)
     finally:
         _end(processes)
 
@@ -136,11 +168,9 @@ def main(options: Options) -> int:
 
     Several: the same command on each, with --workers N for all of them, --local-workers for this one, the main one's
     --address, the same --port, this machine's --interface, and --no-main on all but the main one. The pack must be on
-    each; the first worker writes the output directory.
+    each, and the output directory shared by all: the first worker writes it, and every worker resumes from it.
     """
-    processes = start_all(options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return watch(processes)
+    return watch(start_all(options))
 
 
 if __name__ == "__main__":

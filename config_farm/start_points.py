@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from config_farm.experiment import Experiment
 from lffd import batch_norm
+from lffd.checkpoint import newest_checkpoint, read_checkpoint
 from lffd.engines.graph_outputs import node_outputs
+from lffd.errors import UsageError
 from lffd.initialization import initial_arrays
 from lffd.receptive_field import Network
 from symbol_farm.model_spec import resolve_model
@@ -36,14 +39,37 @@ def initial_state(
     arrays = initial_arrays(network, experiment.batch_norm, experiment.seed, experiment.initialization)
     if experiment.init_from is None:
         return arrays, [f"parameters: random ({experiment.initialization}, seed {experiment.seed})"]
+    if Path(experiment.init_from).name == "checkpoints" or experiment.init_from.endswith(".npz"):
+        return _from_checkpoint(arrays, Path(experiment.init_from))
     model = resolve_model(experiment.init_from)
     asked = network.parameter_shapes
     taken = {name: value for name, value in model.params.items() if asked.get(name) == value.shape}
     arrays |= {f"arg:{name}": np.asarray(value, np.float32) for name, value in taken.items()}
+    if not taken:
+        raise UsageError(f"--init-from {experiment.init_from}: none of its parameters fits {network.name}")
     if experiment.batch_norm:
         arrays |= identity_batch_norm(network, arrays, sample())
     lines = [f"parameters: {len(taken)} of {len(asked)} from {experiment.init_from}"]
     return arrays, lines + _unmatched(asked, model.params)
+
+
+def _from_checkpoint(arrays: Arrays, path: Path) -> tuple[Arrays, list[str]]:
+    """Return the parameters of a checkpoint, or of the newest one in a folder, batch normalisation and all.
+
+    Raises:
+        ModelError: when there is no whole checkpoint.
+        UsageError: when none of its parameters fits.
+    """
+    checkpoint = newest_checkpoint(path)[0] if path.is_dir() else read_checkpoint(path)
+    if checkpoint is None:
+        raise UsageError(f"--init-from {path}: there is no whole checkpoint")
+    found = checkpoint.arrays
+    taken = {name: found[name] for name in arrays if name in found and found[name].shape == arrays[name].shape}
+    if not taken:
+        raise UsageError(f"--init-from {checkpoint.path}: none of its parameters fits this network")
+    lines = [f"parameters: {len(taken)} of {len(arrays)} from {checkpoint.path}"]
+    fresh = [name.partition(":")[2] for name in arrays if name not in taken]
+    return arrays | taken, lines + ([f"  start random: {', '.join(fresh)}"] if fresh else [])
 
 
 def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], images: NDArray[np.uint8]) -> Arrays:

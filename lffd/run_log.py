@@ -153,7 +153,7 @@ def draw_curves(entries: list[dict[str, Any]], path: Path) -> None:
     axes[0].plot(x, [entry["loss"] for entry in steps], color="black")
     axes[0].set(title="loss (all branches, weighted)", yscale="log")
     for place, key, title in (
-        (1, "score_loss", "score loss per positive"),
+        (1, "score_loss", "score loss per cell"),
         (2, "box_loss", "box loss per positive"),
         (3, "iou", "mean IoU of positives"),
         (4, "recall", "recall at 0.5 (cells)"),

@@ -1,8 +1,8 @@
 """What training reports per branch, from the sums that each step leaves.
 
-Definitions, over cells that are not ignored: score loss and box loss per positive cell; positives per image; recall:
-share of the positives with a score above 0.5; precision: share of the cells with a score above 0.5 that are positive;
-IoU: mean over positives of the predicted and the true box.
+Definitions, over cells that are not ignored: score loss per cell; box loss per positive cell; positives per image;
+recall: share of the positives with a score above 0.5; precision: share of the cells with a score above 0.5 that are
+positive; IoU: mean over positives of the predicted and the true box.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _summary(sums: dict[str, float], images: int) -> dict[str, float | None]:
         return float(sums[name] / divisor) if divisor else None
 
     return {
-        "score_loss": per("score_loss", sums["positives"]),
+        "score_loss": per("score_loss", sums["cells"]),
         "box_loss": per("box_loss", sums["positives"]),
         "positives": per("positives", images),
         "recall": per("hits", sums["positives"]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,29 +11,47 @@ from pathlib import Path
 
 import pytest
 
-from lffd.checkpoint import checkpoint_files
+from lffd.checkpoint import checkpoint_files, newest_checkpoint
 from tests.conftest import PROJECT
 
 SCRIPT = Path(__file__).parent / "tiny_config.py"
 
-KILLED_WHILE_WRITING = """
+KILLER = """
 import os, runpy, signal, sys
-import lffd.checkpoint
-whole = lffd.checkpoint.write_atomic
+import lffd.checkpoint, lffd.training
+moment = sys.argv[1]
+whole, step, check = lffd.checkpoint.write_atomic, lffd.training.Trainer._step, lffd.training.Trainer._check
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 def half(path, data):
-    if "iteration_00000008" in str(path):  # the second checkpoint: half of it reaches the disk under a temporary name
+    if moment == "during a checkpoint" and "iteration_00000008" in str(path):
         with open(path.with_name(f".{path.name}.{os.getpid()}.tmp"), "wb") as stream:
             stream.write(data[: len(data) // 2])
             stream.flush()
             os.fsync(stream.fileno())
-        os.kill(os.getpid(), signal.SIGKILL)
+        die()
     whole(path, data)
 
-lffd.checkpoint.write_atomic = half
-sys.argv = sys.argv[1:]
+def counted(self, batches):
+    step(self, batches)
+    if self.progress.iteration == {"before the first checkpoint": 2, "between checkpoints": 6}.get(moment):
+        die()
+
+def checked(self):
+    save = self._save
+    if moment == "after keeping the best" and self.progress.iteration == 6:
+        self._save = die
+    check(self)
+    self._save = save
+
+lffd.checkpoint.write_atomic, lffd.training.Trainer._step, lffd.training.Trainer._check = half, counted, checked
+sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+VALIDATED = ("--val-data", "synthetic:3", "--validate-every", "3")
 
 
 def _command(folder: Path, *more: str) -> list[str]:
@@ -53,36 +70,41 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "model" / "model.params").read_bytes()
 
 
-def _kill_at(folder: Path, seen: str) -> None:
-    """Start a run and kill it as soon as its log holds `seen`."""
-    process = subprocess.Popen(_command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=PROJECT)
-    log, deadline = folder / "metrics.jsonl", time.monotonic() + 60
-    while not (log.exists() and seen in log.read_text()):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
-
-
-@pytest.mark.parametrize("moment", ["before the first checkpoint", "between checkpoints", "during a checkpoint"])
-def test_killed_and_resumed_is_the_run_that_never_stopped(moment: str, unbroken: bytes, tmp_path: Path) -> None:
-    if moment == "before the first checkpoint":
-        _kill_at(tmp_path, '"iteration": 2')
-    elif moment == "between checkpoints":
-        _kill_at(tmp_path, '"iteration": 6')
-    else:
-        done = _run([sys.executable, "-c", KILLED_WHILE_WRITING, *_command(tmp_path)[1:]])
-        assert done.returncode == -signal.SIGKILL, done.stderr
+@pytest.mark.parametrize(
+    ("moment", "start"),
+    [("before the first checkpoint", 0), ("between checkpoints", 4), ("during a checkpoint", 4)],
+)
+def test_killed_and_resumed_is_the_run_that_never_stopped(
+    moment: str, start: int, unbroken: bytes, tmp_path: Path
+) -> None:
+    killed = _run([sys.executable, "-c", KILLER, moment, *_command(tmp_path)[1:]])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "model").exists()
+    if moment == "during a checkpoint":
         assert [path.name for path in checkpoint_files(tmp_path / "checkpoints")] == ["iteration_00000004.npz"]
         assert any(path.name.endswith(".tmp") for path in (tmp_path / "checkpoints").iterdir())
-    assert not (tmp_path / "model").exists()
     resumed = _run(_command(tmp_path, "--resume"))
     assert resumed.returncode == 0, resumed.stderr
     assert (tmp_path / "model" / "model.params").read_bytes() == unbroken
-    start = re.search(r"start: iteration (\d+) of 12", resumed.stderr)
-    assert start is not None
-    assert int(start[1]) == {"before": 0, "between": 4, "during": 4}[moment.split(maxsplit=1)[0]]
+    assert f"start: iteration {start} of 12" in resumed.stderr
+
+
+def test_killed_between_keeping_the_best_and_saving_that(tmp_path: Path) -> None:
+    whole = _run(_command(tmp_path / "whole", *VALIDATED))
+    assert whole.returncode == 0, whole.stderr
+    killed = _run([sys.executable, "-c", KILLER, "after keeping the best", *_command(tmp_path / "cut", *VALIDATED)[1:]])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = _run(_command(tmp_path / "cut", *VALIDATED, "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "start: iteration 6 of 12" in resumed.stderr
+    (first, _), (second, _) = (newest_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "cut"))
+    assert first is not None
+    assert second is not None
+    for fact in ("best_score", "best_iteration", "without_gain", "validation_owed"):
+        assert second.facts[fact] == first.facts[fact]
+    for name in ("model", "best"):
+        params = [(tmp_path / run / name / "model.params").read_bytes() for run in ("whole", "cut")]
+        assert params[0] == params[1]
 
 
 def test_sigterm_writes_a_checkpoint_and_says_how_to_go_on(unbroken: bytes, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from metric_farm.branch_metrics import METRICS, eval_metric, summarise
 
 ROW = {"score_loss": 6.0, "box_loss": 3.0, "cells": 100, "positives": 4, "hits": 3, "claims": 6, "iou": 2.0}
 SUMS = np.array([[ROW[name] for name in STATISTICS], np.zeros(len(STATISTICS))])
-EXPECTED = {"score_loss": 1.5, "box_loss": 0.75, "positives": 2, "recall": 0.75, "precision": 0.5, "iou": 0.5}
+EXPECTED = {"score_loss": 0.06, "box_loss": 0.75, "positives": 2, "recall": 0.75, "precision": 0.5, "iou": 0.5}
 
 
 def test_summary_by_hand() -> None:
