@@ -143,8 +143,9 @@ def report(options: Options, run: Run, seconds: float) -> None:
     """Print what was done and where it is; failures go to standard error."""
     kinds = (("image", run.images), ("frame", run.frames))
     counts = [f"{count:,} {kind}{'' if count == 1 else 's'}" for kind, count in kinds if count]
-    rate = (run.images + run.frames) / seconds
-    print(f"{' and '.join(counts) or 'no images'}: {run.objects:,} detections, {rate:.1f} per second")
+    done = run.images + run.frames
+    print(f"{' and '.join(counts) or 'no images'}: {run.objects:,} detections in {seconds:.1f} s", end="")
+    print(f" ({done / seconds:.1f} per second)" if done > 1 else "")
     targets = {"results": options.json, "table": options.csv, "pictures": options.folder if options.draw else None}
     targets["crops"] = options.folder / "crops" if options.folder and options.save_crops else None
     for what, target in targets.items():
