@@ -152,7 +152,9 @@ def _convolution(node: Node) -> Callable[..., Tensor]:
         if one_column and data.device.type == "cpu":
             # oneDNN 3.x reads memory that nobody wrote when a strided bf16 convolution has one output column.
             data = functional.pad(data, (0, stride[1]))
-        output = functional.conv2d(data.to(weight.dtype), weight, bias, stride, pad, dilate, groups)
+        if data.dtype != weight.dtype and not torch.is_autocast_enabled(data.device.type):
+            data = data.to(weight.dtype)
+        output = functional.conv2d(data, weight, bias, stride, pad, dilate, groups)
         return output[..., :1] if one_column else output
 
     return convolve
