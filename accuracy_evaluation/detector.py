@@ -67,6 +67,8 @@ class Detector:
         self.selection = selection
         self.views = views or ViewSettings()
         self._kept = used_branches(model.network, self.views)
+        if precision == "int8":  # the quantised graph comes as a whole: unused branches are computed and ignored
+            self._kept = tuple(range(len(model.network.branches)))
         cut = keep_branches(model, self._kept)
         self._cut_network = cut.network
         self.engine: Engine = create_engine(cut, engine, device, threads, precision)

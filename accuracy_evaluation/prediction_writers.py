@@ -98,7 +98,7 @@ class _TextWriter:
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream: IO[str] = self._temporary.open("w", encoding="utf-8", newline="")
+            self._stream: IO[str] = self._temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
     def close(self) -> None:
         """Give the file its name."""

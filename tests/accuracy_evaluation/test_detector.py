@@ -206,6 +206,15 @@ def test_skipped_branches_find_nothing_and_cost_nothing(oracle: Any) -> None:
     assert len(limited.engine.network.branches) == 2
 
 
+def test_quantised_graphs_are_not_cut_but_unused_branches_stay_silent(oracle: Any) -> None:
+    detector = Detector(random_model("v2"), views=ViewSettings(branches=(1,)), precision="int8")
+    assert isinstance(detector.engine, OracleEngine)
+    assert len(detector.engine.network.branches) == 5
+    branches = detector(scene(400, 600, (10, 10, 25, 25), (100, 100, 130, 130))).branches
+    assert branches is not None
+    assert branches.tolist() == [1]
+
+
 def test_batches_are_bounded(oracle: Any) -> None:
     detector = oracle(tile_memory=90)
     detector.batch([scene(300, 400)] * 5)
