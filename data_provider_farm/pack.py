@@ -134,7 +134,7 @@ def check_options(options: Options) -> None:
 
 def identify(source: SourceImage) -> bytes:
     """Return bytes that change when a source image or its boxes do."""
-    return source.name.encode() + source.boxes.tobytes() + source.ignored.tobytes()
+    return source.name.encode(errors="surrogateescape") + source.boxes.tobytes() + source.ignored.tobytes()
 
 
 def fingerprint(options: Options) -> str:
@@ -211,7 +211,8 @@ def main(options: Options) -> None:
     JPEGs are copied as they are unless they must shrink or turn. A run that was stopped goes on when the same command
     is given again.
     """
-    print(describe(pack(options), options.output))
+    text = describe(pack(options), options.output)
+    print(text.encode(errors="backslashreplace").decode())  # file names may hold bytes that are no text
 
 
 if __name__ == "__main__":

@@ -186,7 +186,8 @@ class _Journal:
         """Move the problems into `target` (deleted when there is none) and delete the journal."""
         self.close()
         target.unlink(missing_ok=True)
-        with self.path.open() as journal, target.open("w") as listing:
+        # File names may hold bytes that are no text.
+        with self.path.open() as journal, target.open("w", encoding="utf-8", errors="backslashreplace") as listing:
             next(journal)
             for line in journal:
                 for kind, where, text in json.loads(line)[2]:
@@ -226,6 +227,8 @@ def run_job(job: Job, items: Iterable[Item], work: Work[Item], identify: Callabl
             summary = journal.restore(writer)
             remaining = iter(items)
             checksum = _skip_packed(remaining, journal.checksums, identify, job)
+            for problem in summary.examples.values() if job.strict else ():
+                raise DataError(f"{problem} (--strict stops here)")
             yield summary
             for item, prepared in job.map(work, remaining):
                 if job.strict and prepared.problems:

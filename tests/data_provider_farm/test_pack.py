@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_provider_farm.pack import Options, check_options, describe, pack
+from data_provider_farm.pack import Options, check_options, describe, main, pack
 from data_provider_farm.packed_file import PackReader, partial_path
 from data_provider_farm.prepare import Counts
 from lffd.errors import DataError, UsageError
@@ -159,6 +159,21 @@ def test_the_report_counts_and_explains(tmp_path: Path, images: Path) -> None:
     lines = (tmp_path / "x.problems.txt").read_text().splitlines()
     assert len(lines) == 3
     assert [line.split(": ")[1] for line in lines] == ["bad-box", "clipped-box", "missing-image"]
+
+
+def test_file_names_that_are_no_text_are_reported(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sky"
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff.jpg")).write_bytes(jpeg(seed=3))
+    annotations = write_annotations("csv", tmp_path / "in", images)
+    output = tmp_path / "x.rec"
+    main(Options(format="csv", images=images, annotations=annotations, output=output, backgrounds=(folder,)))
+    assert "printable text" in capsys.readouterr().out
+    assert "\\udcff.jpg" in (tmp_path / "x.problems.txt").read_text()
+    with PackReader(output) as reader:
+        assert len(reader) == 2
 
 
 def command(*arguments: object) -> list[str]:

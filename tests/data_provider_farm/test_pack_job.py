@@ -144,6 +144,12 @@ def test_strict_stops_at_the_first_problem_and_keeps_the_work(tmp_path: Path) ->
     assert names(tmp_path / "x.rec") == EXPECTED
 
 
+def test_strict_does_not_pass_over_what_an_earlier_run_met(tmp_path: Path) -> None:
+    run(Job(tmp_path / "x.rec", "options"), list(range(1, 30)), 20)
+    with pytest.raises(DataError, match=r"list:4: no 4 \(--strict stops here\)"):
+        run(Job(tmp_path / "x.rec", "options", strict=True), list(range(1, 30)))
+
+
 def test_nothing_to_pack_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing could be packed: list:0: no 0"):
         run(Job(tmp_path / "x.rec", "options"), [0, 4, 8])
