@@ -60,5 +60,5 @@ class TorchEngine(MapEngine):
             try:
                 data = torch.from_numpy(images).to(self._place).permute(0, 3, 1, 2).to(self._dtype)
                 return [output.cpu().numpy() for output in self._module(data)]
-            except torch.OutOfMemoryError as error:
+            except torch.cuda.OutOfMemoryError as error:
                 raise EngineError(f"{self.device} has no memory left for images of shape {images.shape}") from error
