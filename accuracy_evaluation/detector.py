@@ -31,7 +31,7 @@ from lffd.errors import UsageError
 from lffd.model import Model
 from lffd.tiling import plan_tiles, smallest_tile, working_bytes_per_pixel
 
-DEFAULT_MODEL = "v2"
+DEFAULT_MODEL = "face_light"
 
 PREDICTION = Selection(score_threshold=0.5, top_k=10_000, suppression_threshold=0.4)
 """What is shown to people: fewer and surer detections than an evaluation wants."""
