@@ -3,7 +3,7 @@
 ```python
 from accuracy_evaluation.detector import Detector
 
-detector = Detector.load("v2")
+detector = Detector.load("face_light")
 detections = detector(cv2.imread("photo.jpg"))  # uint8 (H, W, 3), BGR, 0-255
 detections.boxes, detections.scores  # float32 (N, 4) x0, y0, x1, y1 in pixels, and (N,), best first
 ```

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -39,6 +40,9 @@ def finish(work: Callable[[], int | None]) -> None:
     except LffdError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         print(f"error: {reason if error.filename is None else f'{error.filename}: {reason}'}", file=sys.stderr)
