@@ -166,6 +166,8 @@ def main(options: Options) -> None:
     """
     if not options.output.parent.is_dir():
         raise UsageError(f"{options.output.parent} is not a folder; make it first, or choose another --output")
+    if options.output.is_dir():
+        raise UsageError(f"{options.output} is a folder; --output names the ONNX file")
     model = resolve_model(options.model)
     content, parity = build(model, options)
     try:

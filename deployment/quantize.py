@@ -25,7 +25,7 @@ from lffd import cli
 from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.engines.factory import AUTO_ORDER, ENGINES, create_engine, install_command
 from lffd.errors import DataError, EngineError, ModelError, UsageError
-from lffd.model import Model, save_model
+from lffd.model import Model, check_target, save_model
 from symbol_farm.model_spec import resolve_model
 
 INT8_FILES = (onnxruntime_engine.INT8_FILE, openvino_engine.INT8_FILE)
@@ -183,6 +183,9 @@ def main(options: Options) -> None:
     The float parameters stay in the directory, so every engine still runs it; ask for the reduced arithmetic with
     `--precision` where a model runs.
     """
+    check_target(options.output_dir)
+    if options.val_data is not None:
+        PackReader(options.val_data).close()  # a pack that cannot be opened shows before the long work
     model = resolve_model(options.model)
     engines, arithmetic = engines_for(options.precision), "fp32" if options.precision == "fp16" else options.precision
     wanted = options.images + HELD_OUT
@@ -214,7 +217,8 @@ def write(reduced: Model, options: Options, calibrated: int, measured: dict[str,
         source = {"source": options.calibration.name, "images": calibrated, "seed": options.seed}
         entry["calibration"] = {**source, "ranges": options.ranges}
     card = {**reduced.card, "quantization": entry}
-    save_model(replace(reduced, card=card), options.output_dir, "float16" if options.precision == "fp16" else "float32")
+    stored = "float16" if options.precision == "fp16" else reduced.stored_precision
+    save_model(replace(reduced, card=card), options.output_dir, stored)
     for path in sorted(options.output_dir.iterdir()):
         print(f"  {path.name:20} {path.stat().st_size / 1e6:7.2f} MB")
     arithmetic = "fp32" if options.precision == "fp16" else options.precision

@@ -14,7 +14,7 @@ from lffd import cli
 from lffd.branch_cut import keep_branches
 from lffd.engines.factory import create_engine
 from lffd.errors import ModelError, UsageError
-from lffd.model import Model, save_model
+from lffd.model import Model, check_target, save_model
 from lffd.receptive_field import Network
 from symbol_farm.model_spec import resolve_model
 
@@ -93,9 +93,10 @@ def main(options: Options) -> None:
 
     The kept branches give the same maps, which is checked by running both networks.
     """
+    check_target(options.output_dir)
     model = resolve_model(options.model)
     trimmed = trim_model(model, options.min_face, options.max_face)
-    save_model(trimmed, options.output_dir)
+    save_model(trimmed, options.output_dir, model.stored_precision)
     for label, part in (("before", model), ("after", trimmed)):
         network = part.network
         low, high = network.object_range

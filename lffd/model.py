@@ -59,6 +59,11 @@ class Model:
         return parse_graph(self.symbol_json, f"symbol of {self.network.name}")
 
     @property
+    def stored_precision(self) -> Literal["float32", "float16"]:
+        """Type in which the parameters were stored where this model was read from; float32 for a new one."""
+        return "float16" if self.card.get("stored_precision") == "float16" else "float32"
+
+    @property
     def parameter_count(self) -> int:
         """Number of weights and biases."""
         return sum(value.size for value in self.params.values())
@@ -176,10 +181,7 @@ def save_model(
     """
     target = Path(directory).resolve()
     recover_directory(target)
-    if target.exists() and not target.is_dir():
-        raise ModelError(f"{target} is a file; choose another name for the model's directory")
-    if target.exists() and not (target / CARD_FILE).exists() and any(target.iterdir()):
-        raise ModelError(f"{target} is not empty and holds no model; choose another directory")
+    check_target(target)
     with np.errstate(over="ignore"):
         stored = {name: value.astype(precision) for name, value in model.params.items()}
     if too_large := [name for name, value in stored.items() if not np.isfinite(value).all()]:
@@ -196,6 +198,14 @@ def save_model(
         )
     replace_directory(target, files, _listed_files)
     return card
+
+
+def check_target(target: Path) -> None:
+    """Refuse, before long work, a place for a model directory that holds something else: raises a `ModelError`."""
+    if target.exists() and not target.is_dir():
+        raise ModelError(f"{target} is a file; choose another name for the model's directory")
+    if target.exists() and not (target / CARD_FILE).exists() and any(target.iterdir()):
+        raise ModelError(f"{target} is not empty and holds no model; choose another directory")
 
 
 def _listed_files(folder: Path) -> frozenset[str]:

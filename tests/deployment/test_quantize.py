@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_provider_farm.packed_file import PackWriter
 from deployment import quantize
 from deployment.calibration import BINS, _Histogram, collect_ranges, inner_maps
 from deployment.quantize import Options, check_drop, main
@@ -17,6 +18,7 @@ from deployment.quantized_graph import quantized_onnx, step_and_zero
 from lffd.engines.factory import create_engine
 from lffd.errors import DataError, ModelError, UsageError
 from lffd.model import Model, load_model, save_model
+from lffd.records import Record
 from tests.factories import random_model
 
 onnx = pytest.importorskip("onnx")
@@ -185,12 +187,48 @@ def test_losses_are_weighed() -> None:
         check_drop(0.8, {"openvino": float("nan")}, 0.01)
 
 
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    """Three pictures with one object each."""
+    import cv2
+
+    path = tmp_path / "val.rec"
+    with PackWriter(path) as writer:
+        for seed in range(3):
+            data = cv2.imencode(".jpg", _picture(seed))[1].tobytes()
+            boxes = np.array([[20, 20, 120, 120]], np.float32)
+            writer.add(Record(f"{seed}.jpg", data, 240, 180, boxes, np.zeros(1, np.bool_)))
+    return path
+
+
+def test_accuracy_is_measured_on_a_pack(directory: str, photos: Path, pack: Path, tmp_path: Path) -> None:
+    options = Options(model=directory, calibration=pack, output_dir=tmp_path / "int8", val_data=pack, max_drop=1)
+    main(options)
+    entry = load_model(options.output_dir).card["quantization"]
+    assert entry["calibration"]["source"] == "val.rec"
+    for measured in entry["engines"].values():
+        accuracy = measured["accuracy"]
+        assert accuracy["pack"] == "val.rec"
+        assert 0 <= accuracy["ap50"] <= 1
+        assert 0 <= accuracy["ap50_fp32"] <= 1
+
+
+def test_targets_and_packs_are_looked_at_first(directory: str, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("")
+    options = Options(model="none of this name", calibration=photos, output_dir=tmp_path / "other")
+    with pytest.raises(ModelError, match="is not empty and holds no model"):
+        main(options)
+    with pytest.raises(DataError, match="nothing"):
+        main(replace(options, output_dir=tmp_path / "new", val_data=tmp_path / "nothing.rec"))
+
+
 def test_too_much_loss_writes_nothing(
-    directory: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    directory: str, photos: Path, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = {"fp32": 0.8, "int8": 0.7}
     monkeypatch.setattr(quantize, "measure_ap", lambda model, pack, engine, precision: figures[precision])
-    options = Options(model=directory, calibration=photos, output_dir=tmp_path / "int8", val_data=tmp_path / "val.rec")
+    options = Options(model=directory, calibration=photos, output_dir=tmp_path / "int8", val_data=pack)
     with pytest.raises(ModelError, match="Nothing was written"):
         main(options)
     assert not options.output_dir.exists()
