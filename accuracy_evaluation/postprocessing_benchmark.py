@@ -42,7 +42,7 @@ class Options:
     """Network version; its weights are random."""
     size: str = "640x480"
     """Width and height of the picture in pixels."""
-    faces: int = 600
+    faces: int = 500
     """How many faces the picture is to hold; fewer when no more fit."""
     engine: str = "auto"
     """What runs the network."""

@@ -109,19 +109,15 @@ def suppress(
     if not 0 <= threshold <= 1:
         raise UsageError(f"the suppression threshold must lie between 0 and 1, not {threshold}")
     order = np.argsort(-scores, kind="stable")
-    sorted_boxes = boxes[order]
+    table = _table(boxes[order])
+    first, second, slack = _proximity_factors(table, threshold, overlap)
     alive = np.arange(order.size)
-    first, second, slack = _proximity_factors(sorted_boxes, threshold, overlap)
     kept = [np.zeros(0, np.intp)]
     missing = order.size if limit is None else limit
     while alive.size and missing > 0:
         count = min(alive.size, max(_PAIRS // alive.size, _MIN_BLOCK))
-        near = np.flatnonzero(_product(first[alive[:count]], second) < slack)
-        better = near // alive.size
-        worse = near - better * alive.size
-        later = np.flatnonzero(worse > better)
-        better, worse = better[later], worse[later]
-        drops = np.flatnonzero(_drops(sorted_boxes[alive[better]], sorted_boxes[alive[worse]], threshold, overlap))
+        better, worse = _near_pairs(first[alive[:count]], second, slack)
+        drops = np.flatnonzero(_drops(table[:, alive[better]], table[:, alive[worse]], threshold, overlap))
         better, worse = better[drops], worse[drops]
         wins = _greedy(better, worse, count)
         kept.append(order[alive[:count][wins]][:missing])
@@ -135,17 +131,26 @@ def suppress(
 
 
 _PAIRS = 1 << 18
-"""How many pairs of boxes are looked at together: enough to keep the calls few, at some 20 MB when all overlap."""
-
-_ONE_THREAD = 1 << 18
-"""Multiplications up to which OpenBLAS stays on one thread."""
+"""How many pairs of boxes are decided together: enough to keep the calls few, at some 20 MB when all overlap."""
 
 _MIN_BLOCK = 16
 """How many boxes are decided together at least."""
 
+_PRODUCT = (1 << 18) // 6
+"""How many pairs are multiplied out at once. The product stays in the processor's cache, and BLAS on one thread: its
+others would have to wait for those of an engine, which spin for a while after a forward pass."""
+
+
+def _table(boxes: Boxes) -> NDArray[np.float32]:
+    """Return rows x0, y0, x1, y1, area `(5, N)`: operations on rows are faster than on columns."""
+    table = np.empty((5, len(boxes)), np.float32)
+    table[:4] = boxes.T
+    table[4] = np.maximum(table[2] - table[0], 0) * np.maximum(table[3] - table[1], 0)
+    return table
+
 
 def _proximity_factors(
-    boxes: Boxes, threshold: float, overlap: Overlap
+    table: NDArray[np.float32], threshold: float, overlap: Overlap
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], np.float32]:
     """Return thin matrices `(N, 6)` and `(6, N)` whose product is under a bound for pairs that may drop each other.
 
@@ -154,42 +159,51 @@ def _proximity_factors(
     box, so that one matrix product sorts out nearly all pairs.
     """
     border, share = (0, (1 - threshold) / (1 + threshold)) if overlap == "iou" else (1, 1)
-    x0, y0, x1, y1 = boxes.astype(np.float64).T
-    x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    width, height = ((side + border) * (share / math.sqrt(2)) for side in (x1 - x0, y1 - y0))
-    if boxes.size:
-        x, y = x - x.mean(), y - y.mean()
-    squares, sides = x * x + y * y, width * width + height * height
-    own, ones = squares - sides / 2, np.ones(len(boxes))
-    first = np.stack([-2 * x, -2 * y, -width, -height, own, ones], axis=1).astype(np.float32)
-    second = np.stack([x, y, width, height, ones, own]).astype(np.float32)
+    low, high = table[:2].astype(np.float64), table[2:4].astype(np.float64)
+    centers = (low + high) / 2
+    sides = (high - low + border) * (share / math.sqrt(2))
+    if centers.size:
+        centers -= centers.mean(axis=1, keepdims=True)
+    squares, reach = (centers * centers).sum(axis=0), (sides * sides).sum(axis=0)
+    factors = np.ones((6, squares.size), np.float32)
+    factors[:2], factors[2:4], factors[4] = centers, sides, squares - reach / 2
+    mirror = factors[[0, 1, 2, 3, 5, 4]]
+    mirror[:2] *= -2
+    mirror[2:4] *= -1
     # Single precision is wrong by less than 40 roundings of the largest square.
-    return first, second, np.float32(40 * 2**-24 * (squares + sides).max(initial=0))
+    return np.ascontiguousarray(mirror.T), factors, np.float32(40 * 2**-24 * (squares + reach).max(initial=0))
 
 
-def _product(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `first @ second`, in parts that BLAS computes on one thread.
+def _near_pairs(
+    first: NDArray[np.float32], second: NDArray[np.float32], slack: np.float32
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows and columns of `first @ second` under `slack`, where the column is greater than the row."""
+    rows, columns = len(first), second.shape[1]
+    step = max(1, _PRODUCT // columns)
+    product = np.empty((min(step, rows), columns), np.float32)
+    found = []
+    for start in range(0, rows, step):
+        part = first[start : start + step]
+        near = np.flatnonzero(np.matmul(part, second, out=product[: len(part)]) < slack)
+        found.append(near + start * columns)
+    pairs = np.concatenate(found)
+    better = pairs // columns
+    worse = pairs - better * columns
+    later = np.flatnonzero(worse > better)
+    return better[later], worse[later]
 
-    It would start its other threads for more, and where an engine's threads still spin after a forward pass, these
-    wait for a core several times longer than the product takes.
-    """
-    result = np.empty((first.shape[0], second.shape[1]), np.float32)
-    width = max(1, _ONE_THREAD // first.size)
-    for start in range(0, second.shape[1], width):
-        part = slice(start, start + width)
-        np.matmul(first, second[:, part], out=result[:, part])
-    return result
 
-
-def _drops(better: Boxes, worse: Boxes, threshold: float, overlap: Overlap) -> NDArray[np.bool_]:
-    """Return whether each box of `better` `(P, 4)` would drop its partner in `worse` `(P, 4)`."""
-    common = np.minimum(better[:, 2:], worse[:, 2:]) - np.maximum(better[:, :2], worse[:, :2])
+def _drops(
+    better: NDArray[np.float32], worse: NDArray[np.float32], threshold: float, overlap: Overlap
+) -> NDArray[np.bool_]:
+    """Return whether each box of the table `better` `(5, P)` would drop its partner in `worse` `(5, P)`."""
+    common = np.minimum(better[2:4], worse[2:4])
+    common -= np.maximum(better[:2], worse[:2])
     if overlap == "own-area":
         common += 1
-    shared = np.maximum(common[:, 0], 0) * np.maximum(common[:, 1], 0)
-    whole = areas(worse)
-    if overlap == "iou":
-        whole = areas(better) + whole - shared
+    np.maximum(common, 0, out=common)
+    shared = common[0] * common[1]
+    whole = worse[4] if overlap == "own-area" else better[4] + worse[4] - shared
     return np.greater(shared, np.float32(threshold) * whole)
 
 

@@ -79,8 +79,11 @@ def decode(
     limits = [0, *np.searchsorted(chosen, ends)]
     for number, (part, geometry) in enumerate(zip(maps, branches, strict=True)):
         here = slice(limits[number], limits[number + 1])
+        if here.start == here.stop:
+            continue
         flat = cells[number][chosen[here] - (ends[number] - cells[number].size)]
-        rows, columns = np.divmod(flat, part.scores.shape[2])
+        rows = flat // part.scores.shape[2]
+        columns = flat - rows * part.scores.shape[2]
         top, left = (0, 0) if first_cells is None else first_cells[number]
         places = np.stack([columns + left, rows + top], axis=1)
         centers = (geometry.first_center + geometry.stride * places).astype(np.float32)
