@@ -226,7 +226,10 @@ def test_memory_stays_flat_over_two_thousand_batches() -> None:
 
 
 INTERRUPTED = """
+import signal
 import sys
+# A job started in the background ignores Ctrl-C, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.data_iterator_farm.made_up import make_source
 from tests.data_iterator_farm.test_batch_loader import open_loader
 loader = open_loader(make_source(6))

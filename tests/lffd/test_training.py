@@ -135,9 +135,10 @@ def test_a_signal_at_the_very_end_still_finishes(tmp_path: Path) -> None:
                 os.kill(os.getpid(), signal.SIGINT)
             return super().step(batches, learning_rate)
 
+    before = signal.getsignal(signal.SIGINT)
     _, progress, stopped = run(tmp_path, LoopOptions(iterations=3), Stopping())
     assert (progress.iteration, stopped) == (3, None)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_loss_that_is_not_finite_stops_with_names_and_the_batch(tmp_path: Path) -> None:
