@@ -148,7 +148,7 @@ def _import_runtime() -> ModuleType:
         import onnxruntime
     except ImportError as error:
         raise EngineError(
-            f"ONNX Runtime cannot be imported ({error}); install it with: pip install 'lffd[onnx]'"
+            f"ONNX Runtime cannot be imported ({error}); install it with: pip install -e '.[onnx]'"
         ) from error
     return onnxruntime
 

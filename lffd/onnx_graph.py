@@ -46,7 +46,7 @@ def import_onnx() -> Any:
         import onnx
     except ImportError as error:
         raise EngineError(
-            f"the package onnx cannot be imported ({error}); install it with: pip install 'lffd[onnx]'"
+            f"the package onnx cannot be imported ({error}); install it with: pip install -e '.[onnx]'"
         ) from error
     return onnx
 

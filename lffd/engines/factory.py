@@ -156,9 +156,9 @@ def installed_kind(name: str) -> EngineKind:
 
 
 def install_command(name: str) -> str:
-    """Return the command that installs what engine `name` needs."""
+    """Return the command, to be run in the project's folder, that installs what engine `name` needs."""
     kind = _kind(name)
-    return f"pip install 'lffd[{kind.extra}]'" if kind.extra else "pip install lffd"
+    return f"pip install -e '.[{kind.extra}]'" if kind.extra else "pip install -e ."
 
 
 def _kind(name: str) -> EngineKind:

@@ -90,5 +90,5 @@ def import_ncnn() -> Any:
     try:
         import ncnn
     except ImportError as error:
-        raise EngineError(f"ncnn cannot be imported ({error}); install it with: pip install 'lffd[ncnn]'") from error
+        raise EngineError(f"ncnn cannot be imported ({error}); install it with: pip install -e '.[ncnn]'") from error
     return ncnn

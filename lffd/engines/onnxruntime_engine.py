@@ -61,7 +61,7 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise EngineError(
-            f"ONNX Runtime cannot be imported ({error}); install it with: pip install 'lffd[onnx]'"
+            f"ONNX Runtime cannot be imported ({error}); install it with: pip install -e '.[onnx]'"
         ) from error
     return onnxruntime
 

@@ -100,7 +100,7 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise EngineError(
-            f"OpenVINO cannot be imported ({error}); install it with: pip install 'lffd[openvino]'"
+            f"OpenVINO cannot be imported ({error}); install it with: pip install -e '.[openvino]'"
         ) from error
     return openvino
 

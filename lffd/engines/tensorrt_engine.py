@@ -116,6 +116,6 @@ def import_tensorrt() -> tuple[Any, Any]:
         from cuda.bindings import runtime
     except ImportError as error:
         raise EngineError(
-            f"TensorRT cannot be imported ({error}); install it with: pip install 'lffd[tensorrt]'"
+            f"TensorRT cannot be imported ({error}); install it with: pip install -e '.[tensorrt]'"
         ) from error
     return tensorrt, runtime

@@ -77,13 +77,13 @@ def test_auto_says_why_nothing_works(install: Callable[..., None]) -> None:
         EngineError, match=r"no engine can run bf16 on cpu: openvino: no bf16 here; ncnn is not"
     ) as info:
         create_engine(random_model(), precision="bf16")
-    assert "pip install 'lffd[ncnn]'" in str(info.value)
+    assert "pip install -e '.[ncnn]'" in str(info.value)
 
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "mxnet"])
 def test_a_missing_engine_says_how_to_install_it(install: Callable[..., None], name: str) -> None:
     install(mxnet=True)
-    with pytest.raises(EngineError, match=f"engine {name} is not installed.*pip install 'lffd\\[{ENGINES[name].extra}"):
+    with pytest.raises(EngineError, match=f"engine {name} is not installed.*pip install -e '.\\[{ENGINES[name].extra}"):
         create_engine(random_model(), name)
 
 
