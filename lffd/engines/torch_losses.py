@@ -82,8 +82,8 @@ def training_loss(
     codes = [_cells(box) for box in outputs[1::2]]
     places = targets.positions.split(targets.positives)
     z = torch.cat(logits)
-    z_object = torch.cat([values[place] for values, place in zip(logits, places, strict=True)])
-    predicted = torch.cat([values[place] for values, place in zip(codes, places, strict=True)])
+    z_object = torch.cat([values.index_select(0, place) for values, place in zip(logits, places, strict=True)])
+    predicted = torch.cat([values.index_select(0, place) for values, place in zip(codes, places, strict=True)])
     overlap, distance = _overlap(predicted, targets.codes)
     quality = overlap.detach()
     on_object, on_background = _score_losses(z_object, z, quality, targets, options)
