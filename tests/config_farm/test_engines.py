@@ -104,7 +104,7 @@ def test_what_auto_means(installed: set[str], asked: tuple, expected: Choice, mo
     ("installed", "asked", "error", "message"),
     [
         ({"torch"}, ("mxnet", "cpu", "auto"), EngineError, "engine mxnet is not installed; install it with"),
-        ({"mxnet"}, ("torch", "cpu", "auto"), EngineError, r"pip install 'lffd\[torch\]'"),
+        ({"mxnet"}, ("torch", "cpu", "auto"), EngineError, r"pip install -e '.\[torch\]'"),
         (set(), ("auto", "cpu", "auto"), EngineError, "engine mxnet is not installed"),
         ({"mxnet"}, ("mxnet", "cpu", "bf16"), UsageError, "precision bf16 needs --engine torch"),
         ({"mxnet", "torch"}, ("torch", "cpu", "auto", True), UsageError, "--kvstore is MXNet's; .* torchrun"),
