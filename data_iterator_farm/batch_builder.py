@@ -31,13 +31,14 @@ class Making:
     """A batch in the making.
 
     Attributes:
-        batch: whose arrays are being filled.
-        crops: those that are made.
+        batch: whose arrays are being filled; its labels are all background at first.
+        crops: those that are made so far.
     """
 
-    def __init__(self, batch: Batch, crops: list[Crop | None]) -> None:
-        self.batch, self.crops = batch, crops
-        self._left = len(crops)
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.crops: list[Crop | None] = [None] * len(batch.images)
+        self._left = len(self.crops)
         self._lock = threading.Lock()
 
     def count(self, made: int) -> bool:
@@ -93,11 +94,16 @@ class BatchBuilder:
 
     def begin(self, index: int) -> Making:
         """Return batch `index` with none of its crops made."""
-        return Making(self._memory.batch(index), [None] * self.batch_size)
+        return Making(self._memory.batch(index))
 
-    def build(self, index: int) -> Batch:
-        """Return batch `index`, made by this thread alone; raises what `make_crops` raises."""
-        making = self.begin(index)
+    def build(self, index: int, into: Batch | None = None) -> Batch:
+        """Return batch `index`, made by this thread alone; raises what `make_crops` raises.
+
+        Args:
+            index: of the batch.
+            into: a batch of that index to fill, with labels that are all background.
+        """
+        making = Making(self._memory.batch(index) if into is None else into)
         self.make_crops(making, range(self.batch_size))
         return making.finished()
 
@@ -109,34 +115,29 @@ class BatchBuilder:
             BatchError: when anything else fails.
         """
         for slot in slots:
-            self._make_crop(making, slot)
+            making.crops[slot] = self._make_crop(making.batch, slot)
         if making.count(len(slots)):
             self._label(making)
 
-    def _make_crop(self, making: Making, slot: int) -> None:
-        """Make one crop of a batch."""
-        batch, number = making.batch, self._rank * self.batch_size + slot
-        rng = default_rng(SeedSequence([self._seed, batch.index, number]))
-        place = batch.index * self.batch_size * self._size + number
-        reading = _Reading(self._source, self.order.at(place))
-        try:
-            making.crops[slot] = self._usable_crop(batch, slot, reading, rng)
-        except LffdError:
-            raise
-        except Exception as error:  # whatever it was, it reaches the consumer under the name of its record
-            fault = f"{type(error).__name__}: {error}"
-            raise BatchError(f"batch {batch.index}, crop {slot}, {reading}: {fault}") from error
-
-    def _usable_crop(self, batch: Batch, slot: int, reading: _Reading, rng: Generator) -> Crop:
+    def _make_crop(self, batch: Batch, slot: int) -> Crop:
         """Make the pixels of one crop; where bad records are skipped, from the first usable record."""
+        number = self._rank * self.batch_size + slot
+        rng = default_rng(SeedSequence([self._seed, batch.index, number]))
+        record = self.order.at(batch.index * self.batch_size * self._size + number)
         for _ in range(MAX_TRIES):
+            reading = _Reading(self._source, record)
             try:
                 return self._draw_crop(batch, slot, reading, rng)
             except DataError as error:
                 if not self._skip:
                     raise
                 self._note(reading.blamed(error), str(error))
-            reading = _Reading(self._source, self.order.random_face(rng))
+            except LffdError:
+                raise
+            except Exception as error:  # whatever it was, it reaches the consumer under the name of its record
+                fault = f"{type(error).__name__}: {error}"
+                raise BatchError(f"batch {batch.index}, crop {slot}, {reading}: {fault}") from error
+            record = self.order.random_face(rng)
         raise DataError(f"batch {batch.index}, crop {slot}: {MAX_TRIES} records in a row are bad; see the log for each")
 
     def _draw_crop(self, batch: Batch, slot: int, reading: _Reading, rng: Generator) -> Crop:

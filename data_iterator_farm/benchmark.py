@@ -2,8 +2,7 @@
 
     python -m data_iterator_farm.benchmark train.rec --version v1 --threads 1 2
 
-Decoding alone, at full size, is the limit of a loader that keeps no image in memory. Both are timed in turns, so that
-other work on the machine meets both alike.
+Decoding alone, at full size, is the limit of a loader that keeps no image in memory. Both are timed in turns.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +28,7 @@ from data_iterator_farm.batch_builder import BatchBuilder
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import decode_image
 from data_iterator_farm.policies import Preset, preset
+from data_iterator_farm.process_loader import ProcessLoader, Work
 from data_iterator_farm.record_order import RecordKinds, scan_records
 from lffd.cli import run
 from lffd.errors import UsageError
@@ -35,7 +36,7 @@ from lffd.receptive_field import Network
 from lffd.records import Record, RecordSource
 
 CROWD_SAMPLES = 40
-WARM_UP = 4
+WARM_UP = 6
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Options:
         version: of the network whose crops and labels are made: v1, v2, head, …
         preset: how crops are sampled and cells are labelled.
         threads: numbers of threads to measure, one after the other.
+        processes: numbers of processes to measure after them; decoding alone always runs in threads.
         batch_size: crops per batch.
         input_size: side of the crops in pixels; the version's own by default.
         jitter: change the pixels at random, as in training.
@@ -60,6 +62,7 @@ class Options:
     version: str = "v1"
     preset: Literal["published", "ours"] = "published"
     threads: tuple[int, ...] = (1, 2)
+    processes: tuple[int, ...] = ()
     batch_size: int = 32
     input_size: int | None = None
     jitter: bool = True
@@ -70,15 +73,21 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot be."""
-        if not self.threads or min(*self.threads, self.batches, self.repeats, self.batch_size) < 1:
-            raise UsageError("threads, batches, repeats and batch size must be at least 1")
+        counts = (*self.threads, *self.processes, self.batches, self.repeats, self.batch_size)
+        if not self.threads + self.processes or min(counts) < 1:
+            raise UsageError("threads or processes, batches, repeats and batch size must be at least 1")
+
+
+Workers = Literal["threads", "processes"]
+SINGULAR: dict[Workers, str] = {"threads": "thread", "processes": "process"}
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What one number of threads reached.
+    """What one number of workers reached.
 
     Attributes:
+        workers: `threads` or `processes`.
         threads: how many.
         images_per_second: crops made, median.
         decode_images_per_second: images only decoded, at full size, median.
@@ -86,6 +95,7 @@ class Rates:
         ratio_low, ratio_high: its extremes.
     """
 
+    workers: Workers
     threads: int
     images_per_second: float
     decode_images_per_second: float
@@ -102,68 +112,62 @@ class Bench:
         self.options = options
         self.input_size = options.input_size or network.train_input
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What every way to make batches takes."""
+        return {
+            "batch_size": self.options.batch_size,
+            "input_size": self.input_size,
+            "seed": self.options.seed,
+            "rank": 0,
+            "size": 1,
+            "skip_bad_records": False,
+        }
+
     def builder(self) -> BatchBuilder:
         """Return a new maker of batches."""
-        return BatchBuilder(
-            self.source,
-            self.kinds,
-            self.network,
-            self.policies,
-            batch_size=self.options.batch_size,
-            input_size=self.input_size,
-            seed=self.options.seed,
-            rank=0,
-            size=1,
-            skip_bad_records=False,
+        return BatchBuilder(self.source, self.kinds, self.network, self.policies, **self.settings)
+
+    def loader(self, workers: Workers, count: int, start: int) -> BatchLoader | ProcessLoader:
+        """Return a loader that begins at batch `start`."""
+        settings = self.settings
+        if workers == "processes":
+            work = Work(partial(_open_pack, self.options.pack), self.kinds, self.network, self.policies, settings)
+            return ProcessLoader(work, processes=count, start=start)
+        policies = self.policies._asdict()
+        return BatchLoader(
+            self.source, self.network, threads=count, start=start, kinds=self.kinds, **settings, **policies
         )
 
-    def time_batches(self, turn: int, threads: int) -> float:
-        """Return the crops per second of one turn, once the loader has made its first few batches."""
-        count = self.options.batches
-        loader = BatchLoader(
-            self.source,
-            self.network,
-            batch_size=self.options.batch_size,
-            input_size=self.input_size,
-            sampling=self.policies.sampling,
-            jitter=self.policies.jitter,
-            labels=self.policies.labels,
-            seed=self.options.seed,
-            threads=threads,
-            start=turn * count,
-            kinds=self.kinds,
-        )
-        with loader:
+    def time_batches(self, first: int, workers: Workers, count: int) -> float:
+        """Return the crops per second of a loader that begins at batch `first` and has made a few."""
+        with self.loader(workers, count, first) as loader:
             for _ in range(WARM_UP):
                 next(loader)
             start = time.perf_counter()
-            made = sum(len(next(loader).names) for _ in range(count))
+            made = sum(len(next(loader).names) for _ in range(self.options.batches))
             return made / (time.perf_counter() - start)
 
-    def time_decoding(self, turn: int, threads: int) -> float:
-        """Return the images per second of decoding alone, of the records that one turn's crops start from."""
-        count = self.options.batches * self.options.batch_size
-        order = self.builder().order
-        records = [self.source[order.at(place)] for place in range(turn * count, (turn + 1) * count)]
-        parts = [records[k :: 4 * threads] for k in range(4 * threads)]
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(_decode_many, parts[:threads]))
-            start = time.perf_counter()
-            list(pool.map(_decode_many, parts))
-            return count / (time.perf_counter() - start)
-
-    def rates(self, threads: int) -> Rates:
-        """Measure batches and decoding in turns."""
-        turns = range(self.options.repeats)
-        pairs = np.array([(self.time_batches(turn, threads), self.time_decoding(turn, threads)) for turn in turns])
-        ratios = pairs[:, 0] / pairs[:, 1]
-        batches, decoding_only = np.median(pairs, axis=0)
+    def rates(self, workers: Workers, count: int) -> Rates:
+        """Measure batches and decoding in turns, on the same records, which the system's cache holds by then."""
+        order, size = self.builder().order, self.options.batch_size
+        pairs = []
+        for turn in range(self.options.repeats):
+            first = turn * (WARM_UP + self.options.batches)
+            places = range(first * size, (first + WARM_UP + self.options.batches) * size)
+            records = [self.source[order.at(place)] for place in places]
+            pairs.append((self.time_batches(first, workers, count), _time_decoding(records[WARM_UP * size :], count)))
+        rates = np.array(pairs)
+        ratios = rates[:, 0] / rates[:, 1]
+        batches, decoding_only = np.median(rates, axis=0)
         figures = (batches, decoding_only, np.median(ratios), ratios.min(), ratios.max())
-        return Rates(threads, *(float(figure) for figure in figures))
+        return Rates(workers, count, *(float(figure) for figure in figures))
 
     def stages(self) -> dict[str, float]:
         """Return the share of one thread's time that each stage takes, from a profile of single calls."""
         builder, profile = self.builder(), cProfile.Profile()
+        for index in range(WARM_UP):
+            builder.build(index)
         for index in range(self.options.batches):
             profile.runcall(builder.build, index)
         spent = _cumulative(profile)
@@ -199,6 +203,25 @@ class Bench:
             builder.build(number)
             times.append(time.perf_counter() - start)
         return float(np.median(times)) * 1e3
+
+
+@contextmanager
+def _open_pack(path: Path) -> Iterator[RecordSource]:
+    """Open a pack; called in each process of a `ProcessLoader`."""
+    from data_provider_farm.packed_file import PackReader
+
+    with PackReader(path) as source:
+        yield source
+
+
+def _time_decoding(records: list[Record], threads: int) -> float:
+    """Return the images per second of threads that only decode records, at full size."""
+    parts = [records[k :: 4 * threads] for k in range(4 * threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(_decode_many, parts[:threads]))
+        start = time.perf_counter()
+        list(pool.map(_decode_many, parts))
+        return len(records) / (time.perf_counter() - start)
 
 
 def _decode_many(records: list[Record]) -> None:
@@ -242,10 +265,11 @@ def main(options: Options) -> None:
     if not options.jitter:
         policies = policies._replace(jitter=replace(policies.jitter, probability=0.0))
     with PackReader(options.pack) as source, _one_opencv_thread():
-        bench = Bench(source, scan_records(source, max(options.threads)), network, policies, options)
+        bench = Bench(source, scan_records(source, max(options.threads, default=1)), network, policies, options)
         size = f"{bench.input_size}x{bench.input_size}"
         print(f"{options.pack}: {len(source):,} records; {options.version}, {options.preset} preset, {size}")
-        results = [bench.rates(threads) for threads in options.threads]
+        results = [bench.rates("threads", count) for count in options.threads]
+        results += [bench.rates("processes", count) for count in options.processes]
         stages, crowd = bench.stages(), bench.crowd()
     _print(results, stages, crowd)
     if options.json:
@@ -256,10 +280,11 @@ def main(options: Options) -> None:
 
 def _print(results: list[Rates], stages: dict[str, float], crowd: dict[str, float]) -> None:
     """Print the measurements as a user reads them."""
-    print("threads   batches: images/s   decoding only: images/s   ratio (lowest–highest)")
+    print("workers        batches: images/s   decoding only: images/s   ratio (lowest–highest)")
     for rates in results:
         spread = f"{rates.ratio:.2f} ({rates.ratio_low:.2f}–{rates.ratio_high:.2f})"
-        print(f"{rates.threads:7d}{rates.images_per_second:20.0f}{rates.decode_images_per_second:26.0f}   {spread}")
+        workers = f"{rates.threads} {rates.workers if rates.threads > 1 else SINGULAR[rates.workers]}"
+        print(f"{workers:12s}{rates.images_per_second:20.0f}{rates.decode_images_per_second:26.0f}   {spread}")
     print("one thread's time: " + ", ".join(f"{name} {share:.0%}" for name, share in stages.items()))
     print(
         f"the record with most boxes ({crowd['boxes']:,}): {crowd['milliseconds']:.1f} ms per crop, "

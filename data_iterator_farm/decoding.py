@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from data_iterator_farm.jpeg_rows import STOPPED_EARLY, frame_size, lower_height
 from lffd.errors import DataError
 from lffd.records import Record, RecordSource
 
@@ -114,16 +115,18 @@ def reduction_for(scale: float, width: int, height: int) -> int:
     return next((factor for factor in REDUCTIONS if scale * factor <= 1), 1)
 
 
-def decode_image(record: Record, reduction: int = 1, scratch: Scratch | None = None) -> Image:
+def decode_image(record: Record, reduction: int = 1, scratch: Scratch | None = None, rows: int | None = None) -> Image:
     """Decode a record's image; EXIF orientation is not applied, as the boxes are those of the stored pixels.
 
     Args:
         record: JPEG, or anything else that OpenCV reads.
         reduction: 1, 2, 4 or 8: pixel (x, y) of the result covers the square of that side at `reduction` × (x, y).
         scratch: where to put the pixels; the result is then valid until the next decoding with it.
+        rows: how many rows of the result are needed, from the top; all by default.
 
     Returns:
-        `(ceil(height / reduction), ceil(width / reduction), 3)` uint8, BGR. Treat it as read-only.
+        `(ceil(height / reduction), ceil(width / reduction), 3)` uint8, BGR; with `rows`, perhaps without some below
+        them. Treat it as read-only.
 
     Raises:
         BadRecordError: when its image is damaged, too large, or has another size than the record says.
@@ -131,35 +134,57 @@ def decode_image(record: Record, reduction: int = 1, scratch: Scratch | None = N
     scratch = scratch or Scratch()
     if isinstance(record, CachedRecord):
         return record.source.decoded(record, reduction, scratch)
-    return _decode(record, reduction, scratch)
+    return _decode(record, reduction, scratch, rows)
 
 
-def _decode(record: Record, reduction: int, scratch: Scratch) -> Image:
+def _decode(record: Record, reduction: int, scratch: Scratch, rows: int | None = None) -> Image:
     if record.width * record.height > MAX_PIXELS:
         fault = f"{record.width}x{record.height} is more than {MAX_PIXELS:,} pixels; pack it smaller (--max-side)"
         raise BadRecordError(record, fault)
     if record.image[:2] == b"\xff\xd8":
-        return _decode_jpeg(record, reduction, scratch)
+        return _decode_jpeg(record, reduction, scratch, rows)
     return _decode_other(record, reduction)
 
 
-def _decode_jpeg(record: Record, reduction: int, scratch: Scratch) -> Image:
+def _decode_jpeg(record: Record, reduction: int, scratch: Scratch, rows: int | None) -> Image:
     """Decode a JPEG, letting the inverse transform do the reduction."""
-    import simplejpeg
-
+    frame = frame_size(record.image)
+    if frame is None:
+        raise BadRecordError(record, "the JPEG is damaged: it has no frame header; make the pack again")
+    height, width, place = frame
+    _check_size(record, height, width)
+    if rows is not None and place is not None:
+        shortened = lower_height(record.image, place, rows * reduction, height)
+        image = None if shortened is None else _decode_shortened(*shortened, width, reduction, scratch)
+        if image is not None:
+            return image
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(record.image)
-        _check_size(record, height, width)
-        rows, columns = -(-height // reduction), -(-width // reduction)
-        buffer = scratch.array("decoded", rows, columns)
-        image: Image = simplejpeg.decode_jpeg(
-            record.image, "BGR", min_height=rows, min_width=columns, min_factor=reduction, buffer=buffer.reshape(-1)
-        )
-    except BadRecordError:
-        raise
+        return _decode_bytes(record.image, height, width, reduction, scratch)
     except ValueError as error:
         raise BadRecordError(record, f"the JPEG is damaged: {error}; make the pack again") from error
+
+
+def _decode_bytes(data: bytes | bytearray, height: int, width: int, reduction: int, scratch: Scratch) -> Image:
+    """Decode a JPEG of a known size; ValueError when it is damaged."""
+    import simplejpeg
+
+    rows, columns = -(-height // reduction), -(-width // reduction)
+    buffer = scratch.array("decoded", rows, columns).reshape(-1)
+    image: Image = simplejpeg.decode_jpeg(
+        data, "BGR", min_height=rows, min_width=columns, min_factor=reduction, buffer=buffer
+    )
     return image
+
+
+def _decode_shortened(data: bytearray, height: int, width: int, reduction: int, scratch: Scratch) -> Image | None:
+    """Decode a JPEG that `lower_height` shortened; None when anything but its early end was found wrong."""
+    try:
+        return _decode_bytes(data, height, width, reduction, scratch)
+    except ValueError as error:
+        if STOPPED_EARLY not in str(error):
+            return None
+    # The decoder stops at the first fault that it meets, and this one comes after the last row.
+    return scratch.array("decoded", -(-height // reduction), -(-width // reduction))
 
 
 def _decode_other(record: Record, reduction: int) -> Image:

@@ -20,7 +20,7 @@ from data_iterator_farm.batch import Batch
 from data_iterator_farm.batch_builder import BatchBuilder, BatchError
 from data_iterator_farm.policies import Preset
 from data_iterator_farm.record_order import RecordKinds
-from data_iterator_farm.shared_memory import BlockPool, Field, batch_of, fill, layout
+from data_iterator_farm.shared_memory import BlockPool, Field, batch_of, empty_batch, layout
 from lffd.errors import DataError, LffdError, UsageError
 from lffd.receptive_field import Network
 from lffd.records import RecordSource
@@ -184,10 +184,8 @@ def _serve(work: Work, fields: list[Field], pipe: connection.Connection) -> None
             except (EOFError, OSError):
                 return
             try:
-                batch = builder.build(index)
                 if name not in blocks:
                     blocks[name] = shared_memory.SharedMemory(name)
-                fill(blocks[name], fields, batch)
-                pipe.send(batch.names)
+                pipe.send(builder.build(index, empty_batch(index, blocks[name], fields)).names)
             except LffdError as error:
                 pipe.send(_Fault(str(error), isinstance(error, DataError)))

@@ -8,7 +8,6 @@ whole source pixel. So the window asked for moves by at most half a crop pixel, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +18,7 @@ from lffd.boxes import Boxes, flip_horizontal
 from lffd.records import Record
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """Which part of a scaled image becomes a crop.
 
     Attributes:
@@ -44,8 +42,7 @@ class Window:
         return flip_horizontal(moved, self.width) if self.mirror else moved
 
 
-@dataclass(frozen=True)
-class _Span:
+class _Span(NamedTuple):
     """One axis of a window, in whole pixels.
 
     Attributes:
@@ -61,13 +58,20 @@ class _Span:
 
     @classmethod
     def of(cls, left: float, length: int, scale: float, pixels: int) -> _Span:
-        """Align a window of `length` crop pixels from `left` with `pixels` source pixels.
-
-        One more source pixel on each side keeps the interpolation at the window's edges right.
-        """
-        first = min(max(math.floor(left / scale) - 1, 0), pixels)
-        last = max(min(math.ceil((left + length) / scale) + 1, pixels), first)
-        offset = round(first * scale - left)
+        """Align a window of `length` crop pixels from `left` with `pixels` source pixels."""
+        if scale > 1:
+            # One more source pixel on each side keeps the interpolation at the window's edges right.
+            first = min(max(math.floor(left / scale) - 1, 0), pixels)
+            last = max(min(math.ceil((left + length) / scale) + 1, pixels), first)
+            offset = round(first * scale - left)
+        else:
+            # Source pixels are finer than the crop's: the window can start at one of them and end with another.
+            first = min(max(round(left / scale), 0), pixels)
+            offset = max(round(first * scale - left), 0)
+            count = min(math.ceil((length - offset + 0.5) / scale), pixels - first)
+            while count > 0 and round(count * scale) > length - offset:
+                count -= 1
+            last = first + max(count, 0)
         return cls(first, last, offset, first * scale - offset)
 
 
@@ -112,9 +116,9 @@ def draw_window(record: Record, window: Window, out: NDArray[np.uint8], scratch:
     """
     scratch = scratch or Scratch()
     fit = _fit(window, record)
-    image = decode_image(record, fit.reduction, scratch)
+    image = decode_image(record, fit.reduction, scratch, rows=fit.down.last)
     _draw(image, fit, out, window.mirror, scratch)
-    return replace(window, left=fit.across.left, top=fit.down.left)
+    return window._replace(left=fit.across.left, top=fit.down.left)
 
 
 def _draw(image: Image, fit: _Fit, out: Image, mirror: bool, scratch: Scratch) -> None:
@@ -128,16 +132,24 @@ def _draw(image: Image, fit: _Fit, out: Image, mirror: bool, scratch: Scratch) -
     if x0 >= x1 or y0 >= y1:
         out[:] = 0
         return
-    space = scratch.array("resized", rows, columns)
     source = image[down.first : down.last, across.first : across.last]
-    # Without a target size, OpenCV keeps the exact factor instead of the ratio of the rounded sizes.
-    resized = cv2.resize(source, None, space, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     left, top = x0 - across.offset, y0 - down.offset
-    piece = resized[top : top + y1 - y0, left : left + x1 - x0]
     if mirror:
         x0, x1 = out.shape[1] - x1, out.shape[1] - x0
-        cv2.flip(piece, 1, out[y0:y1, x0:x1])
+    part = out[y0:y1, x0:x1]
+    # Without a target size, OpenCV keeps the exact factor instead of the ratio of the rounded sizes.
+    if part.shape[:2] == (rows, columns):
+        cv2.resize(source, None, part, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        if mirror:
+            cv2.flip(part, 1, part)
     else:
-        out[y0:y1, x0:x1] = piece
+        space = scratch.array("resized", rows, columns)
+        resized = cv2.resize(source, None, space, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        piece = resized[top : top + y1 - y0, left : left + x1 - x0]
+        if mirror:
+            cv2.flip(piece, 1, part)
+        else:
+            part[:] = piece
     for border in (out[:y0], out[y1:], out[y0:y1, :x0], out[y0:y1, x1:]):
-        border.fill(0)
+        if border.size:
+            border.fill(0)

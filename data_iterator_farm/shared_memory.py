@@ -127,10 +127,12 @@ def views(memory: NDArray[np.uint8], fields: Sequence[Field]) -> list[NDArray[An
     return [memory[field.start : field.end].view(field.dtype).reshape(field.shape) for field in fields]
 
 
-def fill(block: shared_memory.SharedMemory, fields: Sequence[Field], batch: Batch) -> None:
-    """Copy a batch into a block."""
-    for target, array in zip(views(_memory(block), fields), arrays_of(batch), strict=True):
-        target[...] = array
+def empty_batch(index: int, block: shared_memory.SharedMemory, fields: Sequence[Field]) -> Batch:
+    """Return a batch in a block: labels all background, images of undefined content."""
+    images, *others = views(_memory(block), fields)
+    for array in others:
+        array.fill(0)
+    return batch_of(index, (), [images, *others])
 
 
 def _room(mount: Path) -> int:

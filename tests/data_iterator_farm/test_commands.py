@@ -45,18 +45,42 @@ def test_preview_draws_a_row_per_crop_and_a_column_per_branch(
 
 def test_benchmark_reports_rates_and_shares(project: Path, pack: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    options = ("--version", "head", "--threads", 1, 2, "--batch-size", 4, "--batches", 2, "--repeats", 2)
+    options = (
+        "--version",
+        "head",
+        "--threads",
+        1,
+        2,
+        "--processes",
+        1,
+        "--batch-size",
+        4,
+        "--batches",
+        2,
+        "--repeats",
+        2,
+    )
     done = run(project, "benchmark", pack, *options, "--json", report)
     assert done.returncode == 0, done.stderr
     values = json.loads(report.read_text())
     assert values["images_per_second"] > 0
     assert values["decode_images_per_second"] > 0
     assert values["ratio_low"] <= values["ratio"] <= values["ratio_high"]
-    assert [entry["threads"] for entry in values["results"]] == [1, 2]
-    assert values["threads"] == 2
+    measured = [(entry["workers"], entry["threads"]) for entry in values["results"]]
+    assert measured == [("threads", 1), ("threads", 2), ("processes", 1)]
     assert sum(values["stages"].values()) == pytest.approx(1)
     assert min(values["stages"][name] for name in ("decode", "resize", "jitter", "labels")) > 0
-    for word in ("decode", "resize", "jitter", "labels", "ratio", "record with most boxes"):
+    for word in (
+        "1 thread ",
+        "2 threads",
+        "1 process ",
+        "decode",
+        "resize",
+        "jitter",
+        "labels",
+        "ratio",
+        "record with most boxes",
+    ):
         assert word in done.stdout
 
 
