@@ -27,14 +27,20 @@ class Look(NamedTuple):
         face: index of the face among the record's boxes.
         scale: crop pixels per image pixel.
         stride: of the branch that the size was drawn for, in pixels.
+        wanted: the longer side that was drawn, in crop pixels; the limits of enlargement may leave the face smaller.
+        reached: whether it gets that large.
     """
 
     face: int
     scale: float
     stride: int
+    wanted: float = 0.0
+    reached: bool = True
 
 
-def choose_look(record: Record, network: Network, policy: SamplingPolicy, rng: Generator) -> Look:
+def choose_look(
+    record: Record, network: Network, policy: SamplingPolicy, rng: Generator, wanted: float | None = None
+) -> Look:
     """Choose one of the record's faces, and its size in the crop.
 
     Args:
@@ -42,19 +48,24 @@ def choose_look(record: Record, network: Network, policy: SamplingPolicy, rng: G
         network: whose ranges decide.
         policy: how to choose.
         rng: where chance comes from.
+        wanted: for `log-uniform` sizes: the longer side in crop pixels, instead of drawing one.
     """
     faces = np.flatnonzero(~record.ignored)
+    limit = MAX_SCALE if policy.max_upscale is None else min(policy.max_upscale, MAX_SCALE)
+    if policy.target == "log-uniform":
+        if wanted is None:
+            low, high = policy.side_range
+            wanted = math.exp(rng.uniform(math.log(low), math.log(high)))
+        if policy.redraws:
+            reaching = faces[longer_sides(record.boxes[faces]) * limit >= wanted]
+            faces = reaching if reaching.size else faces
+        stride = network.branch_geometry[_branch_of(wanted, network)].stride
     face = _choose_face(record.boxes, faces, network, policy, rng)
     x0, y0, x1, y1 = record.boxes[face].tolist()
     side = max(x1 - x0, y1 - y0)
-    if policy.target == "branch":
+    if policy.target == "branch" or wanted is None:
         wanted, stride = _branch_side(side, network, policy, rng)
-    else:
-        low, high = policy.side_range
-        wanted = math.exp(rng.uniform(math.log(low), math.log(high)))
-        stride = network.branch_geometry[_branch_of(wanted, network)].stride
-    limit = MAX_SCALE if policy.max_upscale is None else min(policy.max_upscale, MAX_SCALE)
-    return Look(face, min(wanted / side, limit), stride)
+    return Look(face, min(wanted / side, limit), stride, wanted, reached=wanted <= limit * side)
 
 
 def _choose_face(

@@ -76,7 +76,8 @@ def sample_crop(
         network: whose branches and ranges the sampling follows.
         policy: what is drawn how often.
         rng: where chance comes from.
-        partner: draws the other three records of a mosaic, each with a face to learn; without it no mosaic is made.
+        partner: draws other records with a face to learn, for the rest of a mosaic and where no face of this one can
+            become large enough; without it neither is done.
         out: `(S, S, 3)` uint8 to draw into, instead of new memory.
         scratch: memory to use again.
 
@@ -88,6 +89,11 @@ def sample_crop(
     if record.ignored.all():
         return _draw(record, place_on_background(record, size, policy, rng), image, policy, scratch)
     look = choose_look(record, network, policy, rng)
+    for _ in range(policy.redraws):
+        if look.reached or partner is None:
+            break
+        record = partner(rng)
+        look = choose_look(record, network, policy, rng, look.wanted)
     fill = policy.mosaic_fill * size
     too_small = max(record.width, record.height) * look.scale < fill
     if partner is not None and (rng.random() < policy.mosaic or too_small):

@@ -35,6 +35,8 @@ class SamplingPolicy:
         beyond_last: for `branch`: probability that a size beyond the last branch joins the choice of branches.
         beyond_last_factor: that size is at most this times the last upper end.
         side_range: for `log-uniform`: smallest and largest longer side.
+        redraws: for `log-uniform`: how many other images are tried at random when no face of this one can become as
+            large as was drawn; else large faces are rare wherever most faces are small. 0 takes the image as it is.
         max_upscale: largest enlargement of an image; `None` leaves only the limit of 64 that always holds.
         placement: where the face lies: `centre` of the crop, or `anywhere` in it.
         centre_offset: for `centre`: largest random move in x and in y, in strides of the chosen branch.
@@ -55,6 +57,7 @@ class SamplingPolicy:
     beyond_last: float = 0.0
     beyond_last_factor: float = 1.5
     side_range: tuple[float, float] = (9.0, 420.0)
+    redraws: int = 8
     max_upscale: float | None = 3.0
     placement: Literal["centre", "anywhere"] = "anywhere"
     centre_offset: float = 0.5
@@ -71,7 +74,7 @@ class SamplingPolicy:
         _check_choice(self, "face_choice", "uniform", "size-balanced")
         _check_choice(self, "target", "branch", "log-uniform")
         _check_choice(self, "placement", "centre", "anywhere")
-        _check_at_least(self, 0, "restricted_branches", "centre_offset")
+        _check_at_least(self, 0, "restricted_branches", "centre_offset", "redraws")
         _check_at_least(self, 1, "beyond_last_factor")
         if self.max_upscale is not None and not self.max_upscale > 0:
             raise UsageError(f"SamplingPolicy.max_upscale must be above 0 or None, not {self.max_upscale}")
@@ -169,6 +172,7 @@ def published(network: Network) -> Preset:
         target="branch",
         restricted_branches=sum(low <= 2 * lows[0] for low in lows),
         beyond_last=0.1,
+        redraws=0,
         max_upscale=None,
         placement="centre",
         random_window=0.0,
@@ -190,9 +194,13 @@ def published(network: Network) -> Preset:
 
 
 def ours(network: Network) -> Preset:
-    """Return this project's own recipe for `network`: sizes from just under its range to 1.3 times its upper end."""
+    """Return this project's own recipe for `network`.
+
+    Sizes go from just under its range to 1.3 times its upper end or the crop's side, whichever is smaller: a face that
+    is cut by the crop's border still teaches the deepest branch, as long as `min_visible` of it shows.
+    """
     low, high = network.object_range
-    sides = (math.floor(round(0.9 * low, 6)), min(1.3125 * high, network.train_input))
+    sides = (math.floor(round(0.9 * low, 6)), 1.3125 * min(high, network.train_input))
     return Preset(
         SamplingPolicy(side_range=(float(sides[0]), float(sides[1]))),
         JitterPolicy(),

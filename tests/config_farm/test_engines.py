@@ -51,7 +51,7 @@ def test_a_run_resumes_with_the_other_engine(first: str, second: str, tmp_path: 
 @needs_torch
 def test_a_model_has_the_same_average_precision_with_both_engines(tmp_path: Path) -> None:
     assert (
-        run_config("tiny", "--output-dir", str(tmp_path), "--iterations", "150", "--train-data", "synthetic:60",
+        run_config("tiny", "--output-dir", str(tmp_path), "--iterations", "800", "--train-data", "synthetic:60",
                    "--schedule.learning-rate", "0.01", "--checkpoint-every", "0")
         == 0
     )  # fmt: skip
