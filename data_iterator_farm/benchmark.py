@@ -225,9 +225,14 @@ def _time_decoding(records: list[Record], threads: int) -> float:
 
 
 def _decode_many(records: list[Record]) -> None:
-    """Decode records one after the other, as anyone would: each into an array of its own."""
+    """Decode records one after the other, as anyone would: exactly, each into an array of its own."""
+    import simplejpeg
+
     for record in records:
-        decode_image(record)
+        if record.image[:2] == b"\xff\xd8":
+            simplejpeg.decode_jpeg(record.image, "BGR")
+        else:
+            decode_image(record)
 
 
 def _cumulative(profile: cProfile.Profile) -> Any:

@@ -88,17 +88,23 @@ def _iterator_class() -> type:
                 raise StopIteration
             batch = next(self._loader)
             self._done += 1
-            images = image_array(batch.images, self._image_type)
-            return mx.io.DataBatch(
-                data=[mx.nd.array(images, dtype=images.dtype)],
-                label=[mx.nd.array(maps, dtype=maps.dtype) for maps in _interleaved(batch)],
-                pad=0,
-                index=batch.index,
-                provide_data=self.provide_data,
-                provide_label=self.provide_label,
-            )
+            return _data_batch(batch, self._image_type, self.provide_data, self.provide_label)
 
     return LFFDDataIter
+
+
+def _data_batch(batch: Batch, image_type: ImageType, provide_data: list[Any], provide_label: list[Any]) -> Any:
+    """Return a batch as MXNet's arrays."""
+    mx = import_mxnet()
+    images = image_array(batch.images, image_type)
+    return mx.io.DataBatch(
+        data=[mx.nd.array(images, dtype=images.dtype)],
+        label=[mx.nd.array(maps, dtype=maps.dtype) for maps in _interleaved(batch)],
+        pad=0,
+        index=batch.index,
+        provide_data=provide_data,
+        provide_label=provide_label,
+    )
 
 
 def _interleaved(batch: Batch) -> Iterator[NDArray[Any]]:

@@ -49,6 +49,12 @@ def parse_line(line: bytes, key: int, path: Path) -> int:
     return int(offset)
 
 
+def hinted_offset(line: bytes) -> int:
+    """Return the start of a record from its line of the index, unchecked; 0 when there is none to be seen."""
+    digits = line[KEY_DIGITS + 1 : -1]
+    return int(digits) if digits.isdigit() else 0
+
+
 def write_index(path: Path, offsets: array[int]) -> None:
     """Write the index of records that start at `offsets`, whole or not at all."""
     temporary = path.with_name(path.name + ".partial")

@@ -18,6 +18,7 @@ from types import TracebackType
 from data_provider_farm.append_file import AppendFile
 from data_provider_farm.pack_index import (
     LINE_BYTES,
+    hinted_offset,
     index_path,
     parse_line,
     rebuild_hint,
@@ -94,7 +95,13 @@ class PackReader:
 
     def _offset(self, index: int) -> int:
         """Return where record `index` starts."""
-        return parse_line(os.pread(self._index, LINE_BYTES, index * LINE_BYTES), index, self._index_path)
+        return self._span(index)[0]
+
+    def _span(self, index: int) -> tuple[int, int]:
+        """Return where record `index` starts, and where the next one seems to."""
+        lines = os.pread(self._index, 2 * LINE_BYTES, index * LINE_BYTES)
+        start = parse_line(lines[:LINE_BYTES], index, self._index_path)
+        return start, hinted_offset(lines[LINE_BYTES:]) or self._size
 
     def __len__(self) -> int:
         return self._count
@@ -106,7 +113,8 @@ class PackReader:
             raise IndexError(f"{self.path} has {self._count} records; there is no record {index}")
         index = int(index) % self._count
         where = f"{self.path}: record {index}"
-        data, _ = read_record(self._data, self._offset(index), self._size, where)
+        start, end = self._span(index)
+        data, _ = read_record(self._data, start, self._size, where, expected_end=end)
         return decode_record(data, index, where)
 
     def __iter__(self) -> Iterator[Record]:

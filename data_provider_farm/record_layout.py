@@ -182,9 +182,10 @@ def _checksum(label: bytes, image: bytes) -> int:
 
 def _whole_numbers(values: Floats, where: str) -> list[int]:
     """Return header fields as ints, refusing what no writer of ours puts there."""
-    if not np.isfinite(values).all() or (values < 0).any() or (values >= 1 << 24).any() or (values % 1 != 0).any():
+    numbers: list[float] = values.tolist()
+    if not all(0 <= number < 1 << 24 and number.is_integer() for number in numbers):  # false for NaN as well
         raise DataError(f"{where}: the label's header is not made of whole numbers; not written by this toolkit")
-    return [int(value) for value in values]
+    return [int(number) for number in numbers]
 
 
 def _pack_names(names: Sequence[bytes]) -> list[bytes]:
@@ -198,7 +199,7 @@ def _pack_names(names: Sequence[bytes]) -> list[bytes]:
 
 def _unpack_name(words: Floats, length: int, where: str) -> str:
     """Return the name that `_pack_names` packed."""
-    if not np.isfinite(words).all() or (words < 0).any() or (words >= 1 << 24).any():
+    if not ((words >= 0) & (words < 1 << 24)).all():  # false for NaN as well
         raise DataError(f"{where}: the name is not text; not written by this toolkit")
     data = words.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()[:length]
     try:
@@ -225,7 +226,7 @@ def check_record(record: Record, where: str) -> None:
         raise DataError(f"{where}: boxes must be float32 (N, 4), not {boxes.dtype} {boxes.shape}")
     if ignored.dtype != np.bool_ or ignored.shape != (len(boxes),):
         raise DataError(f"{where}: ignored must be bool ({len(boxes)},), not {ignored.dtype} {ignored.shape}")
-    size = np.array([record.width, record.height] * 2)
+    size = np.array([record.width, record.height] * 2, np.float32)
     # A comparison with NaN is false, so this also refuses boxes that are not numbers.
     if not ((boxes >= 0).all() and (boxes <= size).all() and (boxes[:, 2:] >= boxes[:, :2]).all()):
         good = ((boxes >= 0) & (boxes <= size)).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)

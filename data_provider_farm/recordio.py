@@ -21,6 +21,8 @@ MAGIC_NUMBER = 0xCED7230A
 MAGIC = struct.pack("<I", MAGIC_NUMBER)
 MAX_LENGTH = (1 << 29) - 1
 HEADER_BYTES = 8
+MAX_AHEAD = 1 << 24
+"""Longest record that is read at once, in bytes: a damaged index must not make us read much in vain."""
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 
 
@@ -61,7 +63,30 @@ def _part_header(kind: int, length: int) -> bytes:
     return MAGIC + struct.pack("<I", kind << 29 | length)
 
 
-def read_record(descriptor: int, offset: int, file_size: int, where: str) -> tuple[bytes, int]:
+class _FilePart:
+    """Bytes of a file by position: those read ahead, or else from the disk.
+
+    Args:
+        descriptor: of the open file; its position is neither used nor moved.
+        where: names the file and the record in errors.
+        start, ahead: the bytes from `start` to just before `ahead` are read at once.
+    """
+
+    def __init__(self, descriptor: int, where: str, start: int, ahead: int) -> None:
+        self._descriptor, self.where, self._start = descriptor, where, start
+        self._data = _read_exactly(descriptor, ahead - start, start, where) if ahead > start else b""
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Return `length` bytes from `offset`."""
+        first = offset - self._start
+        if first + length <= len(self._data):
+            return self._data[first : first + length]
+        return _read_exactly(self._descriptor, length, offset, self.where)
+
+
+def read_record(
+    descriptor: int, offset: int, file_size: int, where: str, expected_end: int = 0
+) -> tuple[bytes, int]:
     """Read the record that starts at `offset`, without moving the file's position.
 
     Args:
@@ -69,6 +94,8 @@ def read_record(descriptor: int, offset: int, file_size: int, where: str) -> tup
         offset: first byte of the record.
         file_size: of the `.rec` file; nothing longer is ever allocated.
         where: names the file and the record in errors.
+        expected_end: where the record seems to end: up to there it is read at once, which is faster. It need not be
+            right.
 
     Returns:
         The record's bytes, and the offset just after it.
@@ -77,8 +104,10 @@ def read_record(descriptor: int, offset: int, file_size: int, where: str) -> tup
         DataError: when there is no whole record at `offset`.
     """
     pieces: list[bytes] = []
+    near = 0 <= offset < expected_end <= min(file_size, offset + MAX_AHEAD)
+    part = _FilePart(descriptor, where, offset, expected_end if near else offset)
     while True:
-        kind, length = _read_part_header(descriptor, offset, file_size, where)
+        kind, length = _read_part_header(part, offset, file_size)
         if kind not in ((MIDDLE, LAST) if pieces else (WHOLE, FIRST)):
             raise DataError(f"{where}: the file is damaged (parts out of order at byte {offset:,})")
         padded = length + -length % 4
@@ -88,19 +117,19 @@ def read_record(descriptor: int, offset: int, file_size: int, where: str) -> tup
                 f"{where}: the file is cut short or damaged (needs {padded:,} bytes from {offset:,}, "
                 f"the file has {file_size:,})"
             )
-        pieces.append(_read_exactly(descriptor, length, offset, where))
+        pieces.append(part.read(length, offset))
         offset += padded
         if kind in (WHOLE, LAST):
             return (MAGIC.join(pieces) if len(pieces) > 1 else pieces[0]), offset
 
 
-def _read_part_header(descriptor: int, offset: int, file_size: int, where: str) -> tuple[int, int]:
+def _read_part_header(part: _FilePart, offset: int, file_size: int) -> tuple[int, int]:
     """Return the kind and the length of the part at `offset`."""
     if offset % 4 or not 0 <= offset <= file_size - HEADER_BYTES:
-        raise DataError(f"{where}: no record can start at byte {offset:,} of a file of {file_size:,}")
-    header = _read_exactly(descriptor, HEADER_BYTES, offset, where)
+        raise DataError(f"{part.where}: no record can start at byte {offset:,} of a file of {file_size:,}")
+    header = part.read(HEADER_BYTES, offset)
     if not header.startswith(MAGIC):
-        raise DataError(f"{where}: no record starts at byte {offset:,}; the file or its index is damaged")
+        raise DataError(f"{part.where}: no record starts at byte {offset:,}; the file or its index is damaged")
     word: int = struct.unpack("<I", header[4:])[0]
     return word >> 29, word & MAX_LENGTH
 

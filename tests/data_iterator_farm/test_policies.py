@@ -46,7 +46,8 @@ def test_our_sizes_follow_the_network() -> None:
         0.65,
     )
     assert (labels.positive_region, sampling.min_visible) == (0.65, 0.4)
-    assert ours(version_network("v1")).sampling.side_range == (9, 640)
+    assert ours(version_network("v3")).sampling.side_range == (9, 420), "no smaller than the crop of 320 px asks for"
+    assert ours(version_network("v1")).sampling.side_range == (9, 735)
     assert ours(version_network("pedestrian")).labels.smallest == 27
 
 

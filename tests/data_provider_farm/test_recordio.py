@@ -30,10 +30,10 @@ BODIES = [
 pieces = st.lists(st.sampled_from([MAGIC, b"\x0a", b"\x0a\x23", b"abcd", b"\0"]) | st.binary(max_size=6)).map(b"".join)
 
 
-def read_back(data: bytes, path: Path, offset: int = 0) -> tuple[bytes, int]:
+def read_back(data: bytes, path: Path, offset: int = 0, expected_end: int = 0) -> tuple[bytes, int]:
     path.write_bytes(data)
     with path.open("rb") as stream:
-        return read_record(stream.fileno(), offset, len(data), "test")
+        return read_record(stream.fileno(), offset, len(data), "test", expected_end)
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -48,12 +48,15 @@ def test_framing_is_that_of_mxnet_to_the_byte(tmp_path: Path, body: bytes) -> No
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(pieces, min_size=1, max_size=4))
-def test_records_of_any_bytes_come_back_one_after_the_other(tmp_path: Path, bodies: list[bytes]) -> None:
+@given(st.lists(pieces, min_size=1, max_size=4), st.integers(-8, 8) | st.integers(-1000, 10**12))
+def test_records_of_any_bytes_come_back_one_after_the_other(tmp_path: Path, bodies: list[bytes], slip: int) -> None:
     data = b"".join(b"".join(frame_record(b"", body)) for body in bodies)
     offset = 0
     for body in bodies:
-        found, offset = read_back(data, tmp_path / "x.rec", offset)
+        whole = read_back(data, tmp_path / "x.rec", offset)
+        hinted = read_back(data, tmp_path / "x.rec", offset, whole[1] + slip)
+        assert hinted == whole, "where the record is said to end must not matter"
+        found, offset = whole
         assert found == body
     assert offset == len(data)
 
@@ -102,3 +105,5 @@ def test_a_file_that_shrinks_while_open_is_an_error_not_a_hang(tmp_path: Path) -
         os.ftruncate(stream.fileno(), 50)
         with pytest.raises(DataError, match="cut short while it was open"):
             read_record(stream.fileno(), 0, len(data), "test")
+        with pytest.raises(DataError, match="cut short while it was open"):
+            read_record(stream.fileno(), 0, len(data), "test", expected_end=len(data))
