@@ -84,9 +84,7 @@ class _FilePart:
         return _read_exactly(self._descriptor, length, offset, self.where)
 
 
-def read_record(
-    descriptor: int, offset: int, file_size: int, where: str, expected_end: int = 0
-) -> tuple[bytes, int]:
+def read_record(descriptor: int, offset: int, file_size: int, where: str, expected_end: int = 0) -> tuple[bytes, int]:
     """Read the record that starts at `offset`, without moving the file's position.
 
     Args:
