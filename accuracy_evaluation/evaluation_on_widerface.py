@@ -104,11 +104,11 @@ def write_results(
         write_result(folder, image, detections, options.published_format)
 
 
-def main(options: Options) -> None:
-    """Evaluate a detector on WIDER FACE with the official protocol.
+def evaluate(options: Options) -> tuple[dict[str, Any], str]:
+    """Evaluate a detector; see `main`.
 
-    Writes result files in the official layout (going on where an earlier run stopped), then average precision on the
-    easy, medium and hard subsets, precision-recall curves, and recall by event, face size and branch.
+    Returns:
+        The figures as plain JSON values, which are in `output_dir/report.json` too, and the same for people.
     """
     every = load_ground_truth(options.ground_truth)
     images = images_present(every, options.images)
@@ -117,17 +117,29 @@ def main(options: Options) -> None:
     results = read_results(options.output_dir, images)
     report = build_report(images, results, len(every))
     figures: dict[str, Any] = {"model": facts.spec, "sha256": facts.sha256, **to_json(report)}
-    print(to_text(report, options.events))
+    text = to_text(report, options.events)
     if facts.network is not None:
         branches = [
             read_branches(options.output_dir, image, len(rows)) for image, rows in zip(images, results, strict=True)
         ]
         recall = recall_by_branch(images, report.matches, branches, facts.network, report.working_score)
         figures["recall_by_branch"] = branches_to_json(recall)
-        print(f"\n{branches_to_text(recall, report.working_score)}")
-    for path in filter(None, (options.output_dir / "report.json", options.json)):
-        write_json(path, figures)
+        text += f"\n\n{branches_to_text(recall, report.working_score)}"
+    write_json(options.output_dir / "report.json", figures)
     plot_precision_recall(report, facts.spec, options.output_dir / "precision_recall.png")
+    return figures, text
+
+
+def main(options: Options) -> None:
+    """Evaluate a detector on WIDER FACE with the official protocol.
+
+    Writes result files in the official layout (going on where an earlier run stopped), then average precision on the
+    easy, medium and hard subsets, precision-recall curves, and recall by event, face size and branch.
+    """
+    figures, text = evaluate(options)
+    print(text)
+    if options.json is not None:
+        write_json(options.json, figures)
 
 
 if __name__ == "__main__":

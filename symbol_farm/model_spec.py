@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError
-from lffd.model import CARD_FILE, Model, decode_text, load_model, make_model, matching_network
+from lffd.model import CARD_FILE, PARAMS_FILE, Model, decode_text, load_model, make_model, matching_network
 from lffd.params import read_params
 from lffd.receptive_field import Network
 from symbol_farm.network import build_json
@@ -42,6 +42,19 @@ def resolve_model(spec: str | os.PathLike[str]) -> Model:
     if Path(text).is_dir():
         raise ModelError(f"{text}: not a model directory: it has no {CARD_FILE}")
     return load_model(_shipped_directory(text))
+
+
+def params_file(spec: str | os.PathLike[str]) -> Path:
+    """Return the file that holds the parameters of the model that `spec` names, as `resolve_model` reads it.
+
+    Raises:
+        ModelError: when no shipped model has that name.
+    """
+    text = os.fspath(spec)
+    if text.endswith(".params"):
+        return Path(text if Path(text).exists() else text.rpartition(".json+")[2].rpartition("=")[2])
+    folder = Path(text) if (Path(text) / CARD_FILE).is_file() else _shipped_directory(text)
+    return folder / PARAMS_FILE
 
 
 def deploy_json(network_name: str) -> str:

@@ -1,0 +1,167 @@
+"""Accuracy, size, operations and latency of several detectors in one table, ours and those of other projects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import tyro
+
+from accuracy_evaluation import evaluation_on_widerface as widerface
+from accuracy_evaluation.model_spec import parse_peer
+from accuracy_evaluation.output_files import write_json
+from accuracy_evaluation.peer_size import peer_size
+from inference_speed_evaluation import inference_speed_eval as speed
+from inference_speed_evaluation.machine import describe_machine
+from lffd import cli
+from lffd.engines.factory import Precision
+from lffd.errors import UsageError
+from lffd.files import write_atomic
+from symbol_farm.model_spec import params_file, resolve_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to compare, on what."""
+
+    model: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Each a shipped name, a model directory, VERSION=FILE.params, or peer:KIND=FILE.onnx."""
+    images: Path
+    """Folder that holds the WIDER FACE event folders, such as WIDER_val/images; those that are there are evaluated."""
+    ground_truth: Path
+    """Folder of the official files wider_face_val.mat and wider_{easy,medium,hard}_val.mat."""
+    output_dir: Path
+    """Result files of each detector, comparison.json and comparison.md; a run that was stopped goes on from them."""
+    resolution: str = "640x480"
+    """Image size of latency and operations as WIDTHxHEIGHT."""
+    engine: str = "onnxruntime"
+    """Runs our networks; other projects' always run on ONNX Runtime."""
+    precision: Precision = "fp32"
+    """Arithmetic of our networks."""
+    threads: int = 1
+    """CPU threads while latency is measured."""
+    seconds: float = 60.0
+    """About how long latency is measured, all detectors in turns."""
+    image: Path | None = None
+    """Picture whose latency is measured, stretched to the resolution; noise by default."""
+
+    def __post_init__(self) -> None:
+        names = [speed.short_name(spec) for spec in self.model]
+        if len(set(names)) < len(names):
+            raise UsageError(f"two of the models have the same name ({', '.join(names)}); rename a file or folder")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One line of the table.
+
+    Attributes:
+        name: of the detector.
+        easy, medium, hard: average precision, official WIDER FACE protocol.
+        parameters: learnt numbers.
+        megabytes: of the file that holds them.
+        gmac: billions of multiply–adds for an image of the resolution, in convolutions.
+        milliseconds, slowest_milliseconds: from image in memory to boxes: median and 95th percentile.
+    """
+
+    name: str
+    easy: float
+    medium: float
+    hard: float
+    parameters: int
+    megabytes: float
+    gmac: float
+    milliseconds: float | None
+    slowest_milliseconds: float | None
+
+
+def size_of(spec: str, width: int, height: int) -> tuple[int, float, float]:
+    """Return parameters, megabytes and GMAC at an image size of any detector."""
+    peer = parse_peer(spec)
+    if peer is not None:
+        parameters, gmac = peer_size(*peer, width, height)
+        return parameters, peer[1].stat().st_size / 1e6, gmac
+    model = resolve_model(spec)
+    gmac = sum(model.network.multiply_adds(height, width).values()) / 1e9
+    return model.parameter_count, params_file(spec).stat().st_size / 1e6, gmac
+
+
+def measure_accuracy(options: Options, spec: str) -> dict[str, Any]:
+    """Return the figures of one detector on WIDER FACE, from result files where they are complete."""
+    ours = parse_peer(spec) is None
+    run = widerface.Options(
+        model=spec,
+        images=options.images,
+        ground_truth=options.ground_truth,
+        output_dir=options.output_dir / speed.short_name(spec).replace(":", "_"),
+        engine=options.engine if ours else "auto",
+        precision=options.precision if ours else "fp32",
+    )
+    return widerface.evaluate(run)[0]
+
+
+def measure_latency(options: Options) -> list[tuple[float | None, float | None]]:
+    """Return median and 95th percentile of each detector in ms per image, measured in turns."""
+    settings = speed.Options(
+        model=options.model,
+        engines=(options.engine,),
+        precisions=(options.precision,),
+        resolutions=(options.resolution,),
+        threads=(options.threads,),
+        rounds=1000,
+        seconds=options.seconds,
+        image=options.image,
+    )
+    with TemporaryDirectory(prefix="lffd-compare-") as name:
+        rows = list(speed.time_all(settings, speed.gather_candidates(settings, Path(name)), Path(name)))
+    for row in rows:
+        if row.error:
+            print(f"{row.model}: {row.error}")
+    return [(row.total_ms, row.total_p95_ms) for row in rows]
+
+
+def to_markdown(rows: Sequence[Compared], options: Options, scope: str, machine: str) -> str:
+    """Return the table, best on the hard subset first."""
+    width, _, height = options.resolution.partition("x")
+    ours = f"ours: {options.engine} {options.precision}"
+    lines = [
+        f"{scope}; latency from image to boxes on {options.threads} CPU thread(s) of {machine} ({ours})",
+        "",
+        f"| detector | AP easy / medium / hard | parameters | MB | GMAC at {width}×{height} | ms (p95) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: -row.hard):
+        precisions = " / ".join(f"{value:.3f}".lstrip("0") for value in (row.easy, row.medium, row.hard))
+        time = "-" if row.milliseconds is None else f"{row.milliseconds:.1f} ({row.slowest_milliseconds:.1f})"
+        lines.append(
+            f"| {row.name} | {precisions} | {row.parameters:,} | {row.megabytes:.1f} | {row.gmac:.3f} | {time} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(options: Options) -> None:
+    """Compare detectors: WIDER FACE average precision, parameters, file size, operations and latency in one table.
+
+    Every detector sees the images at their original size, once, scores over 0.02 (the two kinds that have a fixed
+    input get them stretched to it). Latency is measured in turns, each detector in a process of its own.
+    """
+    width, height = cli.parse_size(options.resolution)
+    sizes = [size_of(spec, width, height) for spec in options.model]
+    figures = [measure_accuracy(options, spec) for spec in options.model]
+    times = measure_latency(options)
+    rows = [
+        Compared(speed.short_name(spec), found["easy"], found["medium"], found["hard"], *size, *time)
+        for spec, size, found, time in zip(options.model, sizes, figures, times, strict=True)
+    ]
+    machine = describe_machine("cpu")
+    table = to_markdown(rows, options, figures[0]["scope"], str(machine["cpu"]))
+    print(table)
+    write_json(options.output_dir / "comparison.json", {"machine": machine, "rows": [asdict(row) for row in rows]})
+    write_atomic(options.output_dir / "comparison.md", table.encode())
+
+
+if __name__ == "__main__":
+    cli.run(main)
