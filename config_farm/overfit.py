@@ -63,7 +63,9 @@ def experiment_for(network: Network, options: Options, pack: str, folder: Path) 
         batch_size=options.batch_size,
         input_size=options.input_size,
         engine=options.engine,
-        sampling=dataclasses.replace(base.sampling, mosaic=0.0, mosaic_fill=0.0, side_range=(2 * low, 0.94 * high)),
+        sampling=dataclasses.replace(
+            base.sampling, redraws=0, mosaic=0.0, mosaic_fill=0.0, side_range=(2 * low, 0.94 * high)
+        ),
         jitter=dataclasses.replace(base.jitter, probability=0.0),
         optimizer=OptimizerOptions(ema=0.0),
         schedule=ScheduleOptions(learning_rate=3e-3, warm_up=20),

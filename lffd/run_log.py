@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import logging
 import sys
@@ -179,4 +180,6 @@ def draw_curves(entries: list[dict[str, Any]], path: Path) -> None:
     for panel in axes:
         panel.set_xlabel("iteration")
         panel.grid(lw=0.3)
-    figure.savefig(path, dpi=90)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=90, format="png")
+    write_atomic(path, content.getvalue())
