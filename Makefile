@@ -27,6 +27,7 @@ check: $(STAMP)
 demo: $(STAMP)
 	rm -rf runs/demo
 	$(BIN)/python config_farm/configuration_demo.py --output-dir runs/demo
+	$(BIN)/python accuracy_evaluation/predict.py docs/examples --output-dir runs/demo/found
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -31,6 +31,9 @@ def declare(preset: Preset) -> Experiment:
         return base
     return replace(
         base,
+        # Small crops with mosaics teach more per minute than the paper's 640 px; on a GPU train ten times as long.
+        input_size=320,
+        iterations=6500,
         # Deep branches see fewer positives per crop; these weights even that out in part.
         loss=LossOptions(branch_weights=(0.6, 0.82, 1.36, 2.3, 4.0)),
         schedule=ScheduleOptions(learning_rate=0.0015),

@@ -31,6 +31,7 @@ def declare(preset: Preset) -> Experiment:
         return base
     return replace(
         base,
+        iterations=14_000,
         # Deep branches see fewer positives per crop; these weights even that out in part.
         loss=LossOptions(branch_weights=(0.6, 0.82, 1.36, 2.3, 4.0)),
         schedule=ScheduleOptions(learning_rate=0.0025),

@@ -181,7 +181,7 @@ class BatchBuilder:
 
 
 class _Reading:
-    """Which records one crop is made of, so that an error can name them.
+    """Which records were read for one crop, so that an error can name them.
 
     Args:
         source: where they come from.

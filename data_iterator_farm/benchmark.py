@@ -7,9 +7,7 @@ Decoding alone, at full size, is the limit of a loader that keeps no image in me
 
 from __future__ import annotations
 
-import cProfile
 import json
-import pstats
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +20,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from data_iterator_farm import decoding, label_maps, rendering
-from data_iterator_farm import jitter as jitter_module
 from data_iterator_farm.batch_builder import BatchBuilder
 from data_iterator_farm.batch_loader import BatchLoader
-from data_iterator_farm.decoding import decode_image
+from data_iterator_farm.benchmark_stages import crowd_cost, stage_shares
+from data_iterator_farm.decoding import BadRecordError, decode_image
 from data_iterator_farm.policies import Preset, preset
 from data_iterator_farm.process_loader import ProcessLoader, Work
 from data_iterator_farm.record_order import RecordKinds, scan_records
@@ -35,7 +32,6 @@ from lffd.errors import UsageError
 from lffd.receptive_field import Network
 from lffd.records import Record, RecordSource
 
-CROWD_SAMPLES = 40
 WARM_UP = 6
 
 
@@ -88,7 +84,7 @@ class Rates:
 
     Attributes:
         workers: `threads` or `processes`.
-        threads: how many.
+        count: how many.
         images_per_second: crops made, median.
         decode_images_per_second: images only decoded, at full size, median.
         ratio: of the two, median over the turns.
@@ -96,7 +92,7 @@ class Rates:
     """
 
     workers: Workers
-    threads: int
+    count: int
     images_per_second: float
     decode_images_per_second: float
     ratio: float
@@ -128,6 +124,10 @@ class Bench:
         """Return a new maker of batches."""
         return BatchBuilder(self.source, self.kinds, self.network, self.policies, **self.settings)
 
+    def single(self, kinds: RecordKinds) -> BatchBuilder:
+        """Return a maker of batches of one crop, from these records alone."""
+        return BatchBuilder(self.source, kinds, self.network, self.policies, **{**self.settings, "batch_size": 1})
+
     def loader(self, workers: Workers, count: int, start: int) -> BatchLoader | ProcessLoader:
         """Return a loader that begins at batch `start`."""
         settings = self.settings
@@ -142,11 +142,19 @@ class Bench:
     def time_batches(self, first: int, workers: Workers, count: int) -> float:
         """Return the crops per second of a loader that begins at batch `first` and has made a few."""
         with self.loader(workers, count, first) as loader:
-            for _ in range(WARM_UP):
+            for _ in range(self.warm_up(workers, count)):
                 next(loader)
             start = time.perf_counter()
-            made = sum(len(next(loader).names) for _ in range(self.options.batches))
+            made = sum(len(next(loader).names) for _ in range(self.timed(workers, count)))
             return made / (time.perf_counter() - start)
+
+    def warm_up(self, workers: Workers, count: int) -> int:
+        """Return how many batches are taken before the clock runs: all that processes make ahead, and more."""
+        return WARM_UP if workers == "threads" else WARM_UP + 2 * count
+
+    def timed(self, workers: Workers, count: int) -> int:
+        """Return how many batches are timed: processes finish several at a time, so they need several rounds."""
+        return self.options.batches if workers == "threads" else max(self.options.batches, 4 * count)
 
     def rates(self, workers: Workers, count: int) -> Rates:
         """Measure batches and decoding in turns, on the same records, which the system's cache holds by then."""
@@ -154,55 +162,15 @@ class Bench:
         pairs = []
         for turn in range(self.options.repeats):
             first = turn * (WARM_UP + self.options.batches)
-            places = range(first * size, (first + WARM_UP + self.options.batches) * size)
+            start = first + self.warm_up(workers, count)
+            places = range(start * size, (start + self.timed(workers, count)) * size)
             records = [self.source[order.at(place)] for place in places]
-            pairs.append((self.time_batches(first, workers, count), _time_decoding(records[WARM_UP * size :], count)))
+            pairs.append((self.time_batches(first, workers, count), _time_decoding(records, count)))
         rates = np.array(pairs)
         ratios = rates[:, 0] / rates[:, 1]
         batches, decoding_only = np.median(rates, axis=0)
         figures = (batches, decoding_only, np.median(ratios), ratios.min(), ratios.max())
         return Rates(workers, count, *(float(figure) for figure in figures))
-
-    def stages(self) -> dict[str, float]:
-        """Return the share of one thread's time that each stage takes, from a profile of single calls."""
-        builder, profile = self.builder(), cProfile.Profile()
-        for index in range(WARM_UP):
-            builder.build(index)
-        for index in range(self.options.batches):
-            profile.runcall(builder.build, index)
-        spent = _cumulative(profile)
-        whole = spent(BatchBuilder.build)
-        shares = {
-            "decode": spent(decode_image),
-            "resize": spent(rendering.draw_window) - spent(decoding.decode_image),
-            "jitter": spent(jitter_module.jitter),
-            "labels": spent(label_maps.LabelMaker.write),
-        }
-        shares["reading, sampling, the rest"] = whole - sum(shares.values())
-        return {name: share / whole for name, share in shares.items()}
-
-    def crowd(self) -> dict[str, float]:
-        """Compare the record with the most boxes with others: boxes, milliseconds, and times the median record."""
-        faces = self.kinds.faces
-        crowded = max(faces.tolist(), key=lambda index: len(self.source[index].boxes))
-        others = faces[np.linspace(0, faces.size - 1, min(CROWD_SAMPLES, faces.size)).astype(int)].tolist()
-        cost = self._record_cost(crowded)
-        median = float(np.median([self._record_cost(index) for index in others]))
-        boxes = len(self.source[crowded].boxes)
-        return {"boxes": boxes, "milliseconds": cost, "median_milliseconds": median, "ratio": cost / median}
-
-    def _record_cost(self, index: int) -> float:
-        """Return the median milliseconds that one thread takes for a crop of one record."""
-        none = np.zeros(0, np.int64)
-        alone = RecordKinds(np.array([index]), none, none, bad={})
-        bench = Bench(self.source, alone, self.network, self.policies, replace(self.options, batch_size=1))
-        builder = bench.builder()
-        times = []
-        for number in range(CROWD_SAMPLES):
-            start = time.perf_counter()
-            builder.build(number)
-            times.append(time.perf_counter() - start)
-        return float(np.median(times)) * 1e3
 
 
 @contextmanager
@@ -229,22 +197,13 @@ def _decode_many(records: list[Record]) -> None:
     import simplejpeg
 
     for record in records:
-        if record.image[:2] == b"\xff\xd8":
-            simplejpeg.decode_jpeg(record.image, "BGR")
-        else:
+        if record.image[:2] != b"\xff\xd8":
             decode_image(record)
-
-
-def _cumulative(profile: cProfile.Profile) -> Any:
-    """Return a function that says how many seconds a profile spent inside a function."""
-    stats: dict[tuple[str, int, str], tuple[Any, ...]] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-
-    def spent(function: Any) -> float:
-        code = function.__code__
-        entry = stats.get((code.co_filename, code.co_firstlineno, code.co_name))
-        return float(entry[3]) if entry else 0.0
-
-    return spent
+            continue
+        try:
+            simplejpeg.decode_jpeg(record.image, "BGR")
+        except ValueError as error:
+            raise BadRecordError(record, f"the JPEG is damaged: {error}; make the pack again") from error
 
 
 @contextmanager
@@ -275,10 +234,11 @@ def main(options: Options) -> None:
         print(f"{options.pack}: {len(source):,} records; {options.version}, {options.preset} preset, {size}")
         results = [bench.rates("threads", count) for count in options.threads]
         results += [bench.rates("processes", count) for count in options.processes]
-        stages, crowd = bench.stages(), bench.crowd()
+        stages, crowd = stage_shares(bench.builder(), options.batches), crowd_cost(source, bench.kinds, bench.single)
     _print(results, stages, crowd)
     if options.json:
-        values = {**asdict(options), "pack": str(options.pack), "input_size": bench.input_size, **asdict(results[-1])}
+        last = {name: value for name, value in asdict(results[-1]).items() if name not in ("workers", "count")}
+        values = {**asdict(options), "pack": str(options.pack), "input_size": bench.input_size, **last}
         values |= {"json": str(options.json), "results": [asdict(rates) for rates in results]}
         options.json.write_text(json.dumps({**values, "stages": stages, "crowd": crowd}, indent=2) + "\n")
 
@@ -288,7 +248,7 @@ def _print(results: list[Rates], stages: dict[str, float], crowd: dict[str, floa
     print("workers        batches: images/s   decoding only: images/s   ratio (lowest–highest)")
     for rates in results:
         spread = f"{rates.ratio:.2f} ({rates.ratio_low:.2f}–{rates.ratio_high:.2f})"
-        workers = f"{rates.threads} {rates.workers if rates.threads > 1 else SINGULAR[rates.workers]}"
+        workers = f"{rates.count} {rates.workers if rates.count > 1 else SINGULAR[rates.workers]}"
         print(f"{workers:12s}{rates.images_per_second:20.0f}{rates.decode_images_per_second:26.0f}   {spread}")
     print("one thread's time: " + ", ".join(f"{name} {share:.0%}" for name, share in stages.items()))
     print(

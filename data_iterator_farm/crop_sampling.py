@@ -89,7 +89,7 @@ def sample_crop(
     if record.ignored.all():
         return _draw(record, place_on_background(record, size, policy, rng), image, policy, scratch)
     look = choose_look(record, network, policy, rng)
-    for _ in range(policy.redraws):
+    for _ in range(policy.redraws if policy.target == "log-uniform" else 0):
         if look.reached or partner is None:
             break
         record = partner(rng)

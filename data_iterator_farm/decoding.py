@@ -129,7 +129,8 @@ def decode_image(record: Record, reduction: int = 1, scratch: Scratch | None = N
         them. Treat it as read-only.
 
     Raises:
-        BadRecordError: when its image is damaged, too large, or has another size than the record says.
+        BadRecordError: when its image is seen to be damaged (with `rows`, see `jpeg_rows`), too large, or has another
+            size than the record says.
     """
     scratch = scratch or Scratch()
     if isinstance(record, CachedRecord):
@@ -192,7 +193,7 @@ def _decode_shortened(data: bytearray, height: int, width: int, reduction: int, 
     except ValueError as error:
         if STOPPED_EARLY not in str(error):
             return None
-    # The decoder stops at the first fault that it meets, and this one comes after the last row.
+    # Of several faults libjpeg tells the first one; this one comes after the last row.
     return scratch.array("decoded", -(-height // reduction), -(-width // reduction))
 
 

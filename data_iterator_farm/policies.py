@@ -36,7 +36,8 @@ class SamplingPolicy:
         beyond_last_factor: that size is at most this times the last upper end.
         side_range: for `log-uniform`: smallest and largest longer side.
         redraws: for `log-uniform`: how many other images are tried at random when no face of this one can become as
-            large as was drawn; else large faces are rare wherever most faces are small. 0 takes the image as it is.
+            large as was drawn, the last of them being taken as it is; else large faces are rare wherever most faces
+            are small. 0 always takes the image whose turn it is.
         max_upscale: largest enlargement of an image; `None` leaves only the limit of 64 that always holds.
         placement: where the face lies: `centre` of the crop, or `anywhere` in it.
         centre_offset: for `centre`: largest random move in x and in y, in strides of the chosen branch.
@@ -196,8 +197,8 @@ def published(network: Network) -> Preset:
 def ours(network: Network) -> Preset:
     """Return this project's own recipe for `network`.
 
-    Sizes go from just under its range to 1.3 times its upper end or the crop's side, whichever is smaller: a face that
-    is cut by the crop's border still teaches the deepest branch, as long as `min_visible` of it shows.
+    Sizes go from just under its range to 1.3 times its upper end or its training size, whichever is smaller: a face
+    that is cut by the crop's border still teaches the deepest branch, as long as `min_visible` of it shows.
     """
     low, high = network.object_range
     sides = (math.floor(round(0.9 * low, 6)), 1.3125 * min(high, network.train_input))

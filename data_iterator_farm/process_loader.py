@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, shared_memory
 from types import TracebackType
@@ -56,6 +56,10 @@ class _Job:
 class _Fault:
     message: str
     of_data: bool
+
+    def error(self) -> LffdError:
+        """Return it as the error that it was in the process."""
+        return (DataError if self.of_data else BatchError)(self.message)
 
 
 class ProcessLoader:
@@ -134,15 +138,21 @@ class ProcessLoader:
         except (EOFError, OSError):
             answer = None
         if isinstance(answer, _Fault):
-            raise (DataError if answer.of_data else BatchError)(answer.message)
+            raise answer.error()
         if answer is None:
             raise self._died(job.worker)
         names: tuple[str, ...] = answer
         return names
 
-    def _died(self, worker: int) -> BatchError:
-        process = self._processes[worker]
+    def _died(self, worker: int) -> LffdError:
+        """Return why a process is gone: the fault that it told of last, or else how it ended."""
+        process, pipe = self._processes[worker], self._pipes[worker]
         process.join(5)
+        with suppress(EOFError, OSError):
+            while pipe.poll():
+                answer = pipe.recv()
+                if isinstance(answer, _Fault):
+                    return answer.error()
         return BatchError(
             f"batch process {worker} ended with code {process.exitcode} (−9: killed, for want of memory perhaps); "
             "use fewer processes, or see what it wrote above"
@@ -176,16 +186,23 @@ def _serve(work: Work, fields: list[Field], pipe: connection.Connection) -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
     cv2.setNumThreads(1)
     blocks: dict[str, shared_memory.SharedMemory] = {}
-    with work.open_source() as source:
-        builder = BatchBuilder(source, work.kinds, work.network, work.preset, **work.settings)
-        while True:
-            try:
+    try:
+        with work.open_source() as source:
+            builder = BatchBuilder(source, work.kinds, work.network, work.preset, **work.settings)
+            while True:
                 index, name = pipe.recv()
-            except (EOFError, OSError):
-                return
-            try:
                 if name not in blocks:
                     blocks[name] = shared_memory.SharedMemory(name)
                 pipe.send(builder.build(index, empty_batch(index, blocks[name], fields)).names)
-            except LffdError as error:
-                pipe.send(_Fault(str(error), isinstance(error, DataError)))
+    except EOFError:
+        return  # the other end is gone
+    except LffdError as error:
+        _tell(pipe, str(error), isinstance(error, DataError))
+    except Exception as error:  # whatever it is, it is told where the batches are wanted
+        _tell(pipe, f"{type(error).__name__}: {error}", of_data=False)
+
+
+def _tell(pipe: connection.Connection, message: str, of_data: bool) -> None:
+    """Send a fault, if anyone still listens."""
+    with suppress(OSError):
+        pipe.send(_Fault(message, of_data))

@@ -94,6 +94,8 @@ def _scan_chunk(source: RecordSource, skip_bad: bool, start: int) -> list[tuple[
 class RecordOrder:
     """An endless order in which every record comes equally often, and any place can be looked up at once.
 
+    (What `SamplingPolicy.redraws` puts in the place of a record is drawn at random.)
+
     Records with faces and background records are two streams, each a new permutation per round; which stream a place
     belongs to follows from the background share alone. Safe from many threads.
 

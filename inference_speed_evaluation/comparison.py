@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,11 +48,39 @@ class Options:
     """About how long latency is measured, all detectors in turns."""
     image: Path | None = None
     """Picture whose latency is measured, stretched to the resolution; noise by default."""
+    overwrite: bool = False
+    """Replace results of other settings in the output folder."""
 
     def __post_init__(self) -> None:
-        names = [speed.short_name(spec) for spec in self.model]
-        if len(set(names)) < len(names):
-            raise UsageError(f"two of the models have the same name ({', '.join(names)}); rename a file or folder")
+        if not self.model:
+            raise UsageError("name at least one detector")
+        if len(set(self.folders)) < len(self.model):
+            raise UsageError(f"the same detector is named twice: {', '.join(self.model)}")
+
+    @property
+    def names(self) -> list[str]:
+        """What the table calls each detector: as short as tells them apart."""
+        short = [speed.short_name(spec) for spec in self.model]
+        return [name if short.count(name) == 1 else spec for name, spec in zip(short, self.model, strict=True)]
+
+    @property
+    def folders(self) -> list[str]:
+        """The folder of each detector's result files inside the output folder."""
+        return [re.sub(r"[^\w.-]+", "_", name).strip("._") or "model" for name in self.names]
+
+    @property
+    def latency(self) -> speed.Options:
+        """The same as options of the speed command."""
+        return speed.Options(
+            model=self.model,
+            engines=(self.engine,),
+            precisions=(self.precision,),
+            resolutions=(self.resolution,),
+            threads=(self.threads,),
+            rounds=1000,
+            seconds=self.seconds,
+            image=self.image,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,7 +89,7 @@ class Compared:
 
     Attributes:
         name: of the detector.
-        easy, medium, hard: average precision, official WIDER FACE protocol.
+        easy, medium, hard: average precision, official WIDER FACE protocol; None where there is no such face.
         parameters: learnt numbers.
         megabytes: of the file that holds them.
         gmac: billions of multiply–adds for an image of the resolution, in convolutions.
@@ -68,9 +97,9 @@ class Compared:
     """
 
     name: str
-    easy: float
-    medium: float
-    hard: float
+    easy: float | None
+    medium: float | None
+    hard: float | None
     parameters: int
     megabytes: float
     gmac: float
@@ -89,34 +118,25 @@ def size_of(spec: str, width: int, height: int) -> tuple[int, float, float]:
     return model.parameter_count, params_file(spec).stat().st_size / 1e6, gmac
 
 
-def measure_accuracy(options: Options, spec: str) -> dict[str, Any]:
+def measure_accuracy(options: Options, spec: str, folder: str) -> dict[str, Any]:
     """Return the figures of one detector on WIDER FACE, from result files where they are complete."""
     ours = parse_peer(spec) is None
     run = widerface.Options(
         model=spec,
         images=options.images,
         ground_truth=options.ground_truth,
-        output_dir=options.output_dir / speed.short_name(spec).replace(":", "_"),
+        output_dir=options.output_dir / folder,
+        overwrite=options.overwrite,
         engine=options.engine if ours else "auto",
         precision=options.precision if ours else "fp32",
     )
     return widerface.evaluate(run)[0]
 
 
-def measure_latency(options: Options) -> list[tuple[float | None, float | None]]:
+def measure_latency(options: speed.Options) -> list[tuple[float | None, float | None]]:
     """Return median and 95th percentile of each detector in ms per image, measured in turns."""
-    settings = speed.Options(
-        model=options.model,
-        engines=(options.engine,),
-        precisions=(options.precision,),
-        resolutions=(options.resolution,),
-        threads=(options.threads,),
-        rounds=1000,
-        seconds=options.seconds,
-        image=options.image,
-    )
     with TemporaryDirectory(prefix="lffd-compare-") as name:
-        rows = list(speed.time_all(settings, speed.gather_candidates(settings, Path(name)), Path(name)))
+        rows = list(speed.time_all(options, speed.gather_candidates(options, Path(name)), Path(name)))
     for row in rows:
         if row.error:
             print(f"{row.model}: {row.error}")
@@ -133,8 +153,10 @@ def to_markdown(rows: Sequence[Compared], options: Options, scope: str, machine:
         f"| detector | AP easy / medium / hard | parameters | MB | GMAC at {width}×{height} | ms (p95) |",
         "|---|---|---|---|---|---|",
     ]
-    for row in sorted(rows, key=lambda row: -row.hard):
-        precisions = " / ".join(f"{value:.3f}".lstrip("0") for value in (row.easy, row.medium, row.hard))
+    for row in sorted(rows, key=lambda row: -(row.hard or 0)):
+        precisions = " / ".join(
+            "-" if value is None else f"{value:.3f}".lstrip("0") for value in (row.easy, row.medium, row.hard)
+        )
         time = "-" if row.milliseconds is None else f"{row.milliseconds:.1f} ({row.slowest_milliseconds:.1f})"
         lines.append(
             f"| {row.name} | {precisions} | {row.parameters:,} | {row.megabytes:.1f} | {row.gmac:.3f} | {time} |"
@@ -148,18 +170,22 @@ def main(options: Options) -> None:
     Every detector sees the images at their original size, once, scores over 0.02 (the two kinds that have a fixed
     input get them stretched to it). Latency is measured in turns, each detector in a process of its own.
     """
-    width, height = cli.parse_size(options.resolution)
+    latency = options.latency
+    (width, height), *_ = latency.sizes
+    speed.engine_pairs(latency)
+    speed.make_images(latency, width, height, batch=1)  # what is wrong with these should be said before the long work
     sizes = [size_of(spec, width, height) for spec in options.model]
-    figures = [measure_accuracy(options, spec) for spec in options.model]
-    times = measure_latency(options)
+    pairs = zip(options.model, options.folders, strict=True)
+    figures = [measure_accuracy(options, spec, folder) for spec, folder in pairs]
+    times = measure_latency(latency)
     rows = [
-        Compared(speed.short_name(spec), found["easy"], found["medium"], found["hard"], *size, *time)
-        for spec, size, found, time in zip(options.model, sizes, figures, times, strict=True)
+        Compared(name, found["easy"], found["medium"], found["hard"], *size, *time)
+        for name, size, found, time in zip(options.names, sizes, figures, times, strict=True)
     ]
     machine = describe_machine("cpu")
+    write_json(options.output_dir / "comparison.json", {"machine": machine, "rows": [asdict(row) for row in rows]})
     table = to_markdown(rows, options, figures[0]["scope"], str(machine["cpu"]))
     print(table)
-    write_json(options.output_dir / "comparison.json", {"machine": machine, "rows": [asdict(row) for row in rows]})
     write_atomic(options.output_dir / "comparison.md", table.encode())
 
 

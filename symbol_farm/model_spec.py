@@ -52,7 +52,7 @@ def params_file(spec: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(spec)
     if text.endswith(".params"):
-        return Path(text if Path(text).exists() else text.rpartition(".json+")[2].rpartition("=")[2])
+        return Path(_published_parts(text)[2])
     folder = Path(text) if (Path(text) / CARD_FILE).is_file() else _shipped_directory(text)
     return folder / PARAMS_FILE
 
@@ -104,15 +104,20 @@ def _identify(params: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) 
     return found
 
 
-def _published(text: str) -> Model:
-    """Load `VERSION=FILE.params`, `SYMBOL.json+FILE.params` or `FILE.params`."""
+def _published_parts(text: str) -> tuple[str | None, Path | None, str]:
+    """Split `VERSION=FILE.params`, `SYMBOL.json+FILE.params` or `FILE.params` into version, symbol and file."""
     head, separator, tail = text.partition("=")
     if separator and not Path(text).exists():
-        return load_published(tail, version=head)
+        return head, None, tail
     symbol, separator, tail = text.partition(".json+")
     if separator:
-        return load_published(tail, symbol_file=symbol + ".json")
-    return load_published(text)
+        return None, Path(symbol + ".json"), tail
+    return None, None, text
+
+
+def _published(text: str) -> Model:
+    version, symbol, file = _published_parts(text)
+    return load_published(file, version, symbol)
 
 
 def shipped_models() -> dict[str, Path]:

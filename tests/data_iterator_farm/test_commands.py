@@ -66,7 +66,7 @@ def test_benchmark_reports_rates_and_shares(project: Path, pack: Path, tmp_path:
     assert values["images_per_second"] > 0
     assert values["decode_images_per_second"] > 0
     assert values["ratio_low"] <= values["ratio"] <= values["ratio_high"]
-    measured = [(entry["workers"], entry["threads"]) for entry in values["results"]]
+    measured = [(entry["workers"], entry["count"]) for entry in values["results"]]
     assert measured == [("threads", 1), ("threads", 2), ("processes", 1)]
     assert sum(values["stages"].values()) == pytest.approx(1)
     assert min(values["stages"][name] for name in ("decode", "resize", "jitter", "labels")) > 0

@@ -99,35 +99,6 @@ def test_balanced_choice_sees_the_one_large_face_among_many_small_ones() -> None
     assert uniform < 0.08
 
 
-def test_a_face_that_reaches_the_drawn_size_is_preferred() -> None:
-    record = make_record([[0, 0, 12, 12], [20, 20, 120, 120]])
-    rng = np.random.default_rng(0)
-    policy = replace(PLAIN, redraws=1)
-    looks = [choose_look(record, V2, policy, rng) for _ in range(DRAWS)]
-    assert all(look.reached == (look.wanted <= 300) for look in looks)
-    assert {look.face for look in looks if 36 < look.wanted <= 300} == {1}
-    assert {look.face for look in looks if look.wanted > 300} == {0, 1}, "no face reaches it: any will do"
-    assert not all(choose_look(record, V2, PLAIN, rng).reached for _ in range(DRAWS))
-
-
-def test_other_images_are_tried_until_a_face_reaches_the_drawn_size() -> None:
-    few, large = make_record([[0, 0, 12, 12]], name="few"), make_record([[0, 0, 140, 140]], name="large")
-    records = [few] * 3 + [large]
-
-    def names(redraws: int) -> list[str]:
-        rng = np.random.default_rng(0)
-        policy = replace(PLAIN, redraws=redraws, side_range=(250.0, 400.0))
-        return [
-            sample_crop(few, 64, V2, policy, rng, partner=lambda numbers: records[numbers.integers(4)]).names[0]
-            for _ in range(200)
-        ]
-
-    assert set(names(0)) == {"few"}
-    shares = [names(redraws).count("large") / 200 for redraws in (1, 8)]
-    assert 0.15 < shares[0] < 0.35  # a quarter
-    assert 0.82 < shares[1] < 0.98  # 1 − 0.75 to the 8th
-
-
 def test_centred_faces_move_by_half_a_stride() -> None:
     record = make_record([[50, 40, 90, 80]])
     policy, rng = published(V2).sampling, np.random.default_rng(0)

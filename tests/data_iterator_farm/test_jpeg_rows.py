@@ -1,4 +1,4 @@
-"""The upper rows of JPEGs: the same to the bit as those of the whole image, and no fault goes unseen."""
+"""The upper rows of JPEGs: the same to the bit as those of the whole image; what damage is seen and what is not."""
 
 from __future__ import annotations
 
@@ -75,6 +75,37 @@ def test_fill_bytes_and_comments_before_the_frame_are_passed_over() -> None:
     assert found is not None
     assert found[:2] == (SIZE[1], SIZE[0])
     np.testing.assert_array_equal(decode_image(record_of(longer), rows=40)[:40], decode_image(record_of(data))[:40])
+
+
+def test_markers_without_a_body_are_passed_over() -> None:
+    data = jpeg("420")
+    longer = data[:2] + b"\xff\x01\xff\xd0" + data[2:]
+    assert frame_size(longer) == (SIZE[1], SIZE[0], (frame_size(data) or (0, 0, 0))[2] + 4)  # type: ignore[operator]
+    np.testing.assert_array_equal(decode_image(record_of(longer), rows=40)[:40], decode_image(record_of(data))[:40])
+
+
+def test_several_scans_are_never_shortened() -> None:
+    data = bytearray(jpeg("444"))
+    scan = data.index(b"\xff\xda")
+    data[scan + 4] = 1  # the first scan says that it holds one channel of the three
+    found = frame_size(bytes(data))
+    assert found is not None
+    assert found[2] is None
+
+
+def test_of_flipped_bits_some_are_refused_and_none_do_harm() -> None:
+    data, rng, refused = jpeg("420"), np.random.default_rng(0), 0
+    start = data.index(b"\xff\xda") + 14
+    for _ in range(60):
+        flipped = bytearray(data)
+        flipped[int(rng.integers(start, len(data) - 2))] ^= 1 << int(rng.integers(8))
+        record = record_of(bytes(flipped))
+        try:
+            assert decode_image(record, rows=150).shape[1:] == (SIZE[0], 3)
+            decode_image(record)
+        except DataError:
+            refused += 1
+    assert 0 < refused < 60
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -42,6 +43,10 @@ pytestmark = pytest.mark.timeout(60)
 
 def opened(records: Sequence[Record]) -> AbstractContextManager[RecordSource]:
     return nullcontext(records)
+
+
+def failing(fault: Exception) -> AbstractContextManager[RecordSource]:
+    raise fault
 
 
 def work(records: Sequence[Record] = SOURCE, **settings: Any) -> Work:
@@ -113,6 +118,15 @@ def test_a_bad_record_is_named() -> None:
     records = [broken(record) if index == 4 else record for index, record in enumerate(SOURCE)]
     with ProcessLoader(work(records), processes=2) as loader, pytest.raises(DataError, match="face 4"):
         list(islice(loader, 20))
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [(DataError("x.rec: gone"), DataError), (PermissionError("x.rec"), BatchError)]
+)
+def test_what_goes_wrong_while_opening_is_said(fault: Exception, kind: type[Exception]) -> None:
+    plan = replace(work(), open_source=partial(failing, fault))
+    with pytest.raises(kind, match=r"x\.rec"), ProcessLoader(plan, processes=2) as loader:
+        next(loader)
 
 
 def test_a_killed_process_is_an_error_and_no_hang() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from inference_speed_evaluation.comparison import Options, main, size_of
-from lffd.errors import UsageError
+from inference_speed_evaluation.comparison import Compared, Options, main, size_of, to_markdown
+from lffd.errors import LffdError, UsageError
 from lffd.model import save_model
 from tests.accuracy_evaluation.made_up import write_onnx, write_truth
 from tests.accuracy_evaluation.test_evaluation_on_widerface import EVERYTHING, save_image
@@ -33,7 +34,7 @@ def test_accuracy_size_and_latency_stand_side_by_side(tmp_path: Path, capsys: py
     model = random_model("plate_small")
     save_model(model, tmp_path / "mine")
     output = tmp_path / "out"
-    options = Options(
+    run = Options(
         model=(str(tmp_path / "mine"), slim(tmp_path / "slim.onnx")),
         images=tmp_path / "images",
         ground_truth=tmp_path / "truth",
@@ -41,7 +42,7 @@ def test_accuracy_size_and_latency_stand_side_by_side(tmp_path: Path, capsys: py
         resolution="160x128",
         seconds=0.1,
     )
-    main(options)
+    main(run)
     mine, peer = json.loads((output / "comparison.json").read_text())["rows"]
     assert mine["parameters"] == 486_866
     assert mine["megabytes"] == pytest.approx(4 * 486_866 / 1e6, rel=0.01)
@@ -56,14 +57,57 @@ def test_accuracy_size_and_latency_stand_side_by_side(tmp_path: Path, capsys: py
     assert [line.split(" | ")[0] for line in lines] == ["| slim-320:slim.onnx", "| mine"], "best first"
 
 
-def test_models_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="same name"):
-        Options(model=("v2", "v2"), images=tmp_path, ground_truth=tmp_path, output_dir=tmp_path)
+def options(*models: str, **more: Any) -> Options:
+    return Options(model=models, images=Path("i"), ground_truth=Path("g"), output_dir=Path("o"), **more)
+
+
+@pytest.mark.parametrize(("models", "message"), [((), "at least one"), (("v2", "v2"), "named twice")])
+def test_models_that_cannot_be_compared_are_refused(models: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        options(*models)
+
+
+def test_results_stay_in_the_folder_whatever_a_model_is_called(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_model(random_model("plate_small"), tmp_path / name / "model")
+    found = options(f"{tmp_path}/a/model", f"{tmp_path}/b/model", "v2=/x/y.params", "../z.params", ".", "face_light")
+    assert found.names[0].endswith("a/model"), "two of one name are told apart by where they are"
+    assert found.names[-1] == "face_light"
+    for folder in found.folders:
+        assert (Path("/o") / folder).resolve().parent == Path("/o")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"engine": "nonsense"}, "nonsense"),
+        ({"threads": 0}, "threads"),
+        ({"seconds": -1.0}, "seconds"),
+        ({"resolution": "64x48"}, "64x48"),
+        ({"image": Path("missing.png")}, r"missing\.png"),
+    ],
+)
+def test_faults_are_said_before_the_long_work(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(LffdError, match=message):
+        main(options("face_light", **more))
+
+
+def test_a_figure_that_does_not_exist_is_a_dash() -> None:
+    rows = [
+        Compared("a", None, 0.5, None, 1, 1.0, 1.0, None, None),
+        Compared("b", 1.0, 1.0, 0.25, 1, 1.0, 1.0, 2.0, 3.0),
+    ]
+    lines = to_markdown(rows, options("face_light"), "scope", "machine").splitlines()[-2:]
+    assert lines[0].startswith("| b | 1.000 / 1.000 / .250 |")
+    assert lines[0].endswith("| 2.0 (3.0) |")
+    assert lines[1].startswith("| a | - / .500 / - |")
+    assert lines[1].endswith("| - |")
 
 
 def test_size_of_a_published_checkpoint(tmp_path: Path) -> None:
     model = random_model("plate_small")
     save_model(model, tmp_path / "mine")
-    file = tmp_path / "x.params"
+    file = tmp_path / "rate=0.1" / "x.params"
+    file.parent.mkdir()
     file.write_bytes((tmp_path / "mine" / "model.params").read_bytes())
     assert size_of(f"plate_small={file}", 640, 480) == size_of(str(tmp_path / "mine"), 640, 480)
