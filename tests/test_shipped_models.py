@@ -70,4 +70,4 @@ def test_accuracy_on_real_photos(name: str, shared: Path, tmp_path: Path) -> Non
     )
     said = load_model(MODELS[name]).card["accuracy"][0]
     for subset in ("easy", "medium", "hard"):
-        assert figures[subset] == pytest.approx(said[subset], abs=0.08), "a tenth of the images"
+        assert figures[subset] > said[subset] - 0.08, "a tenth of the images, some of the easier ones"
