@@ -5,8 +5,8 @@ Train:     python config_farm/configuration_10_320_20L_5scales_v2.py \
 Go on:     the same command with --resume; Ctrl-C stops at a whole step.
 See all:   --print-config shows the whole run, --help lists every option.
 Recipes:   --preset ours (default) or --preset published (the paper's losses, sampling and schedule).
-Run time:  not measured to the end.
-Score:     not trained to the end yet.
+Run time:  123 minutes on one core of a Xeon with AMX (PyTorch, bf16); on a GPU train ten times as long.
+Score:     .822 / .825 / .797 easy / medium / hard on 308 WIDER FACE val images (docs/training_log.md).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def declare(preset: Preset) -> Experiment:
         return base
     return replace(
         base,
-        # Small crops with mosaics teach more per minute than the paper's 640 px; on a GPU train ten times as long.
+        # Small crops with mosaics teach more per minute than the paper's 640 px.
         input_size=320,
         iterations=6500,
         # Deep branches see fewer positives per crop; these weights even that out in part.

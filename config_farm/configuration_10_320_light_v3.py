@@ -5,8 +5,8 @@ Train:     python config_farm/configuration_10_320_light_v3.py \
 Go on:     the same command with --resume; Ctrl-C stops at a whole step.
 See all:   --print-config shows the whole run, --help lists every option.
 Recipes:   --preset ours (default) or --preset published (the paper's losses, sampling and schedule).
-Run time:  not measured to the end.
-Score:     not trained to the end yet.
+Run time:  105 minutes on one core of a Xeon with AMX (PyTorch, bf16); on a GPU train ten times as long.
+Score:     .845 / .834 / .766 easy / medium / hard on 308 WIDER FACE val images (docs/training_log.md).
 """
 
 from __future__ import annotations
