@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import pytest
 
 from accuracy_evaluation.detector import DEFAULT_MODEL, Detector
 from accuracy_evaluation.evaluation_on_widerface import Options, evaluate
+from accuracy_evaluation.image_files import read_image
 from lffd.model import load_model
 from symbol_farm.model_spec import shipped_models
 from tests.conftest import PROJECT
@@ -47,8 +47,7 @@ def test_the_default_is_the_best_one() -> None:
 def test_faces_are_found_in_the_examples(name: str) -> None:
     detector = Detector.load(name)
     for picture, least in EXAMPLES.items():
-        image = cv2.imread(str(PROJECT / "docs" / "examples" / f"{picture}.jpg"))
-        found = detector(image)
+        found = detector(read_image(PROJECT / "docs" / "examples" / f"{picture}.jpg"))
         assert int((found.scores > 0.5).sum()) >= least, picture
 
 
