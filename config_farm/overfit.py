@@ -50,7 +50,7 @@ class Options:
 def experiment_for(network: Network, options: Options, pack: str, folder: Path) -> Experiment:
     """Return a run that shows the network one image over and over, plainly: no mosaics, no jitter, no average."""
     base = recipe(network, "ours")
-    low, high = network.object_range
+    high = network.object_range[1]
     return dataclasses.replace(
         base,
         train_data=pack,
@@ -63,8 +63,16 @@ def experiment_for(network: Network, options: Options, pack: str, folder: Path) 
         batch_size=options.batch_size,
         input_size=options.input_size,
         engine=options.engine,
+        # Faces keep their size, because that is how AP sees them; some crops lie anywhere, to learn what is no face.
         sampling=dataclasses.replace(
-            base.sampling, redraws=0, mosaic=0.0, mosaic_fill=0.0, side_range=(2 * low, 0.94 * high)
+            base.sampling,
+            side_range=(high, high),
+            max_upscale=1.0,
+            redraws=0,
+            flip=0.0,
+            random_window=0.25,
+            mosaic=0.0,
+            mosaic_fill=0.0,
         ),
         jitter=dataclasses.replace(base.jitter, probability=0.0),
         optimizer=OptimizerOptions(ema=0.0),

@@ -52,20 +52,25 @@ def choose_look(
     """
     faces = np.flatnonzero(~record.ignored)
     limit = MAX_SCALE if policy.max_upscale is None else min(policy.max_upscale, MAX_SCALE)
-    if policy.target == "log-uniform":
-        if wanted is None:
-            low, high = policy.side_range
-            wanted = math.exp(rng.uniform(math.log(low), math.log(high)))
-        if policy.redraws:
-            reaching = faces[longer_sides(record.boxes[faces]) * limit >= wanted]
-            faces = reaching if reaching.size else faces
-        stride = network.branch_geometry[_branch_of(wanted, network)].stride
+    if policy.target == "log-uniform" and policy.redraws:
+        wanted = _log_uniform(policy, rng) if wanted is None else wanted
+        reaching = faces[longer_sides(record.boxes[faces]) * limit >= wanted]
+        faces = reaching if reaching.size else faces
     face = _choose_face(record.boxes, faces, network, policy, rng)
     x0, y0, x1, y1 = record.boxes[face].tolist()
     side = max(x1 - x0, y1 - y0)
-    if policy.target == "branch" or wanted is None:
+    if policy.target == "branch":
         wanted, stride = _branch_side(side, network, policy, rng)
+    else:
+        wanted = _log_uniform(policy, rng) if wanted is None else wanted
+        stride = network.branch_geometry[_branch_of(wanted, network)].stride
     return Look(face, min(wanted / side, limit), stride, wanted, reached=wanted <= limit * side)
+
+
+def _log_uniform(policy: SamplingPolicy, rng: Generator) -> float:
+    """Draw a longer side within `side_range`, evenly over the logarithm."""
+    low, high = policy.side_range
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 def _choose_face(
