@@ -8,13 +8,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from accuracy_evaluation.detections import ImageDetector
-from accuracy_evaluation.fddb_files import FddbImage, format_result, read_annotations, read_results
-from accuracy_evaluation.fddb_report import build_report, plot, to_json, to_text
+from accuracy_evaluation.fddb.files import FddbImage, format_result, read_annotations, read_results
+from accuracy_evaluation.fddb.report import build_report, plot, to_json, to_text
 from accuracy_evaluation.fddb_roc import sizes_of_images
-from accuracy_evaluation.image_files import load_ahead
-from accuracy_evaluation.model_spec import DetectorOptions, ModelFacts, model_facts
 from accuracy_evaluation.output_files import refuse_other_results, start_run, write_json
+from detection.detections import ImageDetector
+from detection.image_files import load_ahead
+from detection.load import DetectorOptions, ModelFacts, model_facts
 from lffd import cli
 from lffd.errors import LffdError
 from lffd.files import write_atomic

@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from accuracy_evaluation.average_precision import (
+from accuracy_evaluation.output_files import write_json
+from data_provider_farm.pack_format.packed_file import PackReader
+from detection.detections import ImageDetector
+from detection.load import DetectorOptions, model_facts
+from lffd import cli
+from lffd.errors import DataError
+from lffd.images.encoded import decode
+from lffd.records import Record, RecordSource
+from metric_farm.average_precision import (
     MAX_DETECTIONS,
     AveragePrecision,
     Found,
@@ -19,14 +27,6 @@ from accuracy_evaluation.average_precision import (
     to_coco,
     to_coco_results,
 )
-from accuracy_evaluation.detections import ImageDetector
-from accuracy_evaluation.model_spec import DetectorOptions, model_facts
-from accuracy_evaluation.output_files import write_json
-from data_provider_farm.images import decode
-from data_provider_farm.packed_file import PackReader
-from lffd import cli
-from lffd.errors import DataError
-from lffd.records import Record, RecordSource
 
 
 @dataclass(frozen=True, kw_only=True)

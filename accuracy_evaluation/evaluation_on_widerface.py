@@ -9,13 +9,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from accuracy_evaluation.detections import Detections, ImageDetector
-from accuracy_evaluation.image_files import load_ahead
-from accuracy_evaluation.model_spec import DetectorOptions, ModelFacts, model_facts
 from accuracy_evaluation.output_files import refuse_other_results, start_run, write_json
 from accuracy_evaluation.plots import plot_precision_recall
-from accuracy_evaluation.selection import Selection
-from accuracy_evaluation.widerface_branches import (
+from accuracy_evaluation.widerface.branches import (
     branches_path,
     branches_to_json,
     branches_to_text,
@@ -23,9 +19,13 @@ from accuracy_evaluation.widerface_branches import (
     recall_by_branch,
     write_branches,
 )
-from accuracy_evaluation.widerface_ground_truth import ImageTruth, images_present, load_ground_truth
-from accuracy_evaluation.widerface_report import build_report, to_json, to_text
-from accuracy_evaluation.widerface_results import PUBLISHED_FLOOR, read_result, read_results, result_path, write_result
+from accuracy_evaluation.widerface.ground_truth import ImageTruth, images_present, load_ground_truth
+from accuracy_evaluation.widerface.report import build_report, to_json, to_text
+from accuracy_evaluation.widerface.results import PUBLISHED_FLOOR, read_result, read_results, result_path, write_result
+from detection.detections import Detections, ImageDetector
+from detection.image_files import load_ahead
+from detection.load import DetectorOptions, ModelFacts, model_facts
+from detection.selection import Selection
 from lffd import cli
 from lffd.errors import DataError
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import tyro
 
-from accuracy_evaluation.fddb_files import FddbImage, read_annotations, read_image_sizes, read_results
-from accuracy_evaluation.fddb_report import build_report, plot, to_json, to_text
+from accuracy_evaluation.fddb.files import FddbImage, read_annotations, read_image_sizes, read_results
+from accuracy_evaluation.fddb.report import build_report, plot, to_json, to_text
 from accuracy_evaluation.output_files import write_json
-from data_provider_farm.images import read_size
 from lffd import cli
 from lffd.errors import UsageError
+from lffd.images.encoded import read_size
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from accuracy_evaluation.widerface_ground_truth import SUBSETS
-from accuracy_evaluation.widerface_report import Report
+from accuracy_evaluation.widerface.ground_truth import SUBSETS
+from accuracy_evaluation.widerface.report import Report
 from lffd.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from accuracy_evaluation.detections import ImageDetector
-from accuracy_evaluation.detector import DEFAULT_MODEL, PREDICTION
-from accuracy_evaluation.inputs import find_sources
-from accuracy_evaluation.model_spec import DetectorOptions, load_detector, parse_peer
-from accuracy_evaluation.prediction_run import Pace, Run
-from accuracy_evaluation.prediction_writers import (
+from detection.detections import ImageDetector
+from detection.detector import DEFAULT_MODEL, PREDICTION
+from detection.load import DetectorOptions, load_detector, parse_peer
+from detection.prediction.inputs import find_sources
+from detection.prediction.run import Pace, Run
+from detection.prediction.writers import (
     CropWriter,
     CsvWriter,
     JsonWriter,
@@ -25,7 +25,7 @@ from accuracy_evaluation.prediction_writers import (
     StopRequested,
     Window,
 )
-from accuracy_evaluation.views import ViewSettings
+from detection.views import ViewSettings
 from lffd import cli
 from lffd.boxes import Overlap
 from lffd.errors import UsageError

@@ -10,9 +10,9 @@ import tyro
 
 from accuracy_evaluation.output_files import write_json
 from accuracy_evaluation.plots import check_plot_path, plot_precision_recall
-from accuracy_evaluation.widerface_ground_truth import images_present, load_ground_truth
-from accuracy_evaluation.widerface_report import Report, build_report, to_json, to_text
-from accuracy_evaluation.widerface_results import read_results
+from accuracy_evaluation.widerface.ground_truth import images_present, load_ground_truth
+from accuracy_evaluation.widerface.report import Report, build_report, to_json, to_text
+from accuracy_evaluation.widerface.results import read_results
 from lffd import cli
 
 

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config_farm.assembly import create_run_engine
-from config_farm.batches import open_batches
-from config_farm.data_sources import open_records
-from config_farm.experiment import Experiment, recipe
+from config_farm.run.assembly import create_run_engine
+from config_farm.run.batches import open_batches
+from config_farm.run.data_sources import open_records
+from config_farm.run.experiment import Experiment, recipe
 from lffd import cli
-from lffd.engines.training import TrainingEngine
-from lffd.engines.training_choice import TrainingEngineName
-from lffd.progress import Progress
-from lffd.receptive_field import Network
+from lffd.graphs.receptive_field import Network
 from lffd.records import RecordSource
-from lffd.run_log import RunLog
-from lffd.training import LoopOptions, Trainer
+from lffd.training.choice import TrainingEngineName
+from lffd.training.engine import TrainingEngine
+from lffd.training.loop import LoopOptions, Trainer
+from lffd.training.progress import Progress
+from lffd.training.run_log import RunLog
 from metric_farm.branch_metrics import summarise
 from symbol_farm.versions import version_network
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from config_farm.command_line import start
-from config_farm.experiment import Experiment, Preset, recipe
-from lffd.experiment import LossOptions, ScheduleOptions
+from config_farm.run.command_line import start
+from config_farm.run.experiment import Experiment, Preset, recipe
+from lffd.training.options import LossOptions, ScheduleOptions
 from symbol_farm.symbol_10_160_17L_4scales_v1 import NETWORK
 
 BATCH_SIZE = 32

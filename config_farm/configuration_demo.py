@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from config_farm.command_line import start
-from config_farm.experiment import Experiment, Preset, recipe
-from lffd.experiment import OptimizerOptions, ScheduleOptions
-from lffd.receptive_field import Branch, Network, Stage
+from config_farm.run.command_line import start
+from config_farm.run.experiment import Experiment, Preset, recipe
+from lffd.graphs.receptive_field import Branch, Network, Stage
+from lffd.training.options import OptimizerOptions, ScheduleOptions
 
 NETWORK = Network(
     name="demo_10_160",

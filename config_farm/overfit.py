@@ -11,15 +11,15 @@ from typing import Annotated
 
 import tyro
 
-from config_farm.assembly import train
-from config_farm.experiment import Experiment, recipe
-from data_provider_farm.packed_file import PackReader, PackWriter
+from config_farm.run.assembly import train
+from config_farm.run.experiment import Experiment, recipe
+from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
 from lffd import cli
-from lffd.engines.training_choice import TrainingEngineName
 from lffd.errors import UsageError
-from lffd.experiment import OptimizerOptions, ScheduleOptions
-from lffd.receptive_field import Network
-from lffd.run_log import METRICS_FILE, read_metrics
+from lffd.graphs.receptive_field import Network
+from lffd.training.choice import TrainingEngineName
+from lffd.training.options import OptimizerOptions, ScheduleOptions
+from lffd.training.run_log import METRICS_FILE, read_metrics
 from symbol_farm.versions import version_network
 
 

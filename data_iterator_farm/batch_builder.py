@@ -17,7 +17,7 @@ from data_iterator_farm.label_maps import LabelMaker
 from data_iterator_farm.policies import Preset
 from data_iterator_farm.record_order import RecordKinds, RecordOrder
 from lffd.errors import DataError, LffdError, UsageError
-from lffd.receptive_field import Network
+from lffd.graphs.receptive_field import Network
 from lffd.records import Record, RecordSource
 
 MAX_TRIES = 100

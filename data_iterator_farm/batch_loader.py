@@ -16,7 +16,7 @@ from data_iterator_farm.batch_builder import BatchBuilder, Making
 from data_iterator_farm.policies import JitterPolicy, LabelPolicy, Preset, SamplingPolicy
 from data_iterator_farm.record_order import RecordKinds, scan_records
 from lffd.errors import UsageError
-from lffd.receptive_field import Network
+from lffd.graphs.receptive_field import Network
 from lffd.records import RecordSource
 
 PARTS_PER_THREAD = 4

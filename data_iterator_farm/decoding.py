@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from data_iterator_farm.jpeg_rows import STOPPED_EARLY, frame_size, lower_height
 from lffd.errors import DataError
+from lffd.images.jpeg_rows import STOPPED_EARLY, frame_size, lower_height
 from lffd.records import Record, RecordSource
 
 Image = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_iterator_farm.policies import LabelPolicy
 from lffd.boxes import Boxes, longer_sides
-from lffd.receptive_field import Network
+from lffd.graphs.receptive_field import Network
 
 POSITIVE, BACKGROUND, IGNORED = 1, 0, -1
 

@@ -19,7 +19,7 @@ from data_iterator_farm.label_maps import BACKGROUND, IGNORED, POSITIVE, ClassMa
 from data_iterator_farm.policies import preset
 from lffd.cli import run
 from lffd.errors import DataError, UsageError
-from lffd.receptive_field import BranchGeometry, Network
+from lffd.graphs.receptive_field import BranchGeometry, Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -222,7 +222,7 @@ def _draw_legend(figure: Figure) -> None:
 
 def main(options: Options) -> None:
     """Draw training crops with the cells that each branch is taught to fire at, to ignore, and to stay silent at."""
-    from data_provider_farm.packed_file import PackReader
+    from data_provider_farm.pack_format.packed_file import PackReader
     from symbol_farm.versions import version_network
 
     network = version_network(options.version)

@@ -22,7 +22,7 @@ from data_iterator_farm.policies import Preset
 from data_iterator_farm.record_order import RecordKinds
 from data_iterator_farm.shared_memory import BlockPool, Field, batch_of, empty_batch, layout
 from lffd.errors import DataError, LffdError, UsageError
-from lffd.receptive_field import Network
+from lffd.graphs.receptive_field import Network
 from lffd.records import RecordSource
 
 OpenSource = Callable[[], AbstractContextManager[RecordSource]]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm.annotations import Listing, RawBoxes, build_source, relative_name
-from data_provider_farm.images import list_images
+from data_provider_farm.readers.annotations import Listing, RawBoxes, build_source, relative_name
 from lffd.boxes import Boxes, areas, intersections, longer_sides
+from lffd.images.encoded import list_images
 
 TRIES = 200
 MARGIN = 0.25

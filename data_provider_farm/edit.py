@@ -13,9 +13,9 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from data_provider_farm.annotations import read_text
-from data_provider_farm.pack_index import index_path, scan_records, write_index
-from data_provider_farm.packed_file import PackReader, PackWriter
+from data_provider_farm.pack_format.pack_index import index_path, scan_records, write_index
+from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
+from data_provider_farm.readers.annotations import read_text
 from lffd import cli
 from lffd.errors import DataError, UsageError
 

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from data_provider_farm.packed_file import PackReader
+from data_provider_farm.pack_format.packed_file import PackReader
 from data_provider_farm.report import write_report
 from data_provider_farm.survey import SUSPICIONS, Survey, summarize, survey
 from lffd import cli
 from lffd.errors import UsageError
 from lffd.files import write_atomic
-from lffd.receptive_field import Network
+from lffd.graphs.receptive_field import Network
 from lffd.records import Record
 from symbol_farm.versions import version_network
 

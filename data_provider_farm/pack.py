@@ -12,17 +12,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from data_provider_farm.annotations import PROBLEM_KINDS, Listing, SourceImage
 from data_provider_farm.backgrounds import read_backgrounds
-from data_provider_farm.coco import read_coco
-from data_provider_farm.lffd_pickle import read_lffd_pickle
+from data_provider_farm.drawn_faces.pictures import SMALLEST_PICTURE, prepare_synthetic
 from data_provider_farm.pack_job import Job, Summary, problems_path, run_job
 from data_provider_farm.prepare import Preparation, prepare_all
-from data_provider_farm.synthetic import SMALLEST_PICTURE, prepare_synthetic
-from data_provider_farm.tables import read_csv, read_list
-from data_provider_farm.voc import read_voc
-from data_provider_farm.widerface import read_widerface
-from data_provider_farm.yolo import read_yolo
+from data_provider_farm.readers.annotations import PROBLEM_KINDS, Listing, SourceImage
+from data_provider_farm.readers.coco import read_coco
+from data_provider_farm.readers.lffd_pickle import read_lffd_pickle
+from data_provider_farm.readers.tables import read_csv, read_list
+from data_provider_farm.readers.voc import read_voc
+from data_provider_farm.readers.widerface import read_widerface
+from data_provider_farm.readers.yolo import read_yolo
 from lffd import cli
 from lffd.errors import DataError, UsageError
 

@@ -19,9 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TypeVar
 
-from data_provider_farm.annotations import Problem
-from data_provider_farm.packed_file import PackWriter, partial_path
+from data_provider_farm.pack_format.packed_file import PackWriter, partial_path
 from data_provider_farm.prepare import Counts, Prepared
+from data_provider_farm.readers.annotations import Problem
 from lffd.errors import DataError, UsageError
 
 Item = TypeVar("Item")

@@ -13,12 +13,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm import images
-from data_provider_farm.annotations import Problem, SourceImage
 from data_provider_farm.backgrounds import find_empty_windows
-from data_provider_farm.record_layout import Encoded, check_frame, encode_records
+from data_provider_farm.pack_format.record_layout import Encoded, check_frame, encode_records
+from data_provider_farm.readers.annotations import Problem, SourceImage
 from lffd.boxes import Boxes, clip, scale
 from lffd.errors import DataError
+from lffd.images import encoded as images
 from lffd.records import Record
 
 Flags = NDArray[np.bool_]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm.images import decode, shrink
 from data_provider_farm.survey import Survey
+from lffd.images.encoded import decode, shrink
 from lffd.records import Record, RecordSource
 
 if TYPE_CHECKING:

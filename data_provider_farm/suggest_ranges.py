@@ -21,12 +21,12 @@ import tyro
 from numpy.typing import NDArray
 
 from data_provider_farm.inspect import survey_pack
-from data_provider_farm.packed_file import PackReader
+from data_provider_farm.pack_format.packed_file import PackReader
 from data_provider_farm.survey import coverage
 from lffd import cli
 from lffd.errors import DataError, UsageError
 from lffd.files import write_atomic
-from lffd.receptive_field import Branch, Network
+from lffd.graphs.receptive_field import Branch, Network
 from symbol_farm.versions import version_network
 
 FIELD_SHARE, STRIDES, LEAST_RATIO = 0.9, 2.0, 1.2

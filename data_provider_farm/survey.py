@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm.synthetic import NAME_PREFIX
+from data_provider_farm.drawn_faces.pictures import NAME_PREFIX
 from lffd.boxes import areas, iou, longer_sides
-from lffd.receptive_field import BranchGeometry
+from lffd.graphs.receptive_field import BranchGeometry
 from lffd.records import Record
 
 SUSPICIONS: dict[str, str] = {

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
 from lffd.errors import DataError
+from lffd.graphs.onnx_graph import import_onnx, maps_onnx, result_name
 from lffd.model import Model
-from lffd.onnx_graph import import_onnx, maps_onnx, result_name
 
 Ranges = dict[str, tuple[float, float]]
 """Name of a map to the lowest and highest value that it must hold."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lffd.model import Model
-from lffd.onnx_graph import (
+from lffd.graphs.onnx_graph import (
     INPUT_SHAPES,
     InputForm,
     OnnxBuilder,
@@ -17,7 +16,8 @@ from lffd.onnx_graph import (
     check_form,
     metadata,
 )
-from lffd.receptive_field import BranchGeometry
+from lffd.graphs.receptive_field import BranchGeometry
+from lffd.model import Model
 
 if TYPE_CHECKING:
     import onnx
@@ -54,7 +54,7 @@ def decoded_onnx(
         suppression: put into the graph where given.
 
     Raises:
-        UsageError, ModelError, EngineError: as `lffd.onnx_graph.maps_onnx`.
+        UsageError, ModelError, EngineError: as `lffd.graphs.onnx_graph.maps_onnx`.
     """
     check_form(form, normalised)
     builder = OnnxBuilder()

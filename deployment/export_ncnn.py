@@ -10,8 +10,8 @@ from lffd import cli
 from lffd.engines.factory import create_engine
 from lffd.errors import UsageError
 from lffd.files import write_atomic
-from lffd.ncnn_graph import ncnn_files
-from symbol_farm.model_spec import resolve_model
+from lffd.graphs.ncnn_graph import ncnn_files
+from symbol_farm.trained_models import resolve_model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,18 +19,18 @@ from deployment.parity import (
     named_maps,
     probe_images,
 )
+from detection.decoding import decode
 from lffd import cli
 from lffd.boxes import clip, suppress
-from lffd.decoding import decode
 from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
 from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
 from lffd.errors import ModelError, UsageError
 from lffd.files import write_atomic
+from lffd.graphs.onnx_graph import InputForm, maps_onnx
+from lffd.graphs.receptive_field import Network
 from lffd.model import Model
-from lffd.onnx_graph import InputForm, maps_onnx
-from lffd.receptive_field import Network
-from symbol_farm.model_spec import resolve_model
+from symbol_farm.trained_models import resolve_model
 
 
 @dataclass(frozen=True, kw_only=True)

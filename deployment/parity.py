@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lffd.engines import BranchMaps
 from lffd.errors import ModelError
-from lffd.receptive_field import Network
+from lffd.graphs.receptive_field import Network
 
 Outputs = dict[str, NDArray[np.float32]]
 

@@ -12,21 +12,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from accuracy_evaluation.average_precision import average_precision
 from accuracy_evaluation.evaluation_on_pack import detect_records
-from accuracy_evaluation.model_spec import load_detector
-from accuracy_evaluation.selection import Selection
-from data_provider_farm.images import decode, list_images, read_file, shrink
-from data_provider_farm.packed_file import PackReader
+from data_provider_farm.pack_format.packed_file import PackReader
 from deployment.calibration import RangeRule, collect_ranges
 from deployment.parity import Parity, measure_parity, named_maps
 from deployment.quantized_graph import quantized_onnx
+from detection.load import load_detector
+from detection.selection import Selection
 from lffd import cli
 from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.engines.factory import AUTO_ORDER, ENGINES, create_engine, install_command
 from lffd.errors import DataError, EngineError, ModelError, UsageError
+from lffd.images.encoded import decode, list_images, read_file, shrink
 from lffd.model import Model, check_target, save_model
-from symbol_farm.model_spec import resolve_model
+from metric_farm.average_precision import average_precision
+from symbol_farm.trained_models import resolve_model
 
 INT8_FILES = (onnxruntime_engine.INT8_FILE, openvino_engine.INT8_FILE)
 

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from deployment.calibration import Ranges
 from lffd.errors import ModelError
-from lffd.graph import Graph, Node
-from lffd.model import Model
-from lffd.onnx_graph import (
+from lffd.graphs.graph import Graph, Node
+from lffd.graphs.onnx_graph import (
     INPUT_SHAPES,
     OnnxBuilder,
     Translator,
@@ -28,6 +27,7 @@ from lffd.onnx_graph import (
     metadata,
     result_name,
 )
+from lffd.model import Model
 
 if TYPE_CHECKING:
     import onnx
@@ -164,7 +164,7 @@ def step_and_zero(limits: tuple[float, float], target: Target) -> tuple[float, n
 
 
 def quantized_onnx(model: Model, ranges: Ranges, target: Target) -> onnx.ModelProto:
-    """Return the 8-bit network: input `data` uint8 `(B, H, W, 3)` BGR, outputs as `lffd.onnx_graph.maps_onnx`.
+    """Return the 8-bit network: input `data` uint8 `(B, H, W, 3)` BGR, outputs as `lffd.graphs.onnx_graph.maps_onnx`.
 
     Args:
         model: the float network.

@@ -11,12 +11,12 @@ import numpy as np
 
 from deployment.parity import probe_images
 from lffd import cli
-from lffd.branch_cut import keep_branches
 from lffd.engines.factory import create_engine
 from lffd.errors import ModelError, UsageError
+from lffd.graphs.cut import keep_branches
+from lffd.graphs.receptive_field import Network
 from lffd.model import Model, check_target, save_model
-from lffd.receptive_field import Network
-from symbol_farm.model_spec import resolve_model
+from symbol_farm.trained_models import resolve_model
 
 _OF_THE_WHOLE = ("accuracy", "quantization", "trimmed_from")
 """Parts of a card that hold for the network before it was cut."""

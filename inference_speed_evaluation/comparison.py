@@ -12,16 +12,16 @@ from typing import Annotated, Any
 import tyro
 
 from accuracy_evaluation import evaluation_on_widerface as widerface
-from accuracy_evaluation.model_spec import parse_peer
 from accuracy_evaluation.output_files import write_json
-from accuracy_evaluation.peer_size import peer_size
+from detection.load import parse_peer
+from detection.peers.size import peer_size
 from inference_speed_evaluation import inference_speed_eval as speed
 from inference_speed_evaluation.machine import describe_machine
 from lffd import cli
 from lffd.engines.factory import Precision
 from lffd.errors import UsageError
 from lffd.files import write_atomic
-from symbol_farm.model_spec import params_file, resolve_model
+from symbol_farm.trained_models import params_file, resolve_model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from accuracy_evaluation.image_files import read_image
-from accuracy_evaluation.model_spec import parse_peer
 from accuracy_evaluation.output_files import write_json
 from accuracy_evaluation.plots import check_plot_path
-from accuracy_evaluation.selection import Selection
-from accuracy_evaluation.views import ViewSettings
 from deployment.calibration import collect_ranges
 from deployment.quantized_graph import quantized_onnx
+from detection.image_files import read_image
+from detection.load import parse_peer
+from detection.selection import Selection
+from detection.views import ViewSettings
 from inference_speed_evaluation.machine import describe_machine
 from inference_speed_evaluation.processes import WorkerProcess
 from inference_speed_evaluation.speed_report import detail_table, latency_tables, plot_latency, to_csv
@@ -31,10 +31,10 @@ from lffd.engines.base import gpu_number
 from lffd.engines.factory import AUTO_ORDER, ENGINES, Precision, installed_kind
 from lffd.errors import EngineError, UsageError
 from lffd.files import write_atomic
-from lffd.initialization import initial_arrays
 from lffd.model import Model, make_model, save_model
-from symbol_farm.model_spec import resolve_model, shipped_models
+from lffd.training.initialization import initial_arrays
 from symbol_farm.network import build_json
+from symbol_farm.trained_models import resolve_model, shipped_models
 from symbol_farm.versions import VERSIONS, version_network
 
 RANDOM = "random weights"
@@ -113,7 +113,7 @@ def load_weights(spec: str) -> tuple[Model, str]:
     """Return a model and where its weights are from; a version without trained weights gets random ones.
 
     Raises:
-        ModelError, UsageError: as `symbol_farm.model_spec.resolve_model`.
+        ModelError, UsageError: as `symbol_farm.trained_models.resolve_model`.
     """
     short = {full: name for name, full in VERSIONS.items()}.get(spec, spec)
     if short not in VERSIONS:

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from accuracy_evaluation.detector import Detector
-from accuracy_evaluation.peers import PeerDetector
-from accuracy_evaluation.selection import Selection
-from lffd.decoding import Candidates, decode, join
+from detection.decoding import Candidates, decode, join
+from detection.detector import Detector
+from detection.peers.detector import PeerDetector
+from detection.selection import Selection
 from lffd.engines import BranchMaps, Engine
 from lffd.model import Model
 
@@ -83,7 +83,7 @@ class TimedEngine:
 
 
 class NetworkSubject:
-    """One of our networks, as `accuracy_evaluation.detector.Detector` runs it.
+    """One of our networks, as `detection.detector.Detector` runs it.
 
     Args:
         model: the network.

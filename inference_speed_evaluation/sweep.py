@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from accuracy_evaluation.selection import Selection
+from detection.selection import Selection
 from inference_speed_evaluation.processes import WorkerProcess
 from lffd.errors import EngineError
-from lffd.receptive_field import Network
+from lffd.graphs.receptive_field import Network
 
 BASELINE = ("mxnet", "fp32")
 """Engine and precision that ratios refer to."""

@@ -16,8 +16,8 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from accuracy_evaluation.model_spec import parse_peer
-from accuracy_evaluation.selection import Selection
+from detection.load import parse_peer
+from detection.selection import Selection
 from inference_speed_evaluation.machine import matrix_peak
 from inference_speed_evaluation.subjects import NetworkSubject, PeerSubject, Subject
 from lffd.errors import LffdError, UsageError

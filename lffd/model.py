@@ -13,12 +13,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd import batch_norm
 from lffd.errors import GeometryError, ModelError
 from lffd.files import put_aside, recover_directory, replace_directory
-from lffd.graph import Graph, parse_graph
+from lffd.graphs import batch_norm
+from lffd.graphs.graph import Graph, parse_graph
+from lffd.graphs.receptive_field import Network, network_from_dict
 from lffd.params import pack_params, parse_params
-from lffd.receptive_field import Network, network_from_dict
 
 SYMBOL_FILE, PARAMS_FILE, CARD_FILE = "symbol.json", "model.params", "card.json"
 CARD_FORMAT = 1

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.engines.training import STATISTICS
+from lffd.training.engine import STATISTICS
 
 METRICS = ("score_loss", "box_loss", "positives", "recall", "precision", "iou")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from lffd import cli
-from lffd.receptive_field import Network
+from lffd.graphs.receptive_field import Network
 from symbol_farm.versions import version_network
 
 

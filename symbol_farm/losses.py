@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lffd.engines.mxnet_engine import import_mxnet
-from lffd.engines.training import STATISTICS
-from lffd.experiment import LossOptions
-from lffd.receptive_field import Network
+from lffd.graphs.receptive_field import Network
+from lffd.training.engine import STATISTICS
+from lffd.training.options import LossOptions
 from symbol_farm.network import build_symbol
 
 if TYPE_CHECKING:

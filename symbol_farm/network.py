@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lffd import batch_norm as normalisation
 from lffd.engines.mxnet_engine import import_mxnet
-from lffd.receptive_field import Layer, Network
-from lffd.symbol_json import Operators
+from lffd.graphs import batch_norm as normalisation
+from lffd.graphs.receptive_field import Layer, Network
+from lffd.graphs.symbol_json import Operators
 
 if TYPE_CHECKING:
     import mxnet as mx
@@ -29,7 +29,7 @@ def build_symbol(network: Network, deploy: bool, batch_norm: bool = False) -> mx
             channels, channel 0) and the box code `(B, 4, h, w)`. Otherwise, what losses attach to: the two raw score
             channels `(B, 2, h, w)`, channel 0 the object, and the box code.
         batch_norm: put batch normalisation after every convolution but the two output ones of each branch. For
-            training; `lffd.batch_norm.fold` turns its parameters into those of the plain graph.
+            training; `lffd.graphs.batch_norm.fold` turns its parameters into those of the plain graph.
     """
     return _describe(import_mxnet().sym, network, deploy, batch_norm)
 

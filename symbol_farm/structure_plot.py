@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lffd.errors import UsageError
-from lffd.layers import Layer
-from lffd.receptive_field import Network
+from lffd.graphs.layers import Layer
+from lffd.graphs.receptive_field import Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lffd.receptive_field import Branch, Network, Stage
+from lffd.graphs.receptive_field import Branch, Network, Stage
 from symbol_farm.network import build_symbol
 
 if TYPE_CHECKING:

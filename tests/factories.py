@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lffd.graphs.receptive_field import Network
 from lffd.model import Model, make_model
-from lffd.receptive_field import Network
-from symbol_farm.model_spec import deploy_json
+from symbol_farm.trained_models import deploy_json
 from symbol_farm.versions import version_network
 
 

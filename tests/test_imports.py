@@ -12,20 +12,25 @@ import pytest
 
 from tests.conftest import PROJECT
 
-PACKAGES = [
-    "lffd",
-    "symbol_farm",
-    "config_farm",
-    "data_provider_farm",
-    "data_iterator_farm",
-    "metric_farm",
-    "accuracy_evaluation",
-    "inference_speed_evaluation",
-    "deployment",
-]
+FLOORS = (
+    ("lffd",),
+    ("symbol_farm", "data_provider_farm", "data_iterator_farm", "metric_farm"),
+    ("detection",),
+    ("accuracy_evaluation",),
+    ("deployment",),
+    ("inference_speed_evaluation",),
+    ("config_farm",),
+    ("benchmarks",),
+)
+"""The packages from the ground up: each imports what lies below it, never its neighbours or what lies above."""
+PACKAGES = [package for floor in FLOORS for package in floor]
 MODULES = [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*.py"))]
-TORCH = [path for path in MODULES if path.parts[-2] == "engines" and path.name.startswith("torch_")]
-"""The PyTorch engine, which imports PyTorch itself; the factory imports it only when it is asked for."""
+TORCH = [
+    path
+    for path in MODULES
+    if (path.parts[-2] == "engines" and path.name.startswith("torch_")) or path.parts[-3:-1] == ("training", "torch")
+]
+"""The PyTorch engines, which import PyTorch itself; they are imported only when they are asked for."""
 
 PROBE = """
 import importlib, json, sys
@@ -53,28 +58,14 @@ def _imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
-def test_lffd_imports_no_farm_and_files_stay_short(path: Path) -> None:
-    if path.is_relative_to(PROJECT / "lffd"):
-        assert not _imports(path) & set(PACKAGES[1:])
-    assert len(path.read_text().splitlines()) <= 300
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
-def test_farms_meet_only_in_commands(path: Path) -> None:
-    """A farm's library modules use lffd and their own farm; modules that are commands assemble farms."""
+def test_packages_import_only_what_lies_below(path: Path) -> None:
+    """Modules of the farms' floor that are commands may put their neighbours together."""
     package = path.relative_to(PROJECT).parts[0]
-    others = (_imports(path) & set(PACKAGES)) - {"lffd", package}
-    if others - ALLOWED.get(package, set()):
-        assert 'if __name__ == "__main__":' in path.read_text(), f"imports {sorted(others)}"
-
-
-ALLOWED: dict[str, set[str]] = {
-    "accuracy_evaluation": {"symbol_farm"},
-    "inference_speed_evaluation": {"symbol_farm", "accuracy_evaluation"},
-    "deployment": {"symbol_farm", "accuracy_evaluation"},
-    "config_farm": set(PACKAGES),
-}
-"""Farms that stand above others: what evaluates and deploys needs models by name."""
+    level = next(number for number, floor in enumerate(FLOORS) if package in floor)
+    below = {name for floor in FLOORS[:level] for name in floor}
+    if level == 1 and 'if __name__ == "__main__":' in path.read_text():
+        below |= set(FLOORS[1])
+    assert (_imports(path) & set(PACKAGES)) - {package} <= below
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from accuracy_evaluation.detector import DEFAULT_MODEL, Detector
 from accuracy_evaluation.evaluation_on_widerface import Options, evaluate
-from accuracy_evaluation.image_files import read_image
+from detection.detector import DEFAULT_MODEL, Detector
+from detection.image_files import read_image
 from lffd.model import load_model
-from symbol_farm.model_spec import shipped_models
+from symbol_farm.trained_models import shipped_models
 from tests.conftest import PROJECT
 
 MODELS = shipped_models()

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lffd.engines import BranchMaps, check_images
 from lffd.errors import EngineError
+from lffd.graphs.receptive_field import Network
 from lffd.model import Model
-from lffd.receptive_field import Network
 
 
 class MapEngine(ABC):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.graph import parse_graph
+from lffd.graphs.graph import parse_graph
 
 
 def node_outputs(

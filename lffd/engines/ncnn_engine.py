@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from lffd.engines.base import MapEngine, refuse_gpu
 from lffd.errors import EngineError
+from lffd.graphs.ncnn_graph import ncnn_files
 from lffd.model import Model
-from lffd.ncnn_graph import ncnn_files
 
 
 class NcnnEngine(MapEngine):

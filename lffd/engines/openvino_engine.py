@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lffd.engines.base import MapEngine, first_line, gpu_number, quantised_file
 from lffd.errors import EngineError
+from lffd.graphs.onnx_graph import maps_onnx
 from lffd.model import Model
-from lffd.onnx_graph import maps_onnx
 
 INT8_FILE = "int8_openvino.onnx"
 """File of a quantised model directory that this engine runs."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lffd.engines.base import MapEngine, gpu_number
 from lffd.errors import EngineError
+from lffd.graphs.onnx_graph import maps_onnx
 from lffd.model import Model
-from lffd.onnx_graph import maps_onnx
 
 TYPICAL = (1, 720, 1280)
 LARGEST = (4, 2160, 3840)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lffd.errors import ModelError
-from lffd.graph import Graph, Node
+from lffd.graphs.graph import Graph, Node
 
 
 class BatchStatistics(NamedTuple):
@@ -202,4 +202,4 @@ _MAKERS: dict[str, Callable[[Node], Callable[..., Tensor]]] = {
     "softmax": _softmax,
     "slice_axis": _slice,
 }
-"""How each operator is computed; the same operators as in `lffd.graph`."""
+"""How each operator is computed; the same operators as in `lffd.graphs.graph`."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from accuracy_evaluation.evaluation_on_pack import main
-from data_provider_farm.packed_file import PackWriter
+from data_provider_farm.pack_format.packed_file import PackWriter
 from lffd.records import Record
 from tests.accuracy_evaluation.made_up import run_command, write_onnx
 

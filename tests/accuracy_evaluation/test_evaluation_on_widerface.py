@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from accuracy_evaluation.detections import Detections, ImageDetector
 from accuracy_evaluation.evaluation_on_widerface import Options, main
-from accuracy_evaluation.model_spec import ModelFacts
+from detection.detections import Detections, ImageDetector
+from detection.load import ModelFacts
 from lffd.model import save_model
 from symbol_farm.versions import version_network
 from tests.accuracy_evaluation.made_up import run_command, write_truth

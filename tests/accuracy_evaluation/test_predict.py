@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from accuracy_evaluation import detector as detector_module
 from accuracy_evaluation import predict
 from accuracy_evaluation.predict import Options, main
+from detection import detector as detector_module
 from lffd import cli
 from lffd.errors import UsageError
 from lffd.model import Model, save_model

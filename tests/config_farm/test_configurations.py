@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from config_farm.command_line import start
-from config_farm.experiment import FREE_ON_RESUME, Experiment, recipe
-from lffd.checkpoint import newest_checkpoint, write_checkpoint
+from config_farm.run.command_line import start
+from config_farm.run.experiment import FREE_ON_RESUME, Experiment, recipe
 from lffd.errors import UsageError
 from lffd.model import load_model, save_model
+from lffd.training.checkpoint import newest_checkpoint, write_checkpoint
 from symbol_farm.versions import VERSIONS, version_network
 from tests.config_farm import tiny_config
 from tests.conftest import PROJECT

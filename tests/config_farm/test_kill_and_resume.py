@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from lffd.checkpoint import checkpoint_files, newest_checkpoint
+from lffd.training.checkpoint import checkpoint_files, newest_checkpoint
 from tests.conftest import PROJECT
 
 SCRIPT = Path(__file__).parent / "tiny_config.py"
 
 KILLER = """
 import os, runpy, signal, sys
-import lffd.checkpoint, lffd.training
+import lffd.training.checkpoint as checkpoint, lffd.training.loop as loop
 moment = sys.argv[1]
-whole, step, check = lffd.checkpoint.write_atomic, lffd.training.Trainer._step, lffd.training.Trainer._check
+whole, step, check = checkpoint.write_atomic, loop.Trainer._step, loop.Trainer._check
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -46,7 +46,7 @@ def checked(self):
     check(self)
     self._save = save
 
-lffd.checkpoint.write_atomic, lffd.training.Trainer._step, lffd.training.Trainer._check = half, counted, checked
+checkpoint.write_atomic, loop.Trainer._step, loop.Trainer._check = half, counted, checked
 sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from config_farm.launch import Options, start_all
-from lffd.checkpoint import newest_checkpoint
 from lffd.errors import UsageError
-from lffd.run_log import read_metrics
+from lffd.training.checkpoint import newest_checkpoint
+from lffd.training.run_log import read_metrics
 from tests.conftest import PROJECT
 
 SCRIPT = Path(__file__).parent / "tiny_config.py"

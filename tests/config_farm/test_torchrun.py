@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lffd.checkpoint import newest_checkpoint
+from lffd.training.checkpoint import newest_checkpoint
 from tests.config_farm.test_configurations import run_config
 from tests.conftest import PROJECT
 

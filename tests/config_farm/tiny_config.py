@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from config_farm.command_line import start
-from config_farm.experiment import Experiment, Preset, recipe
-from lffd.experiment import ScheduleOptions
-from lffd.receptive_field import Branch, Network, Stage
+from config_farm.run.command_line import start
+from config_farm.run.experiment import Experiment, Preset, recipe
+from lffd.graphs.receptive_field import Branch, Network, Stage
+from lffd.training.options import ScheduleOptions
 
 NETWORK = Network(
     name="tiny",

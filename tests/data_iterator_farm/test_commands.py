@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from data_provider_farm.packed_file import PackWriter
+from data_provider_farm.pack_format.packed_file import PackWriter
 from tests.data_iterator_farm.made_up import make_source
 
 pytestmark = pytest.mark.timeout(120)

@@ -10,7 +10,7 @@ import pytest
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import decode_image
 from data_iterator_farm.policies import PRESETS
-from data_provider_farm.packed_file import PackReader, PackWriter
+from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
 from lffd.records import Record, RecordSource
 from symbol_farm.versions import version_network
 

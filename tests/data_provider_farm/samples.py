@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from hypothesis import strategies as st
 
-from data_provider_farm.images import encode
-from data_provider_farm.packed_file import PackWriter
+from data_provider_farm.pack_format.packed_file import PackWriter
+from lffd.images.encoded import encode
 from lffd.records import Record
 
 NO_BOXES = np.zeros((0, 4), np.float32)

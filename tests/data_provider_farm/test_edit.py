@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_provider_farm.edit import Merge, Options, Reindex, Shuffle, Split, main
-from data_provider_farm.packed_file import PackReader
+from data_provider_farm.pack_format.packed_file import PackReader
 from lffd.errors import DataError, UsageError
 from lffd.records import Record
 from tests.data_provider_farm.samples import mixed_records, record, same, write_pack

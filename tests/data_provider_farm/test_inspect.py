@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_provider_farm.drawn_faces.pictures import synthetic_records
 from data_provider_farm.inspect import Options, main
 from data_provider_farm.report import (
     COLUMNS,
@@ -27,7 +28,6 @@ from data_provider_farm.suggest_ranges import Options as SuggestOptions
 from data_provider_farm.suggest_ranges import main as suggest
 from data_provider_farm.suggest_ranges import suggest_ranges
 from data_provider_farm.survey import coverage, survey
-from data_provider_farm.synthetic import synthetic_records
 from lffd.errors import DataError, UsageError
 from symbol_farm.versions import VERSIONS, version_network
 from tests.data_provider_farm.samples import mixed_records, record, write_pack

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from data_provider_farm.pack import Options, check_options, describe, main, pack
-from data_provider_farm.packed_file import PackReader, partial_path
+from data_provider_farm.pack_format.packed_file import PackReader, partial_path
 from data_provider_farm.prepare import Counts
 from lffd.errors import DataError, UsageError
 from tests.data_provider_farm.samples import jpeg

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_provider_farm.annotations import Problem
+from data_provider_farm.pack_format.packed_file import PackReader, partial_path
 from data_provider_farm.pack_job import CHUNK, Job, Summary, ordered_map, problems_path, run_job
-from data_provider_farm.packed_file import PackReader, partial_path
 from data_provider_farm.prepare import Counts, Prepared, encode_all
+from data_provider_farm.readers.annotations import Problem
 from lffd.errors import DataError, UsageError
 from lffd.records import Record
 from tests.data_provider_farm.samples import record

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data_provider_farm import images
-from data_provider_farm.annotations import RawBoxes, SourceImage, build_source
+from data_provider_farm.pack_format.record_layout import decode_record
 from data_provider_farm.prepare import Counts, Preparation, Prepared, prepare
-from data_provider_farm.record_layout import decode_record
+from data_provider_farm.readers.annotations import RawBoxes, SourceImage, build_source
+from lffd.images import encoded as images
 from lffd.records import Record
 from tests.data_provider_farm.samples import jpeg, picture, with_exif
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_provider_farm.pack import Options, pack
-from data_provider_farm.packed_file import PackReader
+from data_provider_farm.pack_format.packed_file import PackReader
 from data_provider_farm.prepare import Counts
 
 

@@ -11,8 +11,8 @@ from deployment import export_ncnn
 from deployment.export_ncnn import Options, main
 from lffd.engines.factory import create_engine
 from lffd.errors import ModelError, UsageError
+from lffd.graphs.ncnn_graph import ncnn_files
 from lffd.model import save_model
-from lffd.ncnn_graph import ncnn_files
 from tests.factories import random_model
 
 ncnn = pytest.importorskip("ncnn")

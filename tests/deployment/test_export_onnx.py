@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from accuracy_evaluation.detector import Detector
-from accuracy_evaluation.selection import Selection
 from deployment import export_onnx
 from deployment.export_onnx import Options, box_codes, build, decode_maps, main
+from detection.detector import Detector
+from detection.selection import Selection
 from lffd.boxes import areas
 from lffd.engines.factory import create_engine
 from lffd.errors import ModelError, UsageError
+from lffd.graphs.onnx_graph import FILE_VERSION, OPERATOR_SET, maps_onnx
 from lffd.model import Model, save_model
-from lffd.onnx_graph import FILE_VERSION, OPERATOR_SET, maps_onnx
 from tests.factories import random_model
 
 onnx = pytest.importorskip("onnx")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_provider_farm.packed_file import PackWriter
+from data_provider_farm.pack_format.packed_file import PackWriter
 from deployment import quantize
 from deployment.calibration import BINS, _Histogram, collect_ranges, inner_maps
 from deployment.quantize import Options, check_drop, main

@@ -11,9 +11,9 @@ import pytest
 
 from deployment import trim
 from deployment.trim import Options, kept_branches, main, trim_model
-from lffd.branch_cut import keep_branches
 from lffd.engines.factory import create_engine
 from lffd.errors import ModelError, UsageError
+from lffd.graphs.cut import keep_branches
 from lffd.model import Model, load_model, save_model
 from symbol_farm.versions import version_network
 from tests.factories import random_model

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from accuracy_evaluation.selection import Selection
+from detection.selection import Selection
 from inference_speed_evaluation import processes
 from inference_speed_evaluation.processes import WorkerProcess
 from inference_speed_evaluation.worker import serve

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from accuracy_evaluation.selection import Selection
+from detection.selection import Selection
 from inference_speed_evaluation import sweep
 from inference_speed_evaluation.sweep import Candidate, Effort, Row, Setting, measure_setting, with_peak
 from lffd.errors import EngineError

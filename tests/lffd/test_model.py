@@ -12,7 +12,7 @@ import pytest
 from lffd.errors import ModelError
 from lffd.model import Model, load_model, make_model, save_model
 from lffd.params import pack_params
-from symbol_farm.model_spec import deploy_json
+from symbol_farm.trained_models import deploy_json
 from symbol_farm.versions import version_network
 from tests.factories import random_model, random_params
 

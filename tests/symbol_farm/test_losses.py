@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from lffd.engines.mxnet_engine import import_mxnet
-from lffd.engines.training import STATISTICS, count_positives, loss_divisors
 from lffd.errors import UsageError
-from lffd.experiment import LossOptions
-from lffd.initialization import initial_arrays
+from lffd.training.engine import STATISTICS, count_positives, loss_divisors
+from lffd.training.initialization import initial_arrays
+from lffd.training.options import LossOptions
 from symbol_farm.losses import branch_losses, training_symbol
 from tests.training_batches import NETWORK, make_batch
 

@@ -7,8 +7,8 @@ import importlib
 import pytest
 
 from lffd.errors import UsageError
-from lffd.graph import parse_graph
-from symbol_farm.model_spec import deploy_json
+from lffd.graphs.graph import parse_graph
+from symbol_farm.trained_models import deploy_json
 from symbol_farm.versions import VERSIONS, version_module, version_network
 
 # layers, branches after, parameters, GMAC at 640x480 to three decimals (facts of the published system)

@@ -46,10 +46,10 @@ def test_what_is_packed_starts(packer: ModuleType, tmp_path: Path) -> None:
     with tarfile.open(output) as archive:
         names = archive.getnames()
         archive.extractall(tmp_path / "there", filter="data")
-    assert "lffd_bare/lffd/engines/torch_training.py" in names
+    assert "lffd_bare/lffd/training/torch/engine.py" in names
     assert not [name for name in names if "/tests/" in name or "__pycache__" in name]
     folder = tmp_path / "there" / "lffd_bare"
-    code = "import carried, lffd, config_farm.assembly; print(carried.ANSWER, lffd.__file__)"
+    code = "import carried, lffd, config_farm.run.assembly; print(carried.ANSWER, lffd.__file__)"
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for _ in range(2):  # the second start finds the wheels unpacked
         done = subprocess.run(

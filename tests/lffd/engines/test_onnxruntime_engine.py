@@ -10,7 +10,7 @@ import pytest
 
 from lffd.engines.onnxruntime_engine import OnnxRuntimeEngine, import_onnxruntime, open_session
 from lffd.errors import EngineError
-from lffd.onnx_graph import maps_onnx
+from lffd.graphs.onnx_graph import maps_onnx
 from tests.factories import random_model
 
 pytest.importorskip("onnxruntime")

@@ -13,7 +13,7 @@ from lffd.engines import tensorrt_engine
 from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
 from lffd.engines.tensorrt_engine import TensorRtEngine
 from lffd.errors import EngineError
-from lffd.onnx_graph import maps_onnx
+from lffd.graphs.onnx_graph import maps_onnx
 from tests.factories import random_model
 
 pytest.importorskip("onnxruntime")

@@ -10,9 +10,9 @@ import pytest
 
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.errors import ModelError
-from lffd.graph import parse_graph
-from lffd.initialization import initial_arrays
-from lffd.receptive_field import Network
+from lffd.graphs.graph import parse_graph
+from lffd.graphs.receptive_field import Network
+from lffd.training.initialization import initial_arrays
 from symbol_farm.network import build_json
 from symbol_farm.versions import VERSIONS, version_network
 from tests.training_batches import NETWORK

@@ -1,0 +1,1 @@
+"""FDDB: files, regions, protocol, report."""

@@ -1,0 +1,1 @@
+"""WIDER FACE: ground truth, protocol, result files, report."""

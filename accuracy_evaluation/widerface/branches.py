@@ -1,0 +1,114 @@
+"""Recall by branch: which branch is responsible for a face, and which one found it.
+
+Which branch made a detection is not part of the official result files. It is kept beside them, in
+`branches/<event>/<image>.txt`: the image's name, the number of detections, then one branch index per line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accuracy_evaluation.text_rows import parse_block, read_lines
+from accuracy_evaluation.widerface.ground_truth import ImageTruth
+from accuracy_evaluation.widerface.protocol import Matches
+from accuracy_evaluation.widerface.report import HARD, RecallRow, recall_by_size, recall_lines, rows_to_json
+from lffd.errors import DataError
+from lffd.files import write_atomic
+from lffd.graphs.receptive_field import Network
+
+FOLDER = "branches"
+
+
+@dataclass(frozen=True)
+class BranchRecall:
+    """Recall of faces grouped by the branch whose object range holds their longer side.
+
+    Attributes:
+        rows: faces under the first range, in each branch's range, over the last range.
+        found_by: `(len(rows), B)` how many of a row's faces were found by each branch.
+    """
+
+    rows: tuple[RecallRow, ...]
+    found_by: NDArray[np.intp]
+
+
+def branches_path(folder: str | os.PathLike[str], image: ImageTruth) -> Path:
+    """Return where the branch indices of an image's detections lie."""
+    return Path(folder, FOLDER, image.event, f"{image.name}.txt")
+
+
+def write_branches(folder: str | os.PathLike[str], image: ImageTruth, branches: NDArray[np.int8]) -> None:
+    """Write the branch index of each detection, in the order of the image's result file."""
+    path = branches_path(folder, image)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, "\n".join([image.name, str(len(branches)), *map(str, branches.tolist()), ""]).encode())
+
+
+def read_branches(folder: str | os.PathLike[str], image: ImageTruth, count: int) -> NDArray[np.intp]:
+    """Return the branch index of each of an image's `count` detections.
+
+    Raises:
+        DataError: when the file is missing or does not go with the result file.
+    """
+    path = branches_path(folder, image)
+    rows, _ = parse_block(path, read_lines(path), 1, (1,))
+    if len(rows) != count or np.any(rows < 0) or np.any(rows % 1):
+        raise DataError(f"{path}: must hold one branch index for each of the result file's {count} boxes")
+    return rows[:, 0].astype(np.intp)
+
+
+def recall_by_branch(
+    images: Sequence[ImageTruth], matches: Matches, branches: Sequence[NDArray[np.intp]], network: Network, score: float
+) -> BranchRecall:
+    """Return recall by responsible branch.
+
+    Args:
+        images: those that were matched.
+        matches: from `widerface_protocol.match`.
+        branches: of each image's detections, from `read_branches`.
+        network: the declaration with the object ranges, at the size of the images.
+        score: the working point, from `widerface_report.working_score`.
+    """
+    ranges = [branch.object_range for branch in network.branches]
+    lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
+    classes = [(0.0, lowest), *ranges, (highest, float("inf"))]
+    kept = [found for image, found in zip(images, branches, strict=True) if len(image.boxes)]
+    finder = np.concatenate([np.zeros(0, np.intp), *kept])
+    if finder.size and finder.max() >= len(ranges):
+        raise DataError(f"a detection is of branch {finder.max()}, but {network.name} has {len(ranges)} branches")
+    hits = matches.hits(HARD)
+    sides = matches.sides[matches.faces[hits]]
+    found_by = [
+        np.bincount(finder[hits][(sides >= low) & (sides < high)], minlength=len(ranges)) for low, high in classes
+    ]
+    return BranchRecall(tuple(recall_by_size(matches, classes, score)), np.array(found_by))
+
+
+def branches_to_json(recall: BranchRecall) -> list[dict[str, Any]]:
+    """Return the rows as JSON values; `branch` is null for faces outside every range."""
+    owners: list[int | None] = [None, *range(len(recall.rows) - 2), None]
+    rows = rows_to_json(recall.rows)
+    return [
+        {"branch": owner, **row, "found_by": found.tolist()}
+        for owner, row, found in zip(owners, rows, recall.found_by, strict=True)
+    ]
+
+
+def branches_to_text(recall: BranchRecall, score: float) -> str:
+    """Return the table for people."""
+    count = recall.found_by.shape[1]
+    header, *lines = recall_lines(recall.rows, score)
+    width = max(map(len, [header, *lines]))
+    names = "".join(f"{f'b{branch}':>7}" for branch in range(count))
+    table = [f"{header:{width}}{names}"]
+    for line, found in zip(lines, recall.found_by, strict=True):
+        table.append(f"{line:{width}}" + "".join(f"{number:7,}" for number in found))
+    title = "Recall of the hard subset's faces by the range of the responsible branch, and which branch found them"
+    return "\n".join([title, *table])

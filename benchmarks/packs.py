@@ -1,0 +1,204 @@
+"""Command line: measure packing, reading and opening on this machine, with WIDER FACE data in the official text form.
+
+Packing is held against two plain programs of one thread that parse the same text and the same JPEG headers: one copies
+every image to a file of its own (what `cp` does), one appends them to a single file and waits for the disk, as the
+packer does. Each program runs several times, in turns; the median counts, because the time that a file system takes for
+thousands of new files varies by a factor of three. Memory is the peak of a fresh process that packs few or all images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_provider_farm.drawn_faces.pictures import synthetic_record
+from data_provider_farm.pack import Options as PackOptions
+from data_provider_farm.pack import pack
+from data_provider_farm.pack_format.pack_index import LINE_BYTES, index_line
+from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
+from lffd import cli
+from lffd.errors import DataError, UsageError
+from lffd.files import write_atomic
+from lffd.images.encoded import parse_jpeg
+
+FEW = 300
+THREADS = (1, 2, 4)
+MANY_RECORDS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the command.
+
+    Attributes:
+        images: folder with the event folders, such as `WIDER_train/images`.
+        annotations: `wider_face_*_bbx_gt.txt`.
+        repeats: runs of each program.
+        scratch: folder for the files that are made; the system's temporary one by default.
+        json: JSON to write.
+    """
+
+    images: Path
+    annotations: Path
+    repeats: int = 5
+    scratch: Path | None = None
+    json: Path | None = None
+
+
+def plain_parse(annotations: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield names and boxes in the fewest steps, without any check."""
+    lines = annotations.read_text().splitlines()
+    position = 0
+    while position < len(lines):
+        count = int(lines[position + 1])
+        rows = lines[position + 2 : position + 2 + count]
+        yield lines[position], np.array([list(map(float, row.split()[:4])) for row in rows], np.float32)
+        position += 2 + max(count, 1)
+
+
+def copy_files(options: Options, folder: Path) -> int:
+    """Parse, and copy every image to a file of its own; return the number of images."""
+    images = 0
+    for name, _ in plain_parse(options.annotations):
+        data = (options.images / name).read_bytes()
+        parse_jpeg(data, name)
+        (folder / f"{images}.jpg").write_bytes(data)
+        images += 1
+    return images
+
+
+def append_files(options: Options, folder: Path) -> int:
+    """Parse, and append every image to one file; return the number of images."""
+    images = 0
+    with (folder / "all.bin").open("wb") as stream:
+        for name, _ in plain_parse(options.annotations):
+            data = (options.images / name).read_bytes()
+            parse_jpeg(data, name)
+            stream.write(data)
+            images += 1
+        stream.flush()
+        os.fsync(stream.fileno())
+    return images
+
+
+def pack_files(options: Options, folder: Path) -> int:
+    """Pack every image; return the number of images."""
+    target = folder / "all.rec"
+    return pack(
+        PackOptions(format="widerface", images=options.images, annotations=options.annotations, output=target)
+    ).counts.images
+
+
+def measure_rate(work: Callable[[Options, Path], int], options: Options) -> float:
+    """Return images per second of one run in an empty folder."""
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        start = time.perf_counter()
+        images = work(options, Path(folder))
+        return images / (time.perf_counter() - start)
+
+
+def measure_packing(options: Options) -> dict[str, float]:
+    """Return images per second of the two plain programs and of the packer, and the packer's share of each."""
+    works = {"copy_files": copy_files, "append_files": append_files, "pack": pack_files}
+    runs: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(options.repeats):
+        for name, work in works.items():
+            runs[name].append(measure_rate(work, options))
+    rates = {name: float(np.median(found)) for name, found in runs.items()}
+    found = {f"{name}_images_per_s": rate for name, rate in rates.items()}
+    found["pack_over_copy_files"] = rates["pack"] / rates["copy_files"]
+    found["pack_over_append_files"] = rates["pack"] / rates["append_files"]
+    return found
+
+
+def peak_memory(options: Options, annotations: Path, folder: Path) -> int:
+    """Return the peak resident bytes of a process that packs what `annotations` lists.
+
+    Raises:
+        DataError: when the packer fails.
+    """
+    command = [sys.executable, "-m", "data_provider_farm.pack", "--format", "widerface"]
+    command += ["--images", str(options.images), "--annotations", str(annotations)]
+    command += ["--output", str(folder / f"{annotations.stem}.rec")]
+    quiet = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)]
+    process = os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
+    _, status, usage = os.wait4(process, 0)
+    if status:
+        raise DataError(f"packing {annotations} failed: {' '.join(command)}")
+    return usage.ru_maxrss * 1024
+
+
+def measure_memory(options: Options, folder: Path) -> dict[str, float]:
+    """Return the peak memory for the first 300 images and for all."""
+    few = folder / "few.txt"
+    lines = options.annotations.read_text().splitlines()
+    position = 0
+    for _ in range(FEW):
+        position += 2 + max(int(lines[position + 1]), 1)
+    few.write_text("\n".join(lines[:position]) + "\n")
+    small, large = peak_memory(options, few, folder), peak_memory(options, options.annotations, folder)
+    return {"few_images": FEW, "few_peak_bytes": small, "all_peak_bytes": large, "all_over_few": large / small}
+
+
+def measure_reading(options: Options, folder: Path) -> dict[str, float]:
+    """Return records per second at random places, by number of threads."""
+    pack_files(options, folder)
+    found = {}
+    with PackReader(folder / "all.rec") as reader:
+        order = np.random.default_rng(0).permutation(len(reader)).tolist()
+        for threads in THREADS:
+            with ThreadPoolExecutor(threads) as pool:
+                start = time.perf_counter()
+                for _ in pool.map(reader.__getitem__, order, chunksize=16):
+                    pass
+                found[f"read_records_per_s_{threads}_threads"] = len(order) / (time.perf_counter() - start)
+    return found
+
+
+def measure_opening(folder: Path) -> dict[str, float]:
+    """Return the seconds that opening a pack of a million records takes; only its last record is really there."""
+    path = folder / "million.rec"
+    with PackWriter(path) as writer:
+        writer.add(synthetic_record(0, 64, 0))
+    length = path.stat().st_size
+    with path.open("r+b") as stream:
+        record = stream.read()
+        stream.seek((MANY_RECORDS - 1) * length)
+        stream.write(record)
+    with path.with_suffix(".idx").open("wb") as stream:
+        stream.writelines(index_line(key, key * length) for key in range(MANY_RECORDS))
+    start = time.perf_counter()
+    with PackReader(path) as reader:
+        opened = len(reader)
+    seconds = time.perf_counter() - start
+    return {"open_records": opened, "open_seconds": seconds, "index_bytes": MANY_RECORDS * LINE_BYTES}
+
+
+def main(options: Options) -> None:
+    """Measure packing, reading and opening on this machine."""
+    if sum(1 for _ in plain_parse(options.annotations)) < FEW:
+        raise UsageError(f"{options.annotations}: at least {FEW} images are needed to measure anything")
+    found = measure_packing(options)
+    with tempfile.TemporaryDirectory(dir=options.scratch) as name:
+        folder = Path(name)
+        found |= measure_memory(options, folder)
+        found |= measure_reading(options, folder)
+        found |= measure_opening(folder)
+    for key, value in found.items():
+        print(f"{key:32s}{value:,.4g}" if value < 1e4 else f"{key:32s}{value:,.0f}")
+    if options.json is not None:
+        write_atomic(options.json, (json.dumps(found, indent=2) + "\n").encode())
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,296 @@
+"""Puts a run together: packs, batches, training graph, engine, validation, loop; and a model directory at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from config_farm.run.batches import open_batches, training_records
+from config_farm.run.engines import create_training_engine
+from config_farm.run.experiment import FREE_ON_RESUME, Experiment
+from config_farm.run.run_facts import data_sample, library_versions
+from config_farm.run.start_points import initial_state
+from lffd.errors import UsageError
+from lffd.files import write_atomic
+from lffd.graphs.receptive_field import Network
+from lffd.model import Model, load_model, make_model, save_model
+from lffd.records import RecordSource
+from lffd.training.checkpoint import Checkpoint, newest_checkpoint
+from lffd.training.engine import TrainingEngine
+from lffd.training.loop import LoopOptions, Trainer
+from lffd.training.options import as_plain, differences
+from lffd.training.progress import Progress, restore_progress
+from lffd.training.run_log import METRICS_FILE, RunLog
+from metric_farm.branch_metrics import summarise
+from symbol_farm.network import build_json
+
+if TYPE_CHECKING:
+    from config_farm.run.validation import PackValidator
+
+MODEL, BEST, PICTURES = "model", "best", "pictures"
+"""Names below the output directory: the finished model, the best one so far, what it finds in validation images."""
+
+_MANY = 2**24
+"""More iterations than any run has; single precision still counts them."""
+
+
+def train(network: Network, experiment: Experiment) -> int:
+    """Run an experiment to its end, or until a signal.
+
+    Returns:
+        0 when finished, 128 + the signal's number when stopped (after a checkpoint).
+
+    Raises:
+        LffdError: for anything that keeps the run from starting or going on.
+    """
+    _check_launch(experiment)
+    output = experiment.output_dir
+    checkpoint = _starting_point(experiment)
+    with ExitStack() as stack:
+        source = stack.enter_context(training_records(experiment))
+        if checkpoint is not None and checkpoint.facts["records"] != len(source):
+            raise UsageError(
+                f"--resume: the run learnt from {checkpoint.facts['records']} records, but {experiment.train_data} "
+                f"holds {len(source)}"
+            )
+        if checkpoint is not None and checkpoint.facts["data_sample"] != data_sample(source):
+            raise UsageError(f"--resume: the run learnt from other records than those of {experiment.train_data}")
+        engine, origin = create_run_engine(network, experiment, source, checkpoint)
+        validator = stack.enter_context(_validator(network, experiment)) if experiment.val_data else None
+        progress, remarks = _progress(experiment, checkpoint)
+        progress.facts = {
+            "experiment": as_plain(experiment),
+            "records": len(source),
+            "data_sample": data_sample(source),
+            "workers": engine.workers,
+            "origin": [*origin, *remarks],
+        }
+        _agree_on_start(engine, progress, checkpoint)
+        leader = engine.rank == 0
+        output.mkdir(parents=True, exist_ok=True)
+        log = stack.enter_context(
+            RunLog(output, progress.iteration, experiment.iterations, experiment.tensorboard, quiet=not leader)
+        )
+        run = _Run(network, experiment, engine, validator, log)
+        run.introduce(source, progress)
+        trainer = Trainer(
+            engine,
+            lambda start: open_batches(network, experiment, source, start, (engine.rank, engine.workers)),
+            _loop_options(experiment),
+            experiment.schedule,
+            folder=output,
+            log=log,
+            progress=progress,
+            summarise=summarise,
+            validate=run.validate if validator is not None and leader else None,
+            keep_best=run.keep_best,
+            leader=leader,
+        )
+        stopped_by = trainer.run()
+        if stopped_by is not None:
+            log.say(f"stopped by signal {stopped_by} at iteration {progress.iteration}; go on with --resume")
+            return 128 + stopped_by
+        if leader:
+            run.finish(progress)
+    return 0
+
+
+def _check_launch(experiment: Experiment) -> None:
+    """Refuse a parameter server without its launcher, and the launcher without a parameter server."""
+    launched = os.environ.get("DMLC_ROLE") == "worker"
+    if launched and experiment.kvstore is None:
+        raise UsageError("config_farm.launch started this worker, but the command has no --kvstore dist_sync")
+    if experiment.kvstore is not None and not launched:
+        raise UsageError(f"--kvstore {experiment.kvstore} needs: python -m config_farm.launch -- COMMAND")
+
+
+def _progress(experiment: Experiment, checkpoint: Checkpoint | None) -> tuple[Progress, list[str]]:
+    """Return where the run stands, and what to say about it."""
+    if checkpoint is None:
+        return Progress(), []
+    progress, before = restore_progress(checkpoint.facts), checkpoint.facts["experiment"]
+    if progress.best_score is None:
+        return progress, []
+    remark = ""
+    if (before["val_data"], before["val_images"]) != (experiment.val_data, experiment.val_images):
+        remark = "validation changed: its best score is forgotten"
+    elif not (experiment.output_dir / BEST).exists():
+        remark = f"{experiment.output_dir / BEST} is gone: its score is forgotten"
+    if remark:
+        progress.best_score, progress.best_iteration, progress.without_gain = None, 0, 0
+    return progress, [remark] if remark else []
+
+
+def _agree_on_start(engine: TrainingEngine, progress: Progress, checkpoint: Checkpoint | None) -> None:
+    """Refuse workers that would not make the same steps.
+
+    Raises:
+        UsageError: when their number changed, or they found different checkpoints.
+    """
+    if checkpoint is not None and checkpoint.facts["workers"] != engine.workers:
+        raise UsageError(f"--resume: the run had {checkpoint.facts['workers']} workers, now there are {engine.workers}")
+    last = engine.agree(progress.iteration)
+    first = _MANY - engine.agree(_MANY - progress.iteration)
+    if first != last:
+        raise UsageError(
+            f"--resume: the workers found checkpoints of different iterations, {first} to {last}: all of them need the "
+            "same output directory"
+        )
+
+
+def _starting_point(experiment: Experiment) -> Checkpoint | None:
+    """Return the checkpoint to go on from, if the run is to be resumed and has one.
+
+    Raises:
+        UsageError: when the directory holds a run and `resume` is off, or the run was another one.
+    """
+    checkpoint, skipped = newest_checkpoint(experiment.output_dir / "checkpoints")
+    for line in skipped:
+        print(f"warning: passed over {line}", file=sys.stderr)
+    if checkpoint is None:
+        if skipped and experiment.resume:
+            raise UsageError(f"--resume: none of the checkpoints in {experiment.output_dir} is whole")
+        left = [name for name in (MODEL, BEST, METRICS_FILE) if (experiment.output_dir / name).exists()]
+        if skipped or (left and not experiment.resume):
+            raise UsageError(
+                f"{experiment.output_dir} holds what another run left ({', '.join(left) or 'damaged checkpoints'}): "
+                "choose another --output-dir, or remove it"
+            )
+        return None
+    done = checkpoint.facts["iteration"]
+    if not experiment.resume:
+        raise UsageError(
+            f"{experiment.output_dir} holds a run at iteration {done}: add --resume to go on with it, or choose "
+            "another --output-dir"
+        )
+    before = {k: v for k, v in checkpoint.facts["experiment"].items() if k not in FREE_ON_RESUME}
+    now = {k: v for k, v in as_plain(experiment).items() if k not in FREE_ON_RESUME}
+    if changed := differences(before, now):
+        raise UsageError(
+            f"--resume: this is not the run in {experiment.output_dir}; it differs in {'; '.join(changed)}. Give the "
+            f"same options, or start a new run with --init-from {checkpoint.path.parent}"
+        )
+    return checkpoint
+
+
+def create_run_engine(
+    network: Network, experiment: Experiment, source: RecordSource, checkpoint: Checkpoint | None
+) -> tuple[TrainingEngine, list[str]]:
+    """Return an engine that holds the starting state, and lines that say where it came from."""
+    if checkpoint is not None:
+        initial = {name: value for name, value in checkpoint.arrays.items() if name.startswith(("arg:", "aux:"))}
+        engine = create_training_engine(network, experiment, initial)
+        engine.load_state(checkpoint.arrays)
+        return engine, list(checkpoint.facts["origin"])
+    initial, origin = initial_state(network, experiment, lambda: _sample(network, experiment, source))
+    return create_training_engine(network, experiment, initial), origin
+
+
+def _sample(network: Network, experiment: Experiment, source: RecordSource) -> NDArray[np.uint8]:
+    """Return the crops of the run's first batch, eight at the most."""
+    with open_batches(network, experiment, source, start=0) as batches:
+        return next(batches).images[:8]
+
+
+def _validator(network: Network, experiment: Experiment) -> PackValidator:
+    from config_farm.run.validation import PackValidator
+
+    assert experiment.val_data is not None
+    return PackValidator(network, experiment.val_data, experiment.val_images, experiment.seed)
+
+
+def _loop_options(experiment: Experiment) -> LoopOptions:
+    return LoopOptions(**{f.name: getattr(experiment, f.name) for f in dataclasses.fields(LoopOptions)})
+
+
+class _Run:
+    """What one run says and saves."""
+
+    def __init__(
+        self,
+        network: Network,
+        experiment: Experiment,
+        engine: TrainingEngine,
+        validator: PackValidator | None,
+        log: RunLog,
+    ) -> None:
+        self.network, self.experiment, self.engine = network, experiment, engine
+        self.validator, self.log, self.workers = validator, log, engine.workers
+        self.scores: dict[str, float] = {}
+        self.effective_batch = experiment.batch_size * experiment.accumulate * engine.workers
+
+    def introduce(self, source: RecordSource, progress: Progress) -> None:
+        """Say everything that is needed to repeat the run, and keep it beside the run."""
+        experiment = self.experiment
+        text = "\n".join(
+            [
+                f"command: {shlex.join(sys.argv)}",
+                f"network: {self.network.name}, {sum(layer.parameters for layer in self.network.layers):,} parameters, "
+                f"preset {experiment.preset}",
+                f"engine: {self.engine.name} on {self.engine.device}, {self.workers} worker(s)",
+                f"data: {experiment.train_data} ({len(source)} records), validation: {experiment.val_data}",
+                f"effective batch: {self.effective_batch} ({experiment.batch_size} × {experiment.accumulate} steps × "
+                f"{self.workers} worker(s)) crops of {experiment.input_size} px, seed {experiment.seed}",
+                f"start: iteration {progress.iteration} of {experiment.iterations}; {progress.facts['origin'][0]}",
+                *progress.facts["origin"][1:],
+            ]
+        )
+        self.log.say(text)
+        described = Path(experiment.output_dir) / "experiment.json"
+        write_atomic(described, (json.dumps(progress.facts["experiment"], indent=2) + "\n").encode())
+
+    def model(self, progress: Progress) -> Model:
+        """Return the deployable model with its facts so far."""
+        parameters, states = self.engine.deployable()
+        card: dict[str, Any] = {"training": self._training_facts(progress)}
+        if self.scores and self.validator is not None:
+            card["accuracy"] = [{**self.validator.protocol(), **self.scores, "iteration": progress.iteration}]
+        return make_model(self.network, build_json(self.network, deploy=True), parameters, states, card)
+
+    def _training_facts(self, progress: Progress) -> dict[str, Any]:
+        return {
+            "preset": self.experiment.preset,
+            "engine": f"{self.engine.name} on {self.engine.device}",
+            "versions": library_versions(self.engine.name),
+            "iterations": progress.iteration,
+            "images_seen": progress.iteration * self.effective_batch,
+            "minutes": round(progress.seconds / 60, 1),
+            **progress.facts,
+        }
+
+    def validate(self) -> dict[str, float]:
+        """Return the scores of the current deployable model."""
+        assert self.validator is not None
+        self.scores = {}
+        self.scores = self.validator.scores(self.model(Progress(facts={"origin": [""]})))
+        return self.scores
+
+    def keep_best(self, progress: Progress) -> None:
+        """Save the model that validation liked best so far."""
+        save_model(self.model(progress), self.experiment.output_dir / BEST)
+
+    def finish(self, progress: Progress) -> None:
+        """Write the finished model: the best one where there was validation, the last one otherwise."""
+        target = self.experiment.output_dir / MODEL
+        best = self.experiment.output_dir / BEST
+        model = load_model(best) if progress.best_score is not None and best.exists() else self.model(progress)
+        save_model(model, target)
+        self.log.draw_curves()
+        if self.experiment.val_pictures and self.validator is not None:
+            folder = self.experiment.output_dir / PICTURES
+            count = self.validator.draw(model, folder, self.experiment.val_pictures)
+            self.log.say(f"{count} pictures with the model's detections in {folder}")
+        scores = model.card.get("accuracy", [{}])[0]
+        measured = (
+            ", ".join(f"{name} {scores[name]:.4f}" for name in ("AP50", "AP") if name in scores) or "not validated"
+        )
+        self.log.say(f"finished at iteration {progress.iteration}: model in {target} ({measured or 'not validated'})")

@@ -1,0 +1,51 @@
+"""Which engine trains, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from config_farm.run.experiment import Experiment
+from lffd.graphs.receptive_field import Network
+from lffd.training.choice import choose_training_engine
+from lffd.training.engine import TrainingEngine
+from symbol_farm.losses import training_symbol
+from symbol_farm.network import build_json
+
+
+def create_training_engine(
+    network: Network, experiment: Experiment, initial: Mapping[str, NDArray[Any]]
+) -> TrainingEngine:
+    """Return the engine that an experiment asks for, holding the `initial` arrays.
+
+    Raises:
+        EngineError: when it is not installed or cannot use the device.
+        UsageError: for a combination that no engine offers.
+    """
+    choice = choose_training_engine(
+        experiment.engine, experiment.device, experiment.precision, parameter_server=experiment.kvstore is not None
+    )
+    if choice.engine == "torch":
+        from lffd.training.torch.engine import TorchTrainingEngine
+
+        return TorchTrainingEngine(
+            build_json(network, deploy=False, batch_norm=experiment.batch_norm),
+            initial,
+            loss=experiment.loss,
+            optimizer=experiment.optimizer,
+            device=experiment.device,
+            precision=choice.precision,
+            compiled=experiment.compiled,
+        )
+    from lffd.training.mxnet.engine import MXNetTrainingEngine
+
+    return MXNetTrainingEngine(
+        training_symbol(network, experiment.loss, experiment.batch_norm).tojson(),
+        initial,
+        optimizer=experiment.optimizer,
+        normalizer=experiment.loss.normalizer,
+        device=experiment.device,
+        kvstore=experiment.kvstore,
+    )

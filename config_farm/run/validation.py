@@ -1,0 +1,106 @@
+"""Validation during training: the average precision of the model as it would be deployed, on a pack."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from accuracy_evaluation.evaluation_on_pack import detect_records, read_record
+from config_farm.run.data_sources import open_records
+from detection.detector import Detector
+from detection.drawing import draw_detections
+from detection.selection import Selection
+from lffd.errors import UsageError
+from lffd.graphs.receptive_field import Network
+from lffd.model import Model
+from lffd.records import Record, RecordSource
+from metric_farm.average_precision import average_precision
+
+COUNTED_DETECTIONS = 1000
+"""Best detections of an image that count; COCO's 100 are fewer than the faces of a crowd."""
+
+EVALUATION = Selection()
+"""What the evaluations of this project count: scores from 0.02, IoU suppression at 0.45."""
+
+UNSEEN_SEED = 1_000_003
+"""Added to the run's seed for drawn validation images, so that they are never those that were learnt from."""
+
+
+class Subset:
+    """Some records of a source, spread evenly over it."""
+
+    def __init__(self, source: RecordSource, count: int) -> None:
+        self._source = source
+        total = len(source)
+        kept = total if count == 0 else min(count, total)
+        self._indices = np.linspace(0, total, kept, endpoint=False).astype(int).tolist()
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._source[self._indices[index]]
+
+
+class PackValidator:
+    """Validation data that stays open for a run; use as a context manager.
+
+    Args:
+        network: what is trained; its training size is that of drawn images.
+        data: a pack, or `synthetic:COUNT`.
+        count: how many of its images to use; 0 for all.
+        seed: the run's.
+
+    Raises:
+        UsageError: when there is nothing to find in the data.
+    """
+
+    def __init__(self, network: Network, data: str, count: int, seed: int) -> None:
+        with ExitStack() as stack:
+            source = stack.enter_context(open_records(data, network.train_input, seed + UNSEEN_SEED))
+            self._records = Subset(source, count)
+            self._close = stack.pop_all()
+        self._data = data
+        if not len(self._records):
+            raise UsageError(f"--val-data {data} holds no image")
+
+    def __enter__(self) -> PackValidator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close.close()
+
+    def scores(self, model: Model) -> dict[str, float]:
+        """Return `AP50` (which decides what is best) and `AP` (mean over IoU 0.50–0.95) of a model, 0–1."""
+        truth, found, _ = detect_records(Detector(model, EVALUATION), self._records)
+        figures = average_precision(truth, found, COUNTED_DETECTIONS)
+        if figures.objects == 0:
+            raise UsageError(f"--val-data {self._data} holds no object that counts: there is nothing to measure")
+        return {"AP50": figures.ap50, "AP": figures.ap}
+
+    def draw(self, model: Model, folder: Path, count: int) -> int:
+        """Write pictures of the first `count` images with what the model finds; return how many there are."""
+        import cv2
+
+        folder.mkdir(parents=True, exist_ok=True)
+        detector, shown = Detector(model), min(count, len(self._records))
+        for index in range(shown):
+            _, pixels = read_record(self._records, index)
+            cv2.imwrite(str(folder / f"{index:03d}.jpg"), draw_detections(pixels, detector(pixels)))
+        return shown
+
+    def protocol(self) -> dict[str, Any]:
+        """Return how the scores were measured, for the model's card."""
+        return {
+            "protocol": "COCO, one class, ignored objects as crowds, images at their own size, one inference each",
+            "data": self._data,
+            "images": len(self._records),
+            "score_threshold": EVALUATION.score_threshold,
+            "counted_detections": COUNTED_DETECTIONS,
+        }

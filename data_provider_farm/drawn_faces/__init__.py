@@ -1,0 +1,1 @@
+"""Drawn faces with exact boxes: data for the demo and the tests, made on the spot."""

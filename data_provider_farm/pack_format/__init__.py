@@ -1,0 +1,1 @@
+"""The packed file: framing, records, index, reading and writing."""

@@ -1,0 +1,257 @@
+"""The packed file: `NAME.rec` with the records, `NAME.idx` with where each one starts.
+
+Both are MXNet's formats, so `mx.recordio.MXIndexedRecordIO` and `mx.image.ImageDetIter` read them; this module needs no
+MXNet. Every line of our index has the same length (`0000000042<tab>000000012345678<newline>`), so the place of record
+42 is found by reading 27 bytes: a pack of a million records opens as fast as one of ten and takes no more memory.
+What a record holds is described in `record_layout`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from data_provider_farm.pack_format.append_file import AppendFile
+from data_provider_farm.pack_format.pack_index import (
+    LINE_BYTES,
+    hinted_offset,
+    index_path,
+    parse_line,
+    rebuild_hint,
+    scan_records,
+    write_index,
+)
+from data_provider_farm.pack_format.record_layout import Encoded, check_record, decode_record, encode_record, set_key
+from data_provider_farm.pack_format.recordio import frame_record, read_record
+from lffd.errors import DataError, UsageError
+from lffd.records import Record
+
+MAX_RECORDS = 1 << 31
+"""Larger record numbers could look like the magic number, which a record's head must not hold."""
+
+
+class PackReader:
+    """Random access to the records of a pack; a `lffd.records.RecordSource`.
+
+    Any number of threads may read at once: nothing is shared but two file descriptors whose position is never used.
+    Every record is checked against its checksum as it is read.
+
+    Args:
+        path: the `.rec` file; its `.idx` lies beside it.
+
+    Raises:
+        DataError: at once when a file is missing, or the two do not belong together; later, from `[i]`, when record
+            `i` is damaged.
+    """
+
+    _open = False
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._index_path = index_path(path)
+        self._index = _open_file(self._index_path)
+        try:
+            self._data = _open_file(self.path)
+        except DataError:
+            os.close(self._index)
+            raise
+        self._open = True
+        try:
+            self._size = os.fstat(self._data).st_size
+            self._count = self._count_records()
+        except DataError:
+            self.close()
+            raise
+
+    def _count_records(self) -> int:
+        """Return the number of records after checking that index and file end together."""
+        count, left = divmod(os.fstat(self._index).st_size, LINE_BYTES)
+        if left:
+            raise DataError(
+                f"{self._index_path}: the index is cut short, damaged or of another toolkit; {rebuild_hint(self.path)}"
+            )
+        if count == 0 and self._size == 0:
+            return 0
+        if count == 0:
+            raise DataError(f"{self._index_path}: the index is empty, the pack is not; {rebuild_hint(self.path)}")
+        self._count = count
+        first, last = self._offset(0), self._offset(count - 1)
+        try:
+            end = read_record(self._data, last, self._size, f"{self.path}: record {count - 1}")[1]
+        except DataError as error:
+            raise DataError(
+                f"{error}. The pack was cut short, or the index is not its own; {rebuild_hint(self.path)}"
+            ) from None
+        if first != 0 or end != self._size:
+            raise DataError(
+                f"{self.path}: the index does not fit this file (it covers bytes {first:,}–{end:,} of {self._size:,}); "
+                f"{rebuild_hint(self.path)}"
+            )
+        return count
+
+    def _offset(self, index: int) -> int:
+        """Return where record `index` starts."""
+        return self._span(index)[0]
+
+    def _span(self, index: int) -> tuple[int, int]:
+        """Return where record `index` starts, and where the next one seems to."""
+        lines = os.pread(self._index, 2 * LINE_BYTES, index * LINE_BYTES)
+        start = parse_line(lines[:LINE_BYTES], index, self._index_path)
+        return start, hinted_offset(lines[LINE_BYTES:]) or self._size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Record:
+        if not self._open:
+            raise UsageError(f"{self.path}: the pack was closed; read inside its `with` block")
+        if not -self._count <= index < self._count:
+            raise IndexError(f"{self.path} has {self._count} records; there is no record {index}")
+        index = int(index) % self._count
+        where = f"{self.path}: record {index}"
+        start, end = self._span(index)
+        data, _ = read_record(self._data, start, self._size, where, expected_end=end)
+        return decode_record(data, index, where)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[index] for index in range(self._count))
+
+    def close(self) -> None:
+        """Close the files; no thread may be reading."""
+        if self._open:
+            self._open = False
+            os.close(self._data)
+            os.close(self._index)
+
+    def __enter__(self) -> PackReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _open_file(path: Path) -> int:
+    """Return a descriptor for reading."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        hint = f"; {rebuild_hint(path)}" if path.suffix == ".idx" and path.with_suffix(".rec").exists() else ""
+        raise DataError(f"{path}: cannot be opened: {error.strerror}{hint}") from error
+
+
+class PackWriter:
+    """Writes a pack record by record; `path` appears only when the whole pack is on the disk.
+
+    Use it in a `with` block: leaving the block normally publishes the pack. When the block fails, what was written
+    stays in `NAME.rec.partial` if `resume` is true and is removed otherwise.
+
+    Args:
+        path: the `.rec` file to make.
+        overwrite: replace an existing pack.
+        resume: go on after the whole records of `NAME.rec.partial`, if there is one; `len(writer)` tells how many.
+
+    Raises:
+        UsageError: when the pack exists already and `overwrite` is false.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False) -> None:
+        self.path, self._index_path = Path(path), index_path(path)
+        if self.path.exists() and not overwrite:
+            raise UsageError(f"{self.path} exists already; choose another name or pass --overwrite")
+        self._partial = partial_path(path)
+        self._resume = resume
+        self._offsets = array("Q")
+        self._end = 0
+        try:
+            self._partial.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise DataError(f"{self._partial}: cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise UsageError(f"{self._partial}: another process is writing this pack") from error
+        if resume:
+            self._offsets, self._end = scan_records(self._file, self._partial)
+        self.truncate(len(self._offsets))
+        self._output = AppendFile(self._file, self._partial)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def truncate(self, count: int) -> None:
+        """Keep only the first `count` records; to be used before the first one is added."""
+        if count < len(self._offsets):
+            self._end = self._offsets[count]
+            del self._offsets[count:]
+        os.ftruncate(self._file, self._end)
+        os.lseek(self._file, self._end, os.SEEK_SET)
+
+    def add(self, record: Record) -> None:
+        """Append one record.
+
+        Raises:
+            DataError: when the record breaks a promise of `Record`.
+        """
+        check_record(record, f"image {record.name!r}")
+        self.add_encoded(encode_record(record))
+
+    def add_encoded(self, data: Encoded) -> None:
+        """Append one record that was checked and encoded, perhaps in another thread.
+
+        Raises:
+            DataError: when the disk refuses it, or an earlier record.
+        """
+        if len(self._offsets) == MAX_RECORDS:
+            raise DataError(f"{self.path}: a pack holds at most {MAX_RECORDS:,} records")
+        set_key(data, len(self._offsets))
+        buffers = frame_record(data.head, data.image)
+        length = sum(map(len, buffers))
+        self._output.append(buffers, length)
+        self._offsets.append(self._end)
+        self._end += length
+
+    def _publish(self) -> None:
+        """Give both files their names. The index goes first: until the pack follows, opening it is refused."""
+        os.fsync(self._file)
+        write_index(self._index_path, self._offsets)
+        self._partial.replace(self.path)
+        _sync_folder(self.path.parent)
+
+    def __enter__(self) -> PackWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._output.finish()
+            if kind is None:
+                self._publish()
+            elif not self._resume or not self._offsets:
+                self._partial.unlink(missing_ok=True)
+        finally:
+            os.close(self._file)
+
+
+def partial_path(path: str | os.PathLike[str]) -> Path:
+    """Return where an unfinished pack lies."""
+    return Path(path).with_name(Path(path).name + ".partial")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

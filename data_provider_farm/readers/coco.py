@@ -1,0 +1,118 @@
+"""Reader of COCO annotations: one JSON file with `images`, `annotations` and `categories`.
+
+A box is `x, y, width, height` in pixels. Crowds (`iscrowd`) and boxes marked `ignore` are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, read_text, xywh
+from lffd.errors import DataError
+
+
+def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listing:
+    """Return every image of a COCO file, in the order of its `images` list.
+
+    Args:
+        images: folder of the images; `file_name` is looked up in it.
+        annotations: the JSON file.
+        class_name: name of the only category to take; all when None.
+
+    Raises:
+        DataError: when the file is not COCO, with the entry at fault.
+    """
+    document = _load(annotations)
+    wanted = _category_ids(document, class_name, annotations)
+    entries: dict[Any, tuple[int, dict[str, Any]]] = {}
+    for number, entry in enumerate(_list(document, "images", annotations)):
+        key = _field(entry, "id", f"{annotations}: images[{number}]")
+        if key in entries:
+            raise DataError(f"{annotations}: images[{number}] has the id {key!r} of images[{entries[key][0]}]")
+        entries[key] = (number, entry)
+    boxes: dict[Any, RawBoxes] = defaultdict(RawBoxes)
+    for number, entry in enumerate(_list(document, "annotations", annotations)):
+        where = f"{annotations}: annotations[{number}]"
+        image = _field(entry, "image_id", where)
+        if image not in entries:
+            raise DataError(f"{where}: refers to image {image!r}, which the file does not list")
+        if wanted is None or _field(entry, "category_id", where) in wanted:
+            _read_box(entry, where, boxes[image])
+    found = [(entry, f"{annotations}: images[{number}]", boxes[key]) for key, (number, entry) in entries.items()]
+    return Listing(len(found), (_build(images, *each) for each in found))
+
+
+def _build(images: Path, entry: dict[str, Any], where: str, boxes: RawBoxes) -> SourceImage:
+    """Return one image."""
+    name = str(_field(entry, "file_name", where))
+    return build_source(images / name, name, where, boxes, size=_read_size(entry, where))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Return the JSON document."""
+    try:
+        document = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: is nested too deeply for a COCO file") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: a COCO file is an object with images, annotations and categories")
+    return document
+
+
+def _list(document: dict[str, Any], key: str, path: Path) -> list[dict[str, Any]]:
+    """Return one of the document's lists of objects."""
+    entries = document.get(key)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(f"{path}: has no list of objects {key!r}")
+    return entries
+
+
+def _field(entry: dict[str, Any], key: str, where: str) -> str | int:
+    """Return an id or a name that must be there."""
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise DataError(f"{where}: {key!r} must be a number or a text, not {value!r}")
+    return value
+
+
+def _category_ids(document: dict[str, Any], class_name: str | None, path: Path) -> set[str | int] | None:
+    """Return the ids of the chosen category; None for all."""
+    if class_name is None:
+        return None
+    categories = _list(document, "categories", path)
+    names = [str(entry.get("name")) for entry in categories]
+    if class_name not in names:
+        raise DataError(f"{path}: has no category {class_name!r}; it has {', '.join(sorted(set(names)))}")
+    return {
+        _field(entry, "id", f"{path}: categories[{number}]")
+        for number, entry in enumerate(categories)
+        if names[number] == class_name
+    }
+
+
+def _read_box(entry: dict[str, Any], where: str, boxes: RawBoxes) -> None:
+    """Add the box of one annotation."""
+    box = entry.get("bbox")
+    numbers = isinstance(box, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
+    if not isinstance(box, list) or len(box) != 4 or not numbers:
+        raise DataError(f"{where}: bbox must be [x, y, width, height], not {str(box)[:100]}")
+    try:
+        x, y, width, height = map(float, box)
+    except OverflowError as error:
+        raise DataError(f"{where}: bbox has a number that is too large") from error
+    boxes.add(xywh(x, y, width, height), where, bool(entry.get("iscrowd")) or bool(entry.get("ignore")))
+
+
+def _read_size(entry: dict[str, Any], where: str) -> tuple[int, int] | None:
+    """Return the size that the file claims for an image, if it does."""
+    width, height = entry.get("width"), entry.get("height")
+    if width is None or height is None:
+        return None
+    if not isinstance(width, int) or not isinstance(height, int) or width < 1 or height < 1:
+        raise DataError(f"{where}: width and height must be whole numbers of pixels, not {width!r} and {height!r}")
+    return width, height

@@ -1,0 +1,241 @@
+"""Import of the published LFFD packs, which are pickles, without running anything that a pickle asks for.
+
+A published pack is a dictionary from a number to `[image, 0]` (background) or `[image, 1, boxes]`, where `image` is an
+encoded image file as a uint8 array or as bytes, and `boxes` is an `(N, 4)` array or nested list of x, y, width, height
+in pixels. A list or tuple of such entries, and `[image, 0, boxes]` with no box, are taken too. Pickles of Python 2 are
+fine.
+
+A pickle is a program. This unpickler knows arrays of plain numbers, and plain containers; every other name that a file
+asks for is refused before it is looked up. Arrays are rebuilt by code of this module, not by NumPy's own hooks, so
+sizes are checked against the bytes that are there. A pack is held in memory whole: it needs about its file's size.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
+from lffd.errors import DataError
+from lffd.images.encoded import is_jpeg, read_file
+
+NUMBER_CODES = frozenset({"b1", "f2", "f4", "f8", *(kind + size for kind in "iu" for size in "1248")})
+ORDERS: dict[str, Literal["<", ">"]] = {"<": "<", ">": ">", "|": "<", "=": "<"}
+
+
+class _RefusalError(Exception):
+    """A pickle that asks for more than data."""
+
+
+class _StandIn:
+    """Takes the place of a NumPy function or class; nothing can be stored in it."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._make(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise _RefusalError("a change to a function")
+
+
+class _Dtype:
+    """Stands for a NumPy type of plain numbers."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        name = _text(code)
+        if name not in NUMBER_CODES:
+            raise _RefusalError(f"an array of the type {name[:40]!r}, which is not plain numbers")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        order = _text(state[1]) if isinstance(state, tuple) and len(state) > 1 else ""
+        if order not in ORDERS:
+            raise _RefusalError("an array type with an unknown byte order")
+        self.dtype = self.dtype.newbyteorder(ORDERS[order])
+
+
+class _Array:
+    """Stands for a NumPy array; its contents arrive through `__setstate__`."""
+
+    def __init__(self, *_: Any) -> None:
+        self.value: NDArray[Any] = np.zeros(0, np.uint8)
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise _RefusalError("an array whose parts are not those NumPy writes")
+        _, shape, dtype, fortran, data = state
+        self.value = _rebuild(data, dtype, shape, "F" if fortran else "C")
+
+
+def _rebuild(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+    """Return the array of given parts, after checking that they belong together."""
+    data = data.encode("latin1") if isinstance(data, str) else data
+    counts = isinstance(shape, tuple) and all(isinstance(n, int) and 0 <= n < 1 << 40 for n in shape)
+    if not isinstance(dtype, _Dtype) or not counts or not isinstance(data, bytes | bytearray) or len(shape) > 8:
+        raise _RefusalError("an array whose parts are not those NumPy writes")
+    if len(data) != math.prod(shape) * dtype.dtype.itemsize:
+        raise _RefusalError(f"an array of shape {shape} with another number of bytes")
+    flat = np.frombuffer(data, dtype.dtype)
+    return flat.reshape(shape[::-1]).T if order == "F" else flat.reshape(shape)
+
+
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    """Take the place of `numpy.core.numeric._frombuffer`, which pickles of protocol 5 use."""
+    array = _Array()
+    array.value = _rebuild(data, dtype, shape, order)
+    return array
+
+
+def _scalar(dtype: Any, data: Any) -> int | float:
+    """Take the place of `numpy.core.multiarray.scalar`."""
+    number: int | float = _rebuild(data, dtype, (1,), "C")[0].item()
+    return number
+
+
+def _encode(text: Any = "", codec: Any = "latin1") -> bytes:
+    """Take the place of `_codecs.encode`, `bytes` and `bytearray`, with which Python 3 writes bytes for Python 2."""
+    if isinstance(text, bytes):
+        return text
+    if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
+        raise _RefusalError("a text conversion other than to bytes")
+    return text.encode("latin1")
+
+
+def _text(value: Any) -> str:
+    """Return a short name that may be bytes."""
+    return value.decode("latin1") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+
+
+def _known_names() -> dict[tuple[str, str], _StandIn]:
+    """Return what a pickle may ask for, and what it gets."""
+    names: dict[tuple[str, str], Callable[..., Any]] = {
+        ("numpy", "dtype"): _Dtype,
+        ("numpy", "ndarray"): _Array,
+        ("_codecs", "encode"): _encode,
+    }
+    for builtins in ("builtins", "__builtin__"):
+        names[builtins, "bytes"] = names[builtins, "bytearray"] = _encode
+    for core in ("numpy.core", "numpy._core"):
+        names[f"{core}.multiarray", "_reconstruct"] = _Array
+        names[f"{core}.multiarray", "scalar"] = _scalar
+        names[f"{core}.numeric", "_frombuffer"] = _from_buffer
+    return {name: _StandIn(make) for name, make in names.items()}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds the known names and nothing else."""
+
+    def find_class(self, module: str, name: str) -> _StandIn:
+        """Return the stand-in for a known name."""
+        known = _known_names()
+        if (module, name) not in known:
+            raise _RefusalError(f"{module}.{name}, which is not data")
+        return known[module, name]
+
+    def persistent_load(self, identifier: Any) -> Any:
+        """Refuse."""
+        raise _RefusalError("an object that lies outside the file")
+
+
+def load_plain_pickle(data: bytes, where: str) -> Any:
+    """Return the content of a pickle of containers, texts, numbers and number arrays (as `_Array`).
+
+    Raises:
+        DataError: when it asks for anything else, or is damaged.
+    """
+    try:
+        _check_memo(data)
+        return _Unpickler(io.BytesIO(data), encoding="latin1").load()
+    except _RefusalError as refusal:
+        raise DataError(f"{where}: refused: the pickle asks for {refusal}; nothing of it was run") from None
+    except (pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise DataError(f"{where}: is not a readable pickle: {error}") from error
+    except (EOFError, OverflowError, MemoryError, RecursionError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: is a damaged pickle: {type(error).__name__}") from error
+
+
+def _check_memo(data: bytes) -> None:
+    """Refuse a pickle whose memo numbers or lengths would make the unpickler reserve more memory than its size."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
+            raise _RefusalError("a memo entry far beyond its own length")
+
+
+def read_lffd_pickle(path: Path) -> Listing:
+    """Return every image of a published LFFD pack, in the order of its numbers.
+
+    Raises:
+        DataError: when the file is no such pack, or holds anything but data; with the entry at fault.
+    """
+    content = load_plain_pickle(read_file(path), str(path))
+    if isinstance(content, dict):
+        if not all(isinstance(key, int) for key in content):
+            raise DataError(f"{path}: is not an LFFD pack: its keys are not numbers")
+        entries = sorted(content.items())
+    elif isinstance(content, list | tuple):
+        entries = list(enumerate(content))
+    else:
+        raise DataError(f"{path}: is not an LFFD pack, but a {type(content).__name__}")
+    return Listing(len(entries), (_read_entry(path, number, entry) for number, entry in entries))
+
+
+def _read_entry(path: Path, number: int, entry: Any) -> SourceImage:
+    """Return one image of a pack."""
+    where = f"{path}: entry {number}"
+    if not isinstance(entry, list | tuple) or len(entry) not in (2, 3):
+        raise DataError(f"{where}: expected [image, flag] or [image, flag, boxes]")
+    image, flag = _image_bytes(entry[0], where), _plain(entry[1])
+    rows = _rows(entry[2], where) if len(entry) == 3 else []
+    if flag not in (0, 1) or (flag == 0 and rows):
+        raise DataError(f"{where}: the flag must be 1, or 0 for an image without boxes, not {str(flag)[:40]}")
+    boxes = RawBoxes()
+    for index, (x, y, width, height) in enumerate(rows):
+        boxes.add(xywh(x, y, width, height), f"{where}, box {index}")
+    name = f"{path.stem}/{number:07d}{'.jpg' if is_jpeg(image) else ''}"
+    return build_source(path, name, where, boxes, data=image)
+
+
+def _plain(value: Any) -> Any:
+    """Return arrays as NumPy arrays (a single number as a number), everything else as it is."""
+    if not isinstance(value, _Array):
+        return value
+    return value.value.item() if value.value.size == 1 else value.value
+
+
+def _image_bytes(value: Any, where: str) -> bytes:
+    """Return an encoded image given as bytes, as text of Python 2, or as a uint8 array."""
+    if isinstance(value, _Array) and value.value.dtype == np.uint8:
+        return value.value.tobytes()
+    if isinstance(value, str):
+        try:
+            return value.encode("latin1")
+        except UnicodeEncodeError as error:
+            raise DataError(f"{where}: the image is a text, not bytes") from error
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    raise DataError(f"{where}: the image must be bytes or a uint8 array, not {type(value).__name__}")
+
+
+def _rows(value: Any, where: str) -> list[list[float]]:
+    """Return boxes as rows of four numbers."""
+    if isinstance(value, _Array):
+        value = value.value.reshape(-1, 4).tolist() if value.value.size % 4 == 0 else value.value.tolist()
+    if not isinstance(value, list | tuple):
+        raise DataError(f"{where}: boxes must be an (N, 4) array or list")
+    rows = [row.value.tolist() if isinstance(row, _Array) else row for row in value]
+    for row in rows:
+        if not isinstance(row, list | tuple) or len(row) != 4 or not all(isinstance(v, int | float) for v in row):
+            raise DataError(f"{where}: a box must be four numbers (x, y, width, height), not {str(row)[:80]}")
+    return [[float(v) for v in row] for row in rows]

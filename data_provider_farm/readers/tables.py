@@ -1,0 +1,155 @@
+"""Readers of line-based annotations: CSV with a header row, and the published LFFD text list."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from data_provider_farm.readers.annotations import (
+    Listing,
+    RawBoxes,
+    SourceImage,
+    build_source,
+    parse_number,
+    parse_numbers,
+    read_text,
+    relative_name,
+    xywh,
+)
+from lffd.errors import DataError
+
+IMAGE_COLUMNS = ("image", "filename", "file", "path", "image_path")
+CLASS_COLUMNS = ("class", "label", "name", "category")
+IGNORED_COLUMNS = ("ignored", "ignore", "difficult")
+CORNER_COLUMNS = (("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
+SIZE_COLUMNS = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
+TRUE, FALSE = ("1", "true", "yes"), ("", "0", "false", "no")
+
+
+def read_csv(images: Path, annotations: Path, class_name: str | None) -> Listing:
+    """Return every image of a CSV file, in the order of first mention; one row is one box.
+
+    The first row names the columns, in any order: an image column (`image`, `filename`, …), four box columns in pixels
+    (`x0 y0 x1 y1`, `xmin ymin xmax ymax`, `x1 y1 x2 y2`, `x y w h` or `x y width height`), and if wanted a class
+    (`class`, `label`, …) and an ignore flag (`ignored`, …). With corner columns, `width` and `height` are the image's
+    size. A row without box numbers lists a background image.
+
+    Args:
+        images: folder of the images.
+        annotations: the CSV file.
+        class_name: the only class to take; all when None.
+
+    Raises:
+        DataError: when columns are missing or a row does not fit them.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(annotations)), strict=True)
+    try:
+        columns = _Columns(tuple((field or "").strip().lower() for field in reader.fieldnames or ()), annotations)
+        if class_name is not None and columns.class_name is None:
+            raise DataError(
+                f"{annotations}:1: has no class column ({', '.join(CLASS_COLUMNS)}) to find {class_name!r} in"
+            )
+        found: dict[str, tuple[str, tuple[int, int] | None, RawBoxes]] = {}
+        for fields in reader:
+            where = f"{annotations}:{reader.line_num}"
+            if None in fields or None in fields.values():
+                raise DataError(f"{where}: the number of fields is not that of the first row ({len(columns.names)})")
+            row = dict(zip(columns.names, (text.strip() for text in fields.values()), strict=True))
+            entry = found.setdefault(
+                columns.image_name(row, where), (where, columns.image_size(row, where), RawBoxes())
+            )
+            if class_name is None or row[columns.class_name or ""] == class_name:
+                columns.add_box(row, where, entry[2])
+    except csv.Error as error:
+        raise DataError(f"{annotations}:{reader.line_num + 1}: is not CSV: {error}") from error
+    sources = (
+        build_source(images / name, name, where, boxes, size=size) for name, (where, size, boxes) in found.items()
+    )
+    return Listing(len(found), sources)
+
+
+class _Columns:
+    """Which column of a CSV file means what."""
+
+    def __init__(self, names: tuple[str, ...], path: Path) -> None:
+        self.names = names
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
+            raise DataError(f"{path}:1: names a column twice: {', '.join(sorted(repeated))}")
+        self.image = self._first(IMAGE_COLUMNS)
+        layouts = [four for four in CORNER_COLUMNS + SIZE_COLUMNS if set(four) <= set(names)]
+        if self.image is None or not layouts:
+            raise DataError(
+                f"{path}:1: the first row must name an image column ({', '.join(IMAGE_COLUMNS)}) and four box columns "
+                f"(such as xmin, ymin, xmax, ymax); it names {', '.join(names) or 'nothing'}"
+            )
+        self.box = layouts[0]
+        self.class_name = self._first(CLASS_COLUMNS)
+        self.ignored = self._first(IGNORED_COLUMNS)
+
+    def _first(self, choices: tuple[str, ...]) -> str | None:
+        return next((name for name in choices if name in self.names), None)
+
+    def image_name(self, row: dict[str, str], where: str) -> str:
+        """Return the name of the row's image."""
+        name = row[self.image or ""]
+        if not name:
+            raise DataError(f"{where}: names no image")
+        return name
+
+    def image_size(self, row: dict[str, str], where: str) -> tuple[int, int] | None:
+        """Return the image's size where the table holds it."""
+        if self.box not in CORNER_COLUMNS or not row.get("width") or not row.get("height"):
+            return None
+        width, height = (parse_number(row[key], where, f"the image's {key}") for key in ("width", "height"))
+        if not (width >= 1 and height >= 1 and width % 1 == 0 and height % 1 == 0):
+            raise DataError(f"{where}: the image's width and height must be whole numbers of pixels")
+        return int(width), int(height)
+
+    def add_box(self, row: dict[str, str], where: str, boxes: RawBoxes) -> None:
+        """Add the row's box; nothing for a background image."""
+        texts = [row[name] for name in self.box]
+        if not any(texts):
+            return
+        numbers = parse_numbers(texts, where, f"each of {', '.join(self.box)}")
+        flag = row[self.ignored].lower() if self.ignored else ""
+        if flag not in TRUE + FALSE:
+            raise DataError(f"{where}: {self.ignored} must be one of {', '.join(TRUE + FALSE[1:])}, not {flag!r}")
+        boxes.add(numbers if self.box in CORNER_COLUMNS else xywh(*numbers), where, flag in TRUE)
+
+
+def read_list(images: Path, annotations: Path) -> Listing:
+    """Return every image of a published LFFD text list, in its order.
+
+    A line is `path,1,n,x,y,w,h,…` for an image with `n` boxes in pixels, or `path,0` for a background image. A path
+    that is not absolute is looked up in `images`.
+
+    Raises:
+        DataError: when a line is not of this form.
+    """
+    lines = enumerate(read_text(annotations).splitlines(), start=1)
+    listed = [(line, f"{annotations}:{number}") for number, line in lines if line.strip()]
+    return Listing(len(listed), (_read_list_line(images, line, where) for line, where in listed))
+
+
+def _read_list_line(images: Path, line: str, where: str) -> SourceImage:
+    """Return the image of one line of the text list."""
+    name, *fields = (field.strip() for field in line.strip().rstrip(",").split(","))
+    path = images / name
+    return build_source(path, relative_name(path, images).lstrip("/"), where, _list_boxes(fields, where))
+
+
+def _list_boxes(fields: list[str], where: str) -> RawBoxes:
+    """Return the boxes of one line of the text list, from its flag on."""
+    boxes = RawBoxes()
+    if fields in (["0"], ["0", "0"]):
+        return boxes
+    if len(fields) < 2 or fields[0] != "1" or not fields[1].isdecimal():
+        raise DataError(f"{where}: expected `path,1,n,x,y,w,h,…` or `path,0`")
+    count, numbers = int(fields[1]), fields[2:]
+    if len(numbers) != 4 * count:
+        raise DataError(f"{where}: announces {count} boxes, so {4 * count} numbers, but holds {len(numbers)}")
+    for start in range(0, len(numbers), 4):
+        boxes.add(xywh(*parse_numbers(numbers[start : start + 4], where, "a box's x, y, w, h")), where)
+    return boxes

@@ -1,0 +1,99 @@
+"""Reader of Pascal VOC annotations: one XML file per image.
+
+VOC counts pixels from 1 and includes the last one, so `xmin 1, xmax 10` covers ten pixels from the border on. Tools
+that write VOC files with coordinates from 0 exist too: `first_pixel=0` takes the numbers as they are. An object marked
+`difficult` is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, parse_number
+from lffd.errors import DataError
+
+MAX_FILE_BYTES = 16 << 20
+
+
+def read_voc(images: Path, annotations: Path, class_name: str | None, first_pixel: int = 1) -> Listing:
+    """Return the image of every XML file, sorted by path.
+
+    Args:
+        images: folder of the images; a file's `<filename>` is looked up in it.
+        annotations: one XML file, or a folder of them (searched through its subfolders).
+        class_name: the only object name to take; all when None.
+        first_pixel: number of the first pixel, 1 or 0.
+
+    Raises:
+        DataError: when there is no XML file, or one is not VOC.
+    """
+    files = sorted(annotations.rglob("*.xml")) if annotations.is_dir() else [annotations]
+    if not files:
+        raise DataError(f"{annotations}: holds no .xml file")
+    return Listing(len(files), _read_files(images, files, class_name, first_pixel))
+
+
+def _read_files(images: Path, files: list[Path], class_name: str | None, first_pixel: int) -> Iterator[SourceImage]:
+    """Yield the image of each file."""
+    for file in files:
+        root = _parse(file)
+        name = _text(root, "filename", file)
+        objects = RawBoxes()
+        for number, node in enumerate(root.findall("object"), start=1):
+            if class_name is None or _text(node, "name", file) == class_name:
+                _read_object(node, f"{file}: object {number}", first_pixel, objects)
+        yield build_source(images / name, name, str(file), objects, size=_read_size(root, file))
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Refuses documents that declare entities, which can grow without bound."""
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """Refuse."""
+        raise DataError("declares a document type, which VOC files do not")
+
+
+def _parse(file: Path) -> ElementTree.Element:
+    """Return the root of an XML file."""
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(f"{file}: is over {MAX_FILE_BYTES >> 20} MiB; not the annotation of one image")
+        return ElementTree.fromstring(file.read_bytes(), ElementTree.XMLParser(target=_NoDoctype()))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
+    except ElementTree.ParseError as error:
+        raise DataError(f"{file}:{error.position[0]}: is not XML: {error}") from error
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
+
+
+def _text(node: ElementTree.Element, tag: str, file: Path) -> str:
+    """Return the text of a child that must be there."""
+    text = node.findtext(tag)
+    if text is None or not text.strip():
+        raise DataError(f"{file}: <{node.tag}> has no <{tag}>")
+    return text.strip()
+
+
+def _read_size(root: ElementTree.Element, file: Path) -> tuple[int, int] | None:
+    """Return the image size that the file claims; tools that do not know it write 0."""
+    node = root.find("size")
+    if node is None:
+        return None
+    width, height = (parse_number(_text(node, tag, file), str(file), f"<{tag}>") for tag in ("width", "height"))
+    return (int(width), int(height)) if width > 0 and height > 0 else None
+
+
+def _read_object(node: ElementTree.Element, where: str, first_pixel: int, objects: RawBoxes) -> None:
+    """Add the box of one `<object>`."""
+    box = node.find("bndbox")
+    if box is None:
+        raise DataError(f"{where}: has no <bndbox>")
+    x0, y0, x1, y1 = (
+        parse_number(box.findtext(tag, ""), where, f"<{tag}>") for tag in ("xmin", "ymin", "xmax", "ymax")
+    )
+    # Counting from 1 with the last pixel included, the box starts one pixel earlier and ends where it says.
+    corners = (x0 - first_pixel, y0 - first_pixel, x1, y1)
+    objects.add(corners, where, node.findtext("difficult", "0").strip() == "1")

@@ -1,0 +1,95 @@
+"""Reader of YOLO annotations: beside every image `NAME.jpg` a text file `NAME.txt`, one object per line.
+
+A line is `class x y width height`: the class counts from 0, `x, y` is the box's centre, and all four are fractions of
+the image's width and height. An image without a text file, or with an empty one, is a background image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_provider_farm.readers.annotations import (
+    Listing,
+    RawBoxes,
+    SourceImage,
+    build_source,
+    parse_numbers,
+    read_text,
+    relative_name,
+)
+from lffd.errors import DataError
+from lffd.images.encoded import list_images, read_size
+
+NAME_FILES = ("classes.txt", "obj.names")
+
+
+def read_yolo(images: Path, annotations: Path, class_name: str | None, turned: bool = False) -> Listing:
+    """Return every image of a folder, sorted by path, with the boxes of its text file.
+
+    Args:
+        images: folder of the images (searched through its subfolders).
+        annotations: folder of the text files, in the same subfolders.
+        class_name: the only class to take, by number, or by name when the annotation folder has `classes.txt` or
+            `obj.names`; all when None.
+        turned: the fractions are of the image as its EXIF tag turns it.
+
+    Raises:
+        DataError: when a folder is missing, no text file belongs to an image, or a line is not YOLO.
+    """
+    if not annotations.is_dir():
+        raise DataError(f"{annotations}: YOLO annotations are a folder of text files")
+    wanted = None if class_name is None else _class_number(annotations, class_name)
+    files = list_images(images)
+    labels = [(annotations / path.relative_to(images)).with_suffix(".txt") for path in files]
+    if not any(label.exists() for label in labels):
+        raise DataError(f"{annotations}: holds no text file for any image of {images}, such as {labels[0]}")
+    pairs = zip(files, labels, strict=True)
+    return Listing(
+        len(files), (_build(path, relative_name(path, images), label, wanted, turned) for path, label in pairs)
+    )
+
+
+def _build(path: Path, name: str, label: Path, wanted: int | None, turned: bool) -> SourceImage:
+    """Return the source image, its boxes in pixels; an unreadable image is left to the packer to report."""
+    labelled = label.exists()
+    where = str(label if labelled else path)
+    boxes = _read_lines(label, wanted) if labelled else RawBoxes()
+    if not boxes.corners:
+        return build_source(path, name, where, boxes)
+    try:
+        width, height = read_size(path, turned)
+    except DataError:
+        return build_source(path, name, where, RawBoxes())
+    boxes.corners = [(x0 * width, y0 * height, x1 * width, y1 * height) for x0, y0, x1, y1 in boxes.corners]
+    return build_source(path, name, where, boxes)
+
+
+def _read_lines(label: Path, wanted: int | None) -> RawBoxes:
+    """Return the boxes of one text file as corners in fractions of the image."""
+    boxes = RawBoxes()
+    for number, line in enumerate(read_text(label).splitlines(), start=1):
+        where, fields = f"{label}:{number}", line.split()
+        if not fields:
+            continue
+        if len(fields) != 5 or not fields[0].isdecimal():
+            raise DataError(f"{where}: expected `class x y width height`, found {line.strip()[:100]!r}")
+        if wanted is None or int(fields[0]) == wanted:
+            x, y, width, height = parse_numbers(fields[1:], where, "a box's x, y, width, height")
+            boxes.add((x - width / 2, y - height / 2, x + width / 2, y + height / 2), where)
+    return boxes
+
+
+def _class_number(annotations: Path, class_name: str) -> int:
+    """Return the number of a class given by number or name."""
+    if class_name.isdecimal():
+        return int(class_name)
+    for file in (annotations / name for name in NAME_FILES):
+        if file.exists():
+            names = [line.strip() for line in read_text(file).splitlines()]
+            if class_name in names:
+                return names.index(class_name)
+            raise DataError(f"{file}: has no class {class_name!r}; it has {', '.join(filter(None, names))}")
+    raise DataError(
+        f"{annotations}: to choose the class {class_name!r} by name, put the names in {annotations / NAME_FILES[0]}, "
+        "one per line; or give its number"
+    )

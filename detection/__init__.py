@@ -1,0 +1,1 @@
+"""From an image to detections: detector, views, selection, tiling, detectors of other projects, prediction."""

@@ -1,0 +1,92 @@
+"""From branch maps to candidate boxes in the input's pixels: threshold first, so that only survivors are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd.boxes import Boxes
+from lffd.engines import BranchMaps
+from lffd.graphs.receptive_field import BranchGeometry
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What the branches propose, before suppression; in no particular order.
+
+    Attributes:
+        boxes: `(N, 4)` float32 xyxy in pixels of the network's input.
+        scores: `(N,)` float32, 0–1.
+        branches: `(N,)` int8, the index of the branch geometry that each came from.
+    """
+
+    boxes: Boxes
+    scores: NDArray[np.float32]
+    branches: NDArray[np.int8]
+
+    def best(self, count: int) -> Candidates:
+        """Return the `count` best, in the order they have here."""
+        if self.scores.size <= count:
+            return self
+        chosen = best_indices(self.scores, count)
+        return Candidates(self.boxes[chosen], self.scores[chosen], self.branches[chosen])
+
+
+def join(parts: Sequence[Candidates]) -> Candidates:
+    """Return the candidates of several inputs or tiles together."""
+    return Candidates(
+        np.concatenate([np.zeros((0, 4), np.float32), *(part.boxes for part in parts)]),
+        np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)]),
+        np.concatenate([np.zeros(0, np.int8), *(part.branches for part in parts)]),
+    )
+
+
+def best_indices(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Return the positions of the `count` highest scores, rising."""
+    if scores.size <= count:
+        return np.arange(scores.size)
+    return np.sort(np.argpartition(-scores, count)[:count])
+
+
+def decode(
+    maps: Sequence[BranchMaps],
+    branches: Sequence[BranchGeometry],
+    score_threshold: float,
+    top_k: int,
+    *,
+    row: int = 0,
+    first_cells: Sequence[tuple[int, int]] | None = None,
+) -> Candidates:
+    """Return the best cells of one image as boxes (LFFD, arXiv 1904.10633, section 3.2).
+
+    Args:
+        maps: scores `(B, h, w)` and box codes `(B, 4, h, w)` of each branch.
+        branches: geometry of each branch, in the same order; `Candidates.branches` holds their `index`.
+        score_threshold: only cells that score more are looked at.
+        top_k: only so many of the best cells are decoded.
+        row: which image of the batch.
+        first_cells: map row and column of each branch's first cell, where the maps are parts of larger ones.
+    """
+    cells = [np.flatnonzero(part.scores[row] > score_threshold) for part in maps]
+    scores = np.concatenate([part.scores[row].ravel()[found] for part, found in zip(maps, cells, strict=True)])
+    ends = np.cumsum([found.size for found in cells])
+    chosen = best_indices(scores, top_k)
+    boxes = np.empty((chosen.size, 4), np.float32)
+    owners = np.empty(chosen.size, np.int8)
+    limits = [0, *np.searchsorted(chosen, ends)]
+    for number, (part, geometry) in enumerate(zip(maps, branches, strict=True)):
+        here = slice(limits[number], limits[number + 1])
+        if here.start == here.stop:
+            continue
+        flat = cells[number][chosen[here] - (ends[number] - cells[number].size)]
+        rows = flat // part.scores.shape[2]
+        columns = flat - rows * part.scores.shape[2]
+        top, left = (0, 0) if first_cells is None else first_cells[number]
+        places = np.stack([columns + left, rows + top], axis=1)
+        centers = (geometry.first_center + geometry.stride * places).astype(np.float32)
+        boxes[here] = geometry.decode(part.boxes[row][:, rows, columns].T, centers)
+        owners[here] = geometry.index
+    return Candidates(boxes, scores[chosen], owners)

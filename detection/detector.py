@@ -1,0 +1,213 @@
+"""Our networks as detectors: an image of any size in, detections out.
+
+```python
+from detection.detector import Detector
+
+detector = Detector.load("face_light")
+detections = detector(cv2.imread("photo.jpg"))  # uint8 (H, W, 3), BGR, 0-255
+detections.boxes, detections.scores  # float32 (N, 4) x0, y0, x1, y1 in pixels, and (N,), best first
+```
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.decoding import Candidates, decode, join
+from detection.detections import Detections
+from detection.selection import Selection
+from detection.tiling import plan_tiles, smallest_tile, working_bytes_per_pixel
+from detection.views import View, ViewSettings, plan_views, used_branches
+from lffd import boxes as bx
+from lffd.engines import BranchMaps, Engine, check_images
+from lffd.engines.factory import create_engine
+from lffd.errors import UsageError
+from lffd.graphs.cut import keep_branches
+from lffd.model import Model
+
+DEFAULT_MODEL = "face_light"
+
+PREDICTION = Selection(score_threshold=0.5, top_k=10_000, suppression_threshold=0.4)
+"""What is shown to people: fewer and surer detections than an evaluation wants."""
+
+MAX_BATCH = 16
+
+
+class Detector:
+    """One network ready to run; an `ImageDetector`. Use it from one thread at a time.
+
+    Attributes:
+        name: of the network.
+        network: the declaration, with all its branches.
+        selection: which candidates become detections.
+        views: at which sizes it looks at an image.
+        engine: what runs the network.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        selection: Selection = PREDICTION,
+        views: ViewSettings | None = None,
+        *,
+        engine: str = "auto",
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        """Cut the branches that are not used, and start the engine; see `load`."""
+        self.name = model.network.name
+        self.network = model.network
+        self.selection = selection
+        self.views = views or ViewSettings()
+        self._kept = used_branches(model.network, self.views)
+        if precision == "int8":  # the quantised graph comes as a whole: unused branches are computed and ignored
+            self._kept = tuple(range(len(model.network.branches)))
+        cut = keep_branches(model, self._kept)
+        self._cut_network = cut.network
+        self.engine: Engine = create_engine(cut, engine, device, threads, precision)
+        self._max_pixels = int(self.views.tile_memory * 2**20 / working_bytes_per_pixel(cut.network, self.engine.name))
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        selection: Selection = PREDICTION,
+        views: ViewSettings | None = None,
+        *,
+        engine: str = "auto",
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: str = "fp32",
+    ) -> Detector:
+        """Return the detector of a model.
+
+        Args:
+            model: a shipped name or version, a model directory, or a published checkpoint as `VERSION=FILE.params`.
+            selection: which candidates become detections.
+            views: at which sizes it looks at an image; once at the image's own size by default.
+            engine: a name from `lffd.engines.factory`, or `auto` for the fastest that is installed.
+            device: `cpu`, `gpu:0`, …
+            threads: of the CPU; the engine's own choice when None.
+            precision: arithmetic of the network.
+
+        Raises:
+            ModelError: when the model cannot be found or is damaged.
+            EngineError: when the engine is missing or cannot do this.
+            UsageError: for settings that do not go with the network.
+        """
+        from symbol_farm.trained_models import resolve_model
+
+        options = {"engine": engine, "device": device, "precision": precision}
+        return cls(resolve_model(model), selection, views, threads=threads, **options)
+
+    def __call__(self, image: NDArray[np.uint8]) -> Detections:
+        """Return what is in an image.
+
+        Args:
+            image: `(H, W, 3)` uint8, BGR, 0–255, of any size; large ones are run in tiles.
+
+        Returns:
+            Boxes in the image's pixels, clipped to it, best first, each with the branch that found it.
+
+        Raises:
+            UsageError: when the image has another shape or type.
+            EngineError: when the engine fails.
+        """
+        return self.batch([image])[0]
+
+    def batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Return what is in each image; images of one size run through the network together.
+
+        Args:
+            images: as for a single call; sizes may differ.
+        """
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, image in enumerate(images):
+            if image.ndim != 3 or 0 in image.shape:
+                raise UsageError(f"an image must be uint8 (H, W, 3) in BGR order, not {image.dtype} {image.shape}")
+            check_images(image[None])
+            groups[image.shape[0], image.shape[1]].append(index)
+        found: dict[int, list[Candidates]] = defaultdict(list)
+        for (height, width), members in groups.items():
+            for view in plan_views(self.network, self.views, height, width):
+                back = width / view.width, height / view.height
+                for index, part in self._look(images, members, view):
+                    found[index].append(Candidates(bx.scale(part.boxes, *back), part.scores, part.branches))
+        return [self._select(join(found[index]), image.shape) for index, image in enumerate(images)]
+
+    def _look(
+        self, images: Sequence[NDArray[np.uint8]], members: Sequence[int], view: View
+    ) -> Iterator[tuple[int, Candidates]]:
+        """Yield candidates in the view's pixels for images of one size, with the index of the image."""
+        height, width = (max(side, self._cut_network.minimum_input) for side in (view.height, view.width))
+        count = max(1, min(MAX_BATCH, self._max_pixels // (height * width)))
+        for start in range(0, len(members), count):
+            chunk = members[start : start + count]
+            pixels = [_fit(images[index], view, height, width) for index in chunk]
+            if height * width > self._max_pixels:
+                yield chunk[0], self._tiled(pixels[0], view)
+                continue
+            maps = self.engine.run(np.stack(pixels) if len(chunk) > 1 else pixels[0][None])
+            for row, index in enumerate(chunk):
+                yield index, self._decode(maps, view, row)
+
+    def _tiled(self, pixels: NDArray[np.uint8], view: View) -> Candidates:
+        """Return the candidates of a large view, tile by tile; the same as from the whole at once."""
+        found = join([])
+        height, width = pixels.shape[:2]
+        if (needed := smallest_tile(self._cut_network, height, width)) > self._max_pixels:
+            memory = math.ceil(self.views.tile_memory * needed / self._max_pixels)
+            raise UsageError(
+                f"tile_memory of {self.views.tile_memory:g} MB is too little for {self.name}: a {width}x{height} image "
+                f"needs at least {memory} MB"
+            )
+        for tile in plan_tiles(self._cut_network, height, width, self._max_pixels):
+            part = pixels[tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
+            maps = tile.crop(self.engine.run(np.ascontiguousarray(part)[None]))
+            found = join([found, self._decode(maps, view, 0, tile.first_cells)]).best(self.selection.top_k)
+        return found
+
+    def _decode(
+        self, maps: Sequence[BranchMaps], view: View, row: int, first_cells: list[tuple[int, int]] | None = None
+    ) -> Candidates:
+        """Return the candidates of one image; branches by their index in the whole network."""
+        asked = [position for position, branch in enumerate(self._kept) if branch in view.branches]
+        geometry = self.network.branch_geometry
+        return decode(
+            [maps[position] for position in asked],
+            [geometry[self._kept[position]] for position in asked],
+            self.selection.score_threshold,
+            self.selection.top_k,
+            row=row,
+            first_cells=None if first_cells is None else [first_cells[position] for position in asked],
+        )
+
+    def _select(self, candidates: Candidates, shape: Sequence[int]) -> Detections:
+        """Return the detections among an image's candidates."""
+        kept = self.selection.select(candidates.boxes, candidates.scores)
+        boxes = bx.clip(candidates.boxes[kept], shape[1], shape[0])
+        inside = bx.areas(boxes) > 0
+        kept = kept[inside]
+        return Detections(boxes[inside], candidates.scores[kept], branches=candidates.branches[kept])
+
+
+def _fit(image: NDArray[np.uint8], view: View, height: int, width: int) -> NDArray[np.uint8]:
+    """Return the image resized to the view and padded with black, right and below, to `height` × `width`."""
+    import cv2
+
+    if image.shape[:2] != (view.height, view.width):
+        smaller = view.height < image.shape[0]
+        method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        image = np.asarray(cv2.resize(image, (view.width, view.height), interpolation=method), np.uint8)
+    if image.shape[:2] == (height, width):
+        return image
+    padded = np.zeros((height, width, 3), np.uint8)
+    padded[: image.shape[0], : image.shape[1]] = image
+    return padded

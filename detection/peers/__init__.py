@@ -1,0 +1,1 @@
+"""ONNX detectors of other projects, run side by side with ours."""

@@ -1,0 +1,201 @@
+"""What to look at: image files, folders, patterns, video files, cameras, and lists of these from standard input."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Literal, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd.errors import DataError, UsageError
+from lffd.images.untrusted import MAX_PIXELS, is_picture
+
+_VIDEO_ENDINGS = ("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "ts", "mts", "3gp", "ogv")
+VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEO_ENDINGS)
+
+USUAL_FRAME_RATE = 25.0
+"""For videos and cameras that do not tell theirs."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image, video or camera.
+
+    Attributes:
+        name: as the user wrote it, or the path below the folder that the user named.
+        kind: what it is.
+        output: where its results go inside the output folder, with the source's own suffix.
+    """
+
+    name: str
+    kind: Literal["image", "video", "camera"]
+    output: PurePath
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A source that could not be used.
+
+    Attributes:
+        name: of the source.
+        message: what was wrong; it names the source.
+    """
+
+    name: str
+    message: str
+
+
+def find_sources(
+    paths: Sequence[str], standard_input: TextIO, excluded: Path | None = None
+) -> tuple[list[Source], list[Problem]]:
+    """Return what the words of a command line mean.
+
+    Args:
+        paths: files, folders (with everything below them but hidden files), patterns such as `**/*.jpg`, `camera:0`,
+            and `-` for one of these per line of standard input.
+        standard_input: read at `-`.
+        excluded: a folder whose files are left out of searched folders: the output folder.
+
+    Returns:
+        The sources in order, each once, and the words that mean nothing.
+
+    Raises:
+        UsageError: when no word is given.
+    """
+    if not paths:
+        raise UsageError("name at least one image, folder, pattern, video or camera:0, or - to read names from stdin")
+    sources: dict[str, Source] = {}
+    problems = []
+    for word in _words(paths, standard_input):
+        found = list(_expand(word, excluded))
+        if not found:
+            reason = "holds no files" if Path(word).is_dir() else "does not exist, and matches nothing"
+            problems.append(Problem(word, f"{word}: {reason}"))
+        for source in found:
+            sources.setdefault(source.name, source)
+    return list(sources.values()), problems
+
+
+def _words(paths: Sequence[str], standard_input: TextIO) -> Iterator[str]:
+    """Yield the words, with the lines of standard input in place of `-`."""
+    for word in paths:
+        if word == "-":
+            yield from (line for line in map(str.strip, standard_input) if line)
+        else:
+            yield word
+
+
+def _expand(word: str, excluded: Path | None) -> Iterator[Source]:
+    """Yield the sources that one word means."""
+    if match := re.fullmatch(r"camera:(\d+)", word):
+        yield Source(word, "camera", PurePath(f"camera_{match[1]}.mp4"))
+    elif os.path.isdir(word):
+        yield from _below(Path(word), excluded)
+    elif os.path.lexists(word):
+        yield _file(word, PurePath(Path(word).name))
+    elif glob.has_magic(word):
+        for name in sorted(glob.glob(word, recursive=True)):
+            if not os.path.isdir(name):
+                yield _file(name, PurePath(Path(name).name))
+
+
+def _below(folder: Path, excluded: Path | None) -> Iterator[Source]:
+    """Yield every file below a folder, sorted, without hidden ones and those of the output folder."""
+    barred = excluded.resolve() if excluded else None
+    for root, folders, files in os.walk(folder):
+        kept = [name for name in folders if not name.startswith(".") and (Path(root) / name).resolve() != barred]
+        folders[:] = sorted(kept)
+        for name in sorted(files):
+            if not name.startswith("."):
+                path = Path(root) / name
+                yield _file(str(path), path.relative_to(folder))
+
+
+def _file(name: str, output: PurePath) -> Source:
+    """Return the source of one file: a video when it is named like one and does not start like a picture."""
+    video = Path(name).suffix.lower() in VIDEO_SUFFIXES and not is_picture(name)
+    return Source(name, "video" if video else "image", output)
+
+
+class FrameReader:
+    """The frames of a video file or camera, one after the other; a context manager and an iterator.
+
+    Attributes:
+        frame_rate: frames per second.
+        count: how many frames the file says it has; None for a camera, or when it does not say.
+    """
+
+    def __init__(self, source: Source) -> None:
+        """Open the video or camera.
+
+        Raises:
+            DataError: when it cannot be opened, or its frames are too large.
+        """
+        import cv2
+
+        self._source = source
+        if source.kind == "camera":
+            self._capture = _quiet(lambda: cv2.VideoCapture(int(source.name.partition(":")[2])))
+            what = "this camera cannot be opened: it is missing, in use, or not allowed"
+        else:
+            if not os.path.isfile(source.name):
+                raise DataError(f"{source.name}: does not exist")
+            self._capture = _quiet(lambda: cv2.VideoCapture(source.name))
+            what = "is not a video that can be decoded"
+        if not self._capture.isOpened():
+            raise DataError(f"{source.name}: {what}")
+        width, height = (self._capture.get(item) for item in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MAX_PIXELS:
+            raise DataError(f"{source.name}: frames of {width:.0f}x{height:.0f} are too large")
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.frame_rate = rate if 0 < rate < 1000 else USUAL_FRAME_RATE
+        declared = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.count = declared if source.kind == "video" and declared > 0 else None
+
+    def __enter__(self) -> FrameReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._capture.release()
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield frames `(H, W, 3)` uint8, BGR.
+
+        Raises:
+            DataError: when not a single frame can be decoded, or a file ends well before its declared end.
+        """
+        import cv2
+
+        number = 0
+        while True:
+            try:
+                fine, frame = self._capture.read()
+            except cv2.error as error:
+                raise DataError(f"{self._source.name}: frame {number} cannot be decoded ({error.err})") from error
+            if not fine:
+                break
+            yield np.asarray(frame, np.uint8)
+            number += 1
+        if number == 0:
+            raise DataError(f"{self._source.name}: has no frame that can be decoded")
+        # Declared counts are estimates in some formats: a few frames less are usual.
+        if self.count is not None and number < 0.9 * self.count - 2:
+            raise DataError(f"{self._source.name}: ends early, after {number:,} of {self.count:,} frames")
+
+
+def _quiet(action: Any) -> Any:
+    """Run an OpenCV action without its warnings on standard error: our own error says what happened."""
+    import cv2
+
+    level = cv2.getLogLevel()
+    cv2.setLogLevel(0)
+    try:
+        return action()
+    finally:
+        cv2.setLogLevel(level)

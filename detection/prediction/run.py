@@ -1,0 +1,159 @@
+"""From sources to predictions: reading ahead, batches, frames, and what failed on the way."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from itertools import groupby, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.detections import Detections, ImageDetector
+from detection.detector import Detector
+from detection.prediction.inputs import FrameReader, Problem, Source
+from detection.prediction.writers import Prediction, PredictionWriter
+from lffd.errors import DataError, LffdError, UsageError
+from lffd.images.untrusted import read_picture
+
+_AHEAD = 2
+"""Images that are decoded while the network works."""
+
+
+def read_ahead(
+    sources: Iterable[Source], trusted: bool, ahead: int
+) -> Iterator[tuple[Source, NDArray[np.uint8] | LffdError]]:
+    """Yield each image's pixels or what is wrong with it, in order; the next ones are decoded in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[tuple[Source, Future[NDArray[np.uint8]]]] = deque()
+
+        def take() -> tuple[Source, NDArray[np.uint8] | LffdError]:
+            source, future = waiting.popleft()
+            try:
+                return source, future.result()
+            except LffdError as error:
+                return source, error
+
+        try:
+            for source in sources:
+                waiting.append((source, pool.submit(read_picture, source.name, trusted)))
+                if len(waiting) > ahead:
+                    yield take()
+            while waiting:
+                yield take()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much is looked at, and how much at once.
+
+    Attributes:
+        batch_size: images that are read before they are run.
+        every: only every so many frames of a video are looked at.
+        max_frames: how many frames of each video are looked at; all when None.
+
+    Raises:
+        UsageError: for a number under 1.
+    """
+
+    batch_size: int = 1
+    every: int = 1
+    max_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if (value := getattr(self, item.name)) is not None and value < 1:
+                raise UsageError(f"{item.name} must be at least 1, not {value}")
+
+
+@dataclass
+class Run:
+    """One run over many sources: detects, writes, and remembers what failed.
+
+    Attributes:
+        detector: what looks.
+        pace: how much is looked at.
+        writers: take every prediction.
+        bar: progress; it shows what was found and how much failed.
+        trusted: as for `read_picture`.
+        problems: sources that failed.
+        images, frames, objects: how many were looked at and found.
+    """
+
+    detector: ImageDetector
+    pace: Pace
+    writers: Sequence[PredictionWriter]
+    bar: Any
+    trusted: bool = False
+    problems: list[Problem] = field(default_factory=list)
+    images: int = 0
+    frames: int = 0
+    objects: int = 0
+
+    def over(self, sources: Sequence[Source]) -> None:
+        """Work through the sources in order."""
+        for kind, group in groupby(sources, key=lambda source: source.kind):
+            if kind == "image":
+                self._over_images(group)
+                continue
+            for source in group:
+                try:
+                    self._over_frames(source)
+                except DataError as error:
+                    self._fail(source, error)
+
+    def _over_images(self, sources: Iterable[Source]) -> None:
+        size = self.pace.batch_size
+        pictures = read_ahead(sources, self.trusted, max(size, _AHEAD))
+        while batch := list(islice(pictures, size)):
+            good = [(source, pixels) for source, pixels in batch if isinstance(pixels, np.ndarray)]
+            found = iter(self._detect([pixels for _, pixels in good]))
+            for source, pixels in batch:
+                result = next(found) if isinstance(pixels, np.ndarray) else pixels
+                if isinstance(result, Detections) and isinstance(pixels, np.ndarray):
+                    self._write(Prediction(source, pixels, result))
+                elif isinstance(result, LffdError):
+                    self._fail(source, result)
+                self._step()
+
+    def _detect(self, images: list[NDArray[np.uint8]]) -> list[Detections | LffdError]:
+        """Return the detections of each image; where a batch fails, each image is tried alone."""
+        try:
+            if isinstance(self.detector, Detector):
+                return list(self.detector.batch(images))
+            return [self.detector(image) for image in images]
+        except LffdError as error:
+            return [error] if len(images) == 1 else [self._detect([image])[0] for image in images]
+
+    def _over_frames(self, source: Source) -> None:
+        with FrameReader(source) as reader:
+            chosen = islice(enumerate(reader), 0, None, self.pace.every)
+            for number, pixels in islice(chosen, self.pace.max_frames):
+                moment = number / reader.frame_rate
+                rate = reader.frame_rate / self.pace.every
+                self._write(Prediction(source, pixels, self.detector(pixels), number, moment, rate))
+                self._step()
+
+    def _write(self, prediction: Prediction) -> None:
+        if prediction.frame is None:
+            self.images += 1
+        else:
+            self.frames += 1
+        self.objects += len(prediction.detections)
+        for writer in self.writers:
+            writer.write(prediction)
+
+    def _fail(self, source: Source, error: LffdError) -> None:
+        message = str(error)
+        named = message if source.name in message else f"{source.name}: {message}"
+        self.problems.append(Problem(source.name, named))
+
+    def _step(self) -> None:
+        self.bar.set_postfix(found=self.objects, failed=len(self.problems), refresh=False)
+        self.bar.update()

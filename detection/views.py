@@ -1,0 +1,149 @@
+"""At which sizes a detector looks at an image, and which branches it asks there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lffd.errors import UsageError
+from lffd.graphs.receptive_field import Network
+
+MAX_ENLARGED_SIDE = 2048
+"""Small images are not enlarged beyond this longer side: a 20,000×3 strip holds no face that is worth 850,000 px."""
+
+MAX_RESIZED_PIXELS = 1 << 30
+
+PYRAMID_STEP = 4
+"""Each level of the pyramid is so many times smaller than the one before."""
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How an image is shown to the network. Face means whatever the model detects.
+
+    Attributes:
+        branches: indices of the branches to use, 0 the shallowest; all when None. The others are cut off.
+        scale: factor by which every image is resized first.
+        min_face: longer side in pixels of the smallest face that matters. The image is resized so that such a face
+            gets the smallest size that the network finds: smaller and faster for large faces, larger for tiny ones.
+        max_face: longer side in pixels of the largest face; deeper branches than it needs are cut off.
+        minimum_side: without `scale` and `min_face`, images whose shorter side is under this are enlarged to it.
+        pyramid: look at ever smaller copies too, for faces beyond the network's range.
+        tile_memory: MB of working memory for the network; larger images are run in exact tiles.
+
+    Raises:
+        UsageError: for a value outside its range, or two that exclude each other.
+    """
+
+    branches: tuple[int, ...] | None = None
+    scale: float | None = None
+    min_face: float | None = None
+    max_face: float | None = None
+    minimum_side: int = 128
+    pyramid: bool = False
+    tile_memory: float = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "min_face", "max_face", "tile_memory"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{name} must be above 0, not {value}")
+        if self.minimum_side < 0:
+            raise UsageError(f"minimum_side must not be negative, but is {self.minimum_side}")
+        if self.scale is not None and self.min_face is not None:
+            raise UsageError("give scale or min_face, not both: min_face chooses the scale")
+        if (self.min_face or 0) > (self.max_face or math.inf):
+            raise UsageError(f"min_face {self.min_face:g} is larger than max_face {self.max_face:g}")
+        if self.branches is not None and not self.branches:
+            raise UsageError("branches must name at least one branch, 0 the shallowest")
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at an image.
+
+    Attributes:
+        height: to which the image is resized.
+        width: likewise.
+        branches: indices of the network's branches that are asked.
+    """
+
+    height: int
+    width: int
+    branches: tuple[int, ...]
+
+
+def used_branches(network: Network, settings: ViewSettings) -> tuple[int, ...]:
+    """Return the branches that any image can need; the others may be cut off the network.
+
+    Raises:
+        UsageError: for an unknown branch, or a `max_face` that no branch reaches without a pyramid.
+    """
+    every = range(len(network.branches))
+    chosen = tuple(every) if settings.branches is None else tuple(sorted(set(settings.branches)))
+    if unknown := [index for index in chosen if index not in every]:
+        raise UsageError(f"{network.name} has branches 0 to {len(every) - 1}, not {', '.join(map(str, unknown))}")
+    if settings.max_face is None or settings.pyramid:
+        return chosen
+    factor = _base_scale(network, settings, 1.0)
+    reach = network.branches[chosen[-1]].object_range[1] / factor
+    if settings.max_face > reach:
+        raise UsageError(
+            f"max_face {settings.max_face:g} is more than the {reach:g} px that {network.name} finds at this scale: "
+            "add the pyramid, or choose a larger min_face"
+        )
+    return _matching(network, chosen, settings.min_face or 0, settings.max_face, factor)
+
+
+def plan_views(network: Network, settings: ViewSettings, height: int, width: int) -> tuple[View, ...]:
+    """Return how to look at an image of `height` × `width` pixels, largest view first.
+
+    Raises:
+        UsageError: when an enlargement would be unreasonably large.
+    """
+    branches = used_branches(network, settings)
+    longest = settings.max_face or float(max(height, width))
+    factor = _base_scale(network, settings, _enlargement(settings.minimum_side, height, width))
+    if settings.min_face is not None:
+        branches = _matching(network, branches, settings.min_face, longest, factor)
+    views = [_view(height, width, factor, branches)]
+    covered = network.branches[branches[-1]].object_range[1] / factor
+    while settings.pyramid and covered < longest:
+        factor /= PYRAMID_STEP
+        views.append(_view(height, width, factor, _matching(network, branches, covered * 1.001, longest, factor)))
+        covered = network.branches[branches[-1]].object_range[1] / factor
+    return tuple(views)
+
+
+def _base_scale(network: Network, settings: ViewSettings, enlargement: float) -> float:
+    """Return the factor of the largest view."""
+    if settings.scale is not None:
+        return settings.scale
+    if settings.min_face is not None:
+        return network.object_range[0] / settings.min_face
+    return enlargement
+
+
+def _enlargement(minimum_side: int, height: int, width: int) -> float:
+    """Return the factor that brings the shorter side to `minimum_side`, as far as the longer side allows."""
+    wanted = max(1.0, minimum_side / min(height, width))
+    return min(wanted, max(1.0, MAX_ENLARGED_SIDE / max(height, width)))
+
+
+def _matching(
+    network: Network, branches: tuple[int, ...], smallest: float, largest: float, factor: float
+) -> tuple[int, ...]:
+    """Return those branches that find faces of `smallest` to `largest` px at this scale, or else the nearest one."""
+    ranges = {index: [side / factor for side in network.branches[index].object_range] for index in branches}
+    matching = tuple(index for index, (low, high) in ranges.items() if high >= smallest and low <= largest)
+    return matching or ((branches[0],) if ranges[branches[0]][0] > largest else (branches[-1],))
+
+
+def _view(height: int, width: int, factor: float, branches: tuple[int, ...]) -> View:
+    rows, columns = max(1, round(height * factor)), max(1, round(width * factor))
+    if rows * columns > MAX_RESIZED_PIXELS and factor > 1:
+        raise UsageError(
+            f"a {width}x{height} image would be enlarged to {columns}x{rows}, more than {MAX_RESIZED_PIXELS:,} pixels; "
+            "choose a smaller scale or a larger min_face"
+        )
+    return View(rows, columns, branches)

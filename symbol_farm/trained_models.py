@@ -1,0 +1,145 @@
+"""What users may write where a model is asked for, and the model it means."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lffd.errors import ModelError
+from lffd.graphs.receptive_field import Network
+from lffd.model import CARD_FILE, PARAMS_FILE, Model, decode_text, load_model, make_model, matching_network
+from lffd.params import read_params
+from symbol_farm.network import build_json
+from symbol_farm.versions import VERSIONS, version_network
+
+SHIPPED = Path(__file__).resolve().parent.parent / "models"
+"""Folder of the models that come with the project."""
+
+
+def resolve_model(spec: str | os.PathLike[str]) -> Model:
+    """Return the model that `spec` names.
+
+    Args:
+        spec: a shipped model's name (`face_v2`) or version (`v2`); a model directory; a published checkpoint as
+            `VERSION=FILE.params`, or as `FILE.params` alone when its parameters tell the version; a published pair as
+            `FILE_deploy.json+FILE.params`.
+
+    Raises:
+        ModelError: when nothing fits; the message lists what could be meant.
+        UsageError: for an unknown version.
+    """
+    text = os.fspath(spec)
+    if (Path(text) / CARD_FILE).is_file():
+        return load_model(text)
+    if text.endswith(".params"):
+        return _published(text)
+    if Path(text).is_dir():
+        raise ModelError(f"{text}: not a model directory: it has no {CARD_FILE}")
+    return load_model(_shipped_directory(text))
+
+
+def params_file(spec: str | os.PathLike[str]) -> Path:
+    """Return the file that holds the parameters of the model that `spec` names, as `resolve_model` reads it.
+
+    Raises:
+        ModelError: when no shipped model has that name.
+    """
+    text = os.fspath(spec)
+    if text.endswith(".params"):
+        return Path(_published_parts(text)[2])
+    folder = Path(text) if (Path(text) / CARD_FILE).is_file() else _shipped_directory(text)
+    return folder / PARAMS_FILE
+
+
+def deploy_json(network_name: str) -> str:
+    """Return the deploy graph of a version, as MXNet's JSON; needs no MXNet."""
+    return build_json(version_network(network_name), deploy=True)
+
+
+def load_published(
+    params_file: str | os.PathLike[str], version: str | None = None, symbol_file: str | os.PathLike[str] | None = None
+) -> Model:
+    """Load a checkpoint in the published form.
+
+    Args:
+        params_file: MXNet `.params`.
+        version: short or full name; found by names and shapes of the parameters when None.
+        symbol_file: the deploy graph's JSON; the version's own graph when None.
+
+    Raises:
+        ModelError: when a file is damaged, the version cannot be told, or names and shapes do not fit.
+    """
+    named = version_network(version) if version else None
+    params, states = read_params(params_file)
+    network = named or _identify(params, params_file)
+    symbol_json = _read_symbol(Path(symbol_file)) if symbol_file else deploy_json(network.name)
+    card = {"training": {"source": f"published checkpoint {Path(params_file).name}"}}
+    try:
+        return make_model(network, symbol_json, params, states, card)
+    except ModelError as error:
+        raise ModelError(f"{os.fspath(params_file)} as {network.name}: {error}") from error
+
+
+def _read_symbol(path: Path) -> str:
+    try:
+        return decode_text(path.read_bytes(), path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _identify(params: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> Network:
+    plain = {name: np.asarray(value) for name, value in params.items()}
+    found = matching_network(plain, (version_network(name) for name in VERSIONS))
+    if found is None:
+        raise ModelError(
+            f"{os.fspath(path)}: its parameters are not exactly those of a known version; to see what differs, name "
+            f"the version: VERSION={os.fspath(path)} with VERSION one of {', '.join(VERSIONS)}"
+        )
+    return found
+
+
+def _published_parts(text: str) -> tuple[str | None, Path | None, str]:
+    """Split `VERSION=FILE.params`, `SYMBOL.json+FILE.params` or `FILE.params` into version, symbol and file."""
+    head, separator, tail = text.partition("=")
+    if separator and not Path(text).exists():
+        return head, None, tail
+    symbol, separator, tail = text.partition(".json+")
+    if separator:
+        return None, Path(symbol + ".json"), tail
+    return None, None, text
+
+
+def _published(text: str) -> Model:
+    version, symbol, file = _published_parts(text)
+    return load_published(file, version, symbol)
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the models that come with the project, by name."""
+    return {card.parent.name: card.parent for card in sorted(SHIPPED.glob(f"*/{CARD_FILE}"))}
+
+
+def _shipped_directory(name: str) -> Path:
+    shipped = shipped_models()
+    if name in shipped:
+        return shipped[name]
+    if name in VERSIONS:
+        for folder in shipped.values():
+            if load_model(folder).network.name == VERSIONS[name]:
+                return folder
+        raise ModelError(
+            f"no trained model of version {name} comes with the project; train one with its config script, or give "
+            f"{name}=FILE.params for a published checkpoint"
+        )
+    near = difflib.get_close_matches(name, [*shipped, *VERSIONS], n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ModelError(
+        f"no model {name!r}: {hint}Give a shipped name ({', '.join(shipped) or 'none yet'}), a model directory, "
+        "VERSION=FILE.params, or SYMBOL_deploy.json+FILE.params"
+    )
