@@ -29,7 +29,7 @@ from data_iterator_farm.process_loader import ProcessLoader, Work
 from data_iterator_farm.record_order import RecordKinds, scan_records
 from lffd.cli import run
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import Record, RecordSource
 
 WARM_UP = 6

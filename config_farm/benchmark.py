@@ -17,7 +17,7 @@ from config_farm.run.batches import open_batches
 from config_farm.run.data_sources import open_records
 from config_farm.run.experiment import Experiment, recipe
 from lffd import cli
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import RecordSource
 from lffd.training.choice import TrainingEngineName
 from lffd.training.engine import TrainingEngine

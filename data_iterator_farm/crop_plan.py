@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from data_iterator_farm.policies import MAX_SCALE, SamplingPolicy
 from data_iterator_farm.rendering import Window
 from lffd.boxes import Boxes, longer_sides
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import Record
 
 

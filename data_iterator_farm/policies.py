@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 MAX_SCALE = 64.0
 """No crop enlarges its image more than this: a face of a fraction of a pixel is a fault in the annotation."""

@@ -13,13 +13,13 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from data_iterator_farm.assignment import BACKGROUND, IGNORED, POSITIVE, ClassMap
 from data_iterator_farm.batch import Batch
 from data_iterator_farm.batch_loader import BatchLoader
-from data_iterator_farm.label_maps import BACKGROUND, IGNORED, POSITIVE, ClassMap, CodeMap
 from data_iterator_farm.policies import preset
 from lffd.cli import run
 from lffd.errors import DataError, UsageError
-from lffd.graphs.receptive_field import BranchGeometry, Network
+from lffd.graphs.network import BranchGeometry, Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,8 @@ def draw_batch(batch: Batch, network: Network) -> Figure:
         image = batch.images[row][..., ::-1]
         _draw_image(axes[row, 0], image, batch.names[row], int(batch.faces[row]))
         for branch in network.branch_geometry:
-            classes, codes = batch.classes[branch.index][row], batch.boxes[branch.index][row]
+            said = batch.targets[branch.index]
+            classes, codes = said["score"][row, 0], said["box"][row, :4]
             view = _view(classes, branch, image.shape[0])
             _draw_branch(axes[row, branch.index + 1], image, branch, classes, codes)
             _show(axes[row, branch.index + 1], view)
@@ -150,7 +151,7 @@ def _draw_image(axes: Axes, image: NDArray[np.uint8], names: str, faces: int) ->
 
 
 def _draw_branch(
-    axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, classes: ClassMap, codes: CodeMap
+    axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, classes: ClassMap, codes: NDArray[np.float32]
 ) -> None:
     """Draw the cells of one branch over a darkened crop, and the boxes that its positive cells are taught."""
     from matplotlib.collections import PatchCollection

@@ -16,7 +16,7 @@ from data_provider_farm.survey import SUSPICIONS, Survey, summarize, survey
 from lffd import cli
 from lffd.errors import UsageError
 from lffd.files import write_atomic
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import Record
 from symbol_farm.versions import version_network
 

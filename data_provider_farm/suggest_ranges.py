@@ -26,7 +26,7 @@ from data_provider_farm.survey import coverage
 from lffd import cli
 from lffd.errors import DataError, UsageError
 from lffd.files import write_atomic
-from lffd.graphs.receptive_field import Branch, Network
+from lffd.graphs.network import Branch, Network
 from symbol_farm.versions import version_network
 
 FIELD_SHARE, STRIDES, LEAST_RATIO = 0.9, 2.0, 1.2

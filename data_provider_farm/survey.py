@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data_provider_farm.drawn_faces.pictures import NAME_PREFIX
 from lffd.boxes import areas, iou, longer_sides
-from lffd.graphs.receptive_field import BranchGeometry
+from lffd.graphs.network import BranchGeometry
 from lffd.records import Record
 
 SUSPICIONS: dict[str, str] = {

@@ -52,8 +52,8 @@ def main(options: Options) -> None:
     for index, branch in enumerate(model.network.branch_geometry):
         low, high = branch.object_range
         print(
-            f"  {low:g}–{high:g} px: score_{index} (1, h, w), box_{index} (4, h, w); centre {branch.first_center} + "
-            f"{branch.stride} × cell, box = centre − code × {branch.normalizer:g}"
+            f"  {low:g}–{high:g} px: {', '.join(f'{name}_{index}' for name in model.network.outputs)}; centre "
+            f"{branch.first_center} + {branch.stride} × cell, box code {branch.code!r} × {branch.normalizer:g} px"
         )
 
 

@@ -27,8 +27,9 @@ from lffd.engines.factory import create_engine
 from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
 from lffd.errors import ModelError, UsageError
 from lffd.files import write_atomic
-from lffd.graphs.onnx_graph import InputForm, maps_onnx
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.graph import Graph
+from lffd.graphs.network import Network
+from lffd.graphs.onnx_graph import InputForm, image_position, maps_onnx, normalisation
 from lffd.model import Model
 from symbol_farm.trained_models import resolve_model
 
@@ -68,20 +69,21 @@ class Options:
 
 def decode_maps(network: Network, maps: list[BranchMaps]) -> Outputs:
     """Return what the decoded graph must give for an engine's maps: `boxes` `(B, N, 4)`, `scores` `(B, N)`."""
-    batch, everything = range(len(maps[0].scores)), sum(branch.scores[0].size for branch in maps)
+    batch, everything = range(len(maps[0]["score"])), sum(branch["score"][0].size for branch in maps)
     listed = [decode(maps, network.branch_geometry, -1, everything, row=row) for row in batch]
     return {"boxes": np.stack([row.boxes for row in listed]), "scores": np.stack([row.scores for row in listed])}
 
 
 def box_codes(network: Network, outputs: Outputs, images: NDArray[np.uint8]) -> Outputs:
-    """Return decoded outputs with boxes divided by their branch's normalizer, so that one tolerance fits all."""
+    """Return decoded outputs with boxes in units of their prediction, so that one tolerance fits all."""
     sizes = network.map_sizes(images.shape[1], images.shape[2])
-    counts = [rows * columns for rows, columns in sizes]
-    normalizers = np.repeat([branch.normalizer for branch in network.branch_geometry], counts).astype(np.float32)
-    return {"boxes": outputs["boxes"] / normalizers[:, None], "scores": outputs["scores"]}
+    units = [unit * 2 for branch in network.branch_geometry for unit in branch.units]
+    counts = np.repeat([rows * columns for rows, columns in sizes], network.predictions)
+    per_box = np.repeat(units, counts, axis=0).astype(np.float32)
+    return {"boxes": outputs["boxes"] / per_box, "scores": outputs["scores"]}
 
 
-def session_run(content: bytes, form: InputForm, normalised: bool) -> Run:
+def session_run(graph: Graph, content: bytes, form: InputForm, normalised: bool) -> Run:
     """Return a function that runs an ONNX file with ONNX Runtime on uint8 images, as its user would."""
     session = open_session(import_onnxruntime(), content)
     names = [output.name for output in session.get_outputs()]
@@ -90,7 +92,8 @@ def session_run(content: bytes, form: InputForm, normalised: bool) -> Run:
         data: NDArray[Any] = images
         if form == "nchw-float":
             data = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
-            data = (data - np.float32(127.5)) / np.float32(127.5) if normalised else data
+            offset, factor = normalisation(graph, image_position(graph))
+            data = (data - np.float32(offset)) / np.float32(factor) if normalised else data
         return dict(zip(names, session.run(names, {"data": data}), strict=True))
 
     return run
@@ -103,7 +106,7 @@ def export_parity(model: Model, content: bytes, options: Options) -> Parity:
         EngineError: when MXNet or ONNX Runtime is missing.
     """
     normalised = options.normalization == "outside"
-    run, reference = session_run(content, options.input, normalised), create_engine(model, "mxnet")
+    run, reference = session_run(model.graph, content, options.input, normalised), create_engine(model, "mxnet")
     network = model.network
     if not options.decoded and not options.suppressed:
         return measure_parity(
@@ -152,9 +155,9 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
     parity = export_parity(model, content, options)
     parity.check(options.tolerance)
     if rule is not None:
-        decoded = session_run(content, options.input, normalised)
+        decoded = session_run(model.graph, content, options.input, normalised)
         content = decoded_onnx(model, options.input, normalised, rule).SerializeToString()
-        check_suppression(model.network, session_run(content, options.input, normalised), decoded, rule)
+        check_suppression(model.network, session_run(model.graph, content, options.input, normalised), decoded, rule)
     return content, parity
 
 

@@ -14,7 +14,7 @@ from lffd import cli
 from lffd.engines.factory import create_engine
 from lffd.errors import ModelError, UsageError
 from lffd.graphs.cut import keep_branches
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.model import Model, check_target, save_model
 from symbol_farm.trained_models import resolve_model
 
@@ -84,7 +84,7 @@ def check_kept_maps(whole: Model, trimmed: Model, kept: Sequence[int]) -> None:
     for images in probe_images(whole.network):
         expected = [before.run(images)[index] for index in kept]
         for index, (left, right) in enumerate(zip(after.run(images), expected, strict=True)):
-            if not (np.array_equal(left.scores, right.scores) and np.array_equal(left.boxes, right.boxes)):
+            if not all(np.array_equal(left[name], right[name]) for name in whole.network.outputs):
                 raise ModelError(f"branch {kept[index]} of {whole.network.name} gives other maps after trimming")
 
 

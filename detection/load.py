@@ -16,7 +16,7 @@ from detection.peers.kinds import KINDS, peer_kind
 from detection.selection import Selection
 from lffd.boxes import Overlap
 from lffd.errors import ModelError, UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 PEER = "peer:"
 

@@ -33,7 +33,6 @@ from lffd.errors import EngineError, UsageError
 from lffd.files import write_atomic
 from lffd.model import Model, make_model, save_model
 from lffd.training.initialization import initial_arrays
-from symbol_farm.network import build_json
 from symbol_farm.trained_models import resolve_model, shipped_models
 from symbol_farm.versions import VERSIONS, version_network
 
@@ -125,7 +124,7 @@ def load_weights(spec: str) -> tuple[Model, str]:
     network = version_network(short)
     start = initial_arrays(network, batch_norm=False, seed=0, style="prior")
     weights = {name.removeprefix("arg:"): value for name, value in start.items()}
-    return make_model(network, build_json(network, deploy=True), weights), RANDOM
+    return make_model(network, weights), RANDOM
 
 
 def quantized(model: Model) -> Model:

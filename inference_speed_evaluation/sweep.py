@@ -14,7 +14,7 @@ import numpy as np
 from detection.selection import Selection
 from inference_speed_evaluation.processes import WorkerProcess
 from lffd.errors import EngineError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 BASELINE = ("mxnet", "fp32")
 """Engine and precision that ratios refer to."""

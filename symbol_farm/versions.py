@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 VERSIONS: dict[str, str] = {
     "v1": "10_560_25L_8scales_v1",

@@ -21,7 +21,7 @@ from config_farm.run.run_facts import data_sample, library_versions
 from config_farm.run.start_points import initial_state
 from lffd.errors import UsageError
 from lffd.files import write_atomic
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.model import Model, load_model, make_model, save_model
 from lffd.records import RecordSource
 from lffd.training.checkpoint import Checkpoint, newest_checkpoint
@@ -31,7 +31,6 @@ from lffd.training.options import as_plain, differences
 from lffd.training.progress import Progress, restore_progress
 from lffd.training.run_log import METRICS_FILE, RunLog
 from metric_farm.branch_metrics import summarise
-from symbol_farm.network import build_json
 
 if TYPE_CHECKING:
     from config_farm.run.validation import PackValidator
@@ -234,7 +233,7 @@ class _Run:
         text = "\n".join(
             [
                 f"command: {shlex.join(sys.argv)}",
-                f"network: {self.network.name}, {sum(layer.parameters for layer in self.network.layers):,} parameters, "
+                f"network: {self.network.name}, {self.network.parameter_count:,} parameters, "
                 f"preset {experiment.preset}",
                 f"engine: {self.engine.name} on {self.engine.device}, {self.workers} worker(s)",
                 f"data: {experiment.train_data} ({len(source)} records), validation: {experiment.val_data}",
@@ -254,7 +253,7 @@ class _Run:
         card: dict[str, Any] = {"training": self._training_facts(progress)}
         if self.scores and self.validator is not None:
             card["accuracy"] = [{**self.validator.protocol(), **self.scores, "iteration": progress.iteration}]
-        return make_model(self.network, build_json(self.network, deploy=True), parameters, states, card)
+        return make_model(self.network, parameters, states, card)
 
     def _training_facts(self, progress: Progress) -> dict[str, Any]:
         return {

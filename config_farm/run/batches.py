@@ -15,7 +15,7 @@ from data_iterator_farm.policies import Preset
 from data_iterator_farm.process_loader import ProcessLoader, Work
 from data_iterator_farm.record_order import scan_records
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import RecordSource
 from lffd.training.engine import TrainingBatch
 

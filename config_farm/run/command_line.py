@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from config_farm.run.experiment import Experiment, Preset
 from lffd import cli
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.training.options import as_plain
 
 Declare = Callable[[Preset], Experiment]

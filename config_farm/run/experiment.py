@@ -11,7 +11,7 @@ import tyro
 
 from data_iterator_farm.policies import JitterPolicy, LabelPolicy, SamplingPolicy, preset
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.training.choice import TrainingEngineName, TrainingPrecision
 from lffd.training.initialization import Initialization
 from lffd.training.options import LossOptions, OptimizerOptions, ScheduleOptions

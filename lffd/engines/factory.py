@@ -57,7 +57,7 @@ def _mxnet(model: Model, device: str, threads: int | None, precision: str) -> En
         os.environ["OMP_NUM_THREADS"] = asked
     from lffd.engines.mxnet_engine import MXNetEngine
 
-    return MXNetEngine(model.symbol_json, model.params, device)
+    return MXNetEngine(model, device)
 
 
 def _onnxruntime(model: Model, device: str, threads: int | None, precision: str) -> Engine:

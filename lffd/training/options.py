@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from lffd.errors import UsageError
+from lffd.training.losses import BOX_LOSSES, POINT_LOSSES, SCORE_LOSSES, Term
+
+
+def choice(known: Iterable[str]) -> Any:
+    """Return how a command line shows a value that is one of a table's names."""
+    return tyro.conf.arg(metavar="{" + ",".join(known) + "}")
 
 
 @dataclass(frozen=True)
@@ -22,18 +31,23 @@ class LossOptions:
     two channels sees. Ignored cells are outside every sum and every count.
     """
 
-    score: Literal["cross-entropy", "focal", "quality-focal"] = "quality-focal"
+    score: Annotated[str, choice(SCORE_LOSSES)] = "quality-focal"
     """Score loss; quality-focal takes the IoU of the decoded box as the target of a positive cell."""
-    box: Literal["l2", "smooth-l1", "iou", "diou"] = "diou"
+    box: Annotated[str, choice(BOX_LOSSES)] = "diou"
     """Box loss on positive cells; l2 and smooth-l1 compare box codes, iou and diou compare boxes."""
+    landmarks: Annotated[str, choice(POINT_LOSSES)] = "smooth-l1"
+    """Loss of the points of positive cells, for a network that has them."""
     score_weight: float = 2.0
     """Factor of the score loss."""
     box_weight: float = 2.0
     """Factor of the box loss."""
+    landmarks_weight: float = 0.5
+    """Factor of the points' loss."""
     branch_weights: tuple[float, ...] = ()
     """Factor of each branch, shallowest first; empty for 1 everywhere."""
-    normalizer: Literal["branch", "all"] = "all"
-    """Divide a branch's sums by the positives of that branch, or of all branches, over the whole effective batch."""
+    normalizer: Literal["branch", "all", "published"] = "all"
+    """Divide a branch's sums by the positives of that branch, or of all branches, over the whole effective batch; or
+    as published, see `lffd.training.engine.loss_divisors`."""
     negatives_per_positive: float = 0.0
     """Keep only this many of the hardest background cells per positive (published: 5); 0 keeps all."""
     negatives_without_positive: float = 0.1
@@ -45,12 +59,19 @@ class LossOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside their meaning."""
+        for name, known in (("score", SCORE_LOSSES), ("box", BOX_LOSSES), ("landmarks", POINT_LOSSES)):
+            value = getattr(self, name)
+            _require(value in known, f"loss.{name} {value!r} is not one of {', '.join(known)}")
         for name in ("negatives_per_positive", "focal_gamma"):
             _require(0 <= getattr(self, name) < math.inf, f"loss.{name} must be finite and at least 0")
         _require(0 <= self.negatives_without_positive <= 1, "loss.negatives_without_positive must lie in 0–1")
         _require(0 <= self.focal_alpha <= 1, "loss.focal_alpha must lie in 0–1")
-        weights = (self.score_weight, self.box_weight, *self.branch_weights)
+        weights = (self.score_weight, self.box_weight, self.landmarks_weight, *self.branch_weights)
         _require(all(w >= 0 and math.isfinite(w) for w in weights), "loss weights must be finite and at least 0")
+
+    def terms(self, outputs: Sequence[str]) -> list[Term]:
+        """Return the weighted terms of the loss for a network with these outputs."""
+        return [Term(output, getattr(self, f"{output}_weight")) for output in outputs]
 
     def weights_for(self, branches: int) -> tuple[float, ...]:
         """Return one factor per branch.

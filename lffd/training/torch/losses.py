@@ -1,12 +1,12 @@
-"""The losses of `symbol_farm.losses` in PyTorch: the same options, the same numbers.
+"""The losses of `lffd.training.losses` in PyTorch.
 
-Labels come as `Targets`: the class of every cell, but box codes of the positive cells only, because no loss reads
-others. That saves most of the copy to the device and of the arithmetic there.
+Labels come as `Targets`: the class of every prediction, but boxes and further targets of the positive ones only,
+because no loss reads others. That saves most of the copy to the device and of the arithmetic there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lffd.training.engine import STATISTICS, TrainingBatch
+from lffd.graphs.codes import CODES
+from lffd.graphs.network import Network
+from lffd.training.engine import TrainingBatch
+from lffd.training.losses import (
+    BOX_LOSSES,
+    POINT_LOSSES,
+    SCORE_LOSSES,
+    Operators,
+    compare_boxes,
+    statistic_names,
+)
 from lffd.training.options import LossOptions
 
-TINY = 1e-7
-"""Keeps divisions by empty boxes finite, in units of the box code."""
+OPERATORS = Operators(
+    torch.maximum,
+    torch.minimum,
+    functional.relu,
+    torch.abs,
+    torch.where,
+    torch.exp,
+    torch.sigmoid,
+    functional.softplus,
+)
 
 
 @dataclass(frozen=True)
@@ -27,15 +45,15 @@ class Labels:
     """Labels of one batch on the host, the branches one after another.
 
     Attributes:
-        classes: int8 `(cells,)`: 1 object, 0 background, −1 ignored.
-        positions: int64 `(positives,)`: of the object cells, counted within their branch.
-        codes: float32 `(positives, 4)`: their box codes.
-        cells, positives: number of each branch.
+        classes: int8 `(predictions,)`: 1 object, 0 background, −1 ignored.
+        positions: int64 `(positives,)`: of the objects, counted within their branch.
+        objects: their targets by output name, float32 `(positives, channels)`.
+        cells, positives: number of predictions and of objects of each branch.
     """
 
     classes: NDArray[np.int8]
     positions: NDArray[np.int64]
-    codes: NDArray[np.float32]
+    objects: dict[str, NDArray[np.float32]]
     cells: tuple[int, ...]
     positives: tuple[int, ...]
 
@@ -46,92 +64,109 @@ class Targets:
 
     classes: Tensor
     positions: Tensor
-    codes: Tensor
+    objects: dict[str, Tensor]
     cells: tuple[int, ...]
     positives: tuple[int, ...]
 
 
 def collect_labels(batch: TrainingBatch) -> Labels:
-    """Return the labels of a batch in the form that the losses read."""
-    positions = [np.flatnonzero(classes == 1) for classes in batch.classes]
-    codes = []
-    for boxes, found in zip(batch.boxes, positions, strict=True):
-        image, cell = np.divmod(found, boxes.shape[2] * boxes.shape[3])
-        codes.append(boxes.reshape(boxes.shape[0], 4, -1)[image, :, cell])
+    """Return the labels of a batch in the form that the losses read: image, cell, prediction from slow to fast."""
+    scores = [np.moveaxis(targets["score"], 1, 3).reshape(-1) for targets in batch.targets]
+    positions = [np.flatnonzero(classes == 1) for classes in scores]
+    objects: dict[str, list[NDArray[np.float32]]] = {}
+    for targets, found in zip(batch.targets, positions, strict=True):
+        _, predictions, height, width = targets["score"].shape
+        image, place = np.divmod(found, height * width * predictions)
+        cell, prediction = np.divmod(place, predictions)
+        for name, values in targets.items():
+            if name != "score":
+                apart = values.reshape(len(values), predictions, -1, height * width)
+                objects.setdefault(name, []).append(apart[image, prediction, :, cell])
     return Labels(
-        np.concatenate([classes.reshape(-1) for classes in batch.classes]),
+        np.concatenate(scores),
         np.concatenate(positions),
-        np.concatenate(codes),
-        tuple(classes.size for classes in batch.classes),
+        {name: np.concatenate(parts) for name, parts in objects.items()},
+        tuple(classes.size for classes in scores),
         tuple(found.size for found in positions),
     )
 
 
 def training_loss(
-    outputs: Sequence[Tensor], targets: Targets, divisor: Tensor, options: LossOptions
+    network: Network,
+    outputs: Sequence[Mapping[str, Tensor]],
+    targets: Targets,
+    divisor: Tensor,
+    options: LossOptions,
 ) -> tuple[Tensor, Tensor]:
-    """Return the scalar loss and the statistics `(branches, len(STATISTICS))`, float32; see `STATISTICS`.
+    """Return the scalar loss and the statistics `(branches, names)`, float32; see `losses.statistic_names`.
 
     Args:
-        outputs: per branch raw scores `(B, 2, h, w)`, channel 0 the object, and box code `(B, 4, h, w)`.
+        network: the declaration.
+        outputs: raw maps of each branch by name, `(B, channels, h, w)`.
         targets: what to learn.
-        divisor: float32 `(branches,)`, see `loss_divisors`.
+        divisor: float32 `(terms, branches)`, see `loss_divisors`.
         options: which losses.
     """
-    logits = [_cells(score)[:, 0] - _cells(score)[:, 1] for score in outputs[::2]]
-    codes = [_cells(box) for box in outputs[1::2]]
+    count = network.predictions
+    z = torch.cat([_logits(maps["score"], count) for maps in outputs])
+    starts = np.cumsum([0, *targets.cells[:-1]])
+    offsets = torch.from_numpy(np.repeat(starts, targets.positives)).to(z.device, non_blocking=True)
+    z_object = z.index_select(0, targets.positions + offsets)
     places = targets.positions.split(targets.positives)
-    z = torch.cat(logits)
-    z_object = torch.cat([values.index_select(0, place) for values, place in zip(logits, places, strict=True)])
-    predicted = torch.cat([values.index_select(0, place) for values, place in zip(codes, places, strict=True)])
-    overlap, distance = _overlap(predicted, targets.codes)
-    quality = overlap.detach()
-    on_object, on_background = _score_losses(z_object, z, quality, targets, options)
-    box = _box_loss(predicted, targets.codes, overlap, distance, options)
-    known = (targets.classes >= 0).float()
-    columns = {
-        "score_loss": _branch_sums(on_object, targets.positives) + _branch_sums(on_background, targets.cells),
-        "box_loss": _branch_sums(box, targets.positives),
-        "cells": _branch_sums(known, targets.cells),
-        "positives": torch.tensor(targets.positives, dtype=torch.float32).to(z.device, non_blocking=True),
-        "hits": _branch_sums((z_object > 0).float(), targets.positives),
-        "claims": _branch_sums((z > 0) * known, targets.cells),
-        "iou": _branch_sums(quality, targets.positives),
+    said = {
+        name: torch.cat(
+            [_rows(maps[name], count).index_select(0, place) for maps, place in zip(outputs, places, strict=True)]
+        )
+        for name in targets.objects
     }
-    weights = torch.tensor(options.weights_for(len(logits))).to(z.device, non_blocking=True)
-    totals = options.score_weight * columns["score_loss"] + options.box_weight * columns["box_loss"]
-    loss = (weights * totals / divisor).sum()
-    return loss, torch.stack([columns[name] for name in STATISTICS], dim=1).detach()
+    predicted, true = ([*rows.unbind(1)] for rows in (said["box"], targets.objects["box"]))
+    pair = compare_boxes(CODES[network.code], predicted, true, OPERATORS)
+    quality = pair.overlap.detach()
+    loss, kept = SCORE_LOSSES[options.score], (targets.classes == 0).float()
+    if options.negatives_per_positive > 0:
+        kept = _hardest(functional.softplus(z).detach(), kept, targets, options)
+    on_object = loss.on_object(z_object, quality, options, OPERATORS)
+    on_background = kept * loss.on_background(z, options, OPERATORS)
+    known = (targets.classes >= 0).float()
+    found, cells = targets.positives, targets.cells
+    columns = {
+        "score_loss": _branch_sums(on_object, found) + _branch_sums(on_background, cells),
+        "box_loss": _branch_sums(BOX_LOSSES[options.box](pair, OPERATORS), found),
+        "cells": _branch_sums(known, cells),
+        "positives": torch.tensor(found, dtype=torch.float32).to(z.device, non_blocking=True),
+        "hits": _branch_sums((z_object > 0).float(), found),
+        "claims": _branch_sums((z > 0) * known, cells),
+        "iou": _branch_sums(quality, found),
+    }
+    if "landmarks" in said:
+        place = targets.objects["landmarks"]
+        errors = (said["landmarks"] - place[:, :10]).unbind(1)
+        points = POINT_LOSSES[options.landmarks](errors, OPERATORS) * (place[:, 10] > 0)
+        columns["landmarks_loss"] = _branch_sums(points, found)
+    if options.normalizer == "published":
+        count_kept = columns["positives"] + _branch_sums(kept, cells)
+        divisor = torch.cat([divisor[:1] * count_kept.clamp(min=1), divisor[1:]])
+    weights = torch.tensor(options.weights_for(len(outputs))).to(z.device, non_blocking=True)
+    terms = options.terms(network.outputs)
+    totals = torch.stack([weights * (term.weight * columns[f"{term.output}_loss"]) for term in terms])
+    names = statistic_names(network.outputs)
+    return (totals / divisor).sum(), torch.stack([columns[name] for name in names], dim=1).detach()
 
 
-def _cells(maps: Tensor) -> Tensor:
-    """Return `(B, C, h, w)` as float32 `(B·h·w, C)`, which is free for channels-last maps."""
-    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1]).float()
+def _rows(maps: Tensor, predictions: int) -> Tensor:
+    """Return `(B, A·C, h, w)` as float32 `(B·h·w·A, C)`, which is free for channels-last maps."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1] // predictions).float()
+
+
+def _logits(maps: Tensor, predictions: int) -> Tensor:
+    """Return the logit of every prediction; of two channels the difference."""
+    rows = _rows(maps, predictions)
+    return rows[:, 0] if rows.shape[1] == 1 else rows[:, 0] - rows[:, 1]
 
 
 def _branch_sums(values: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """Return the sum over each branch, `(branches,)`."""
     return torch.stack([part.sum() for part in values.split(sizes)])
-
-
-def _score_losses(
-    z_object: Tensor, z: Tensor, quality: Tensor, targets: Targets, options: LossOptions
-) -> tuple[Tensor, Tensor]:
-    """Return the loss of every object cell `(positives,)`, and of every cell `(cells,)`, 0 where not background."""
-    on_object, on_background = functional.softplus(-z_object), functional.softplus(z)
-    negative = (targets.classes == 0).float()
-    if options.negatives_per_positive > 0:
-        negative = _hardest(on_background.detach(), negative, targets, options)
-    if options.score != "cross-entropy":
-        on_background = torch.sigmoid(z) ** options.focal_gamma * on_background
-    if options.score == "focal":
-        on_background = (1 - options.focal_alpha) * on_background
-        on_object = options.focal_alpha * (1 - torch.sigmoid(z_object)) ** options.focal_gamma * on_object
-    elif options.score == "quality-focal":
-        # Cross-entropy against the soft target q is softplus(z) - q z.
-        modulation = (quality - torch.sigmoid(z_object)).abs() ** options.focal_gamma
-        on_object = modulation * (functional.softplus(z_object) - quality * z_object)
-    return on_object, negative * on_background
 
 
 def _hardest(hardness: Tensor, negative: Tensor, targets: Targets, options: LossOptions) -> Tensor:
@@ -151,34 +186,3 @@ def _hardest(hardness: Tensor, negative: Tensor, targets: Targets, options: Loss
             budget = options.negatives_without_positive * candidate.sum()
         kept.append(candidate * (rank < budget.ceil()))
     return torch.cat(kept)
-
-
-def _overlap(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """Return IoU and normalised squared centre distance (the DIoU penalty) of coded boxes, `(positives,)` each.
-
-    A code is (centre − corner) / normaliser, so the negated code is the box in units of the normaliser around its
-    cell, and both figures are the same there as in pixels.
-    """
-    (px0, py0, px1, py1), (tx0, ty0, tx1, ty1) = (-predicted).unbind(1), (-true).unbind(1)
-    width = functional.relu(torch.minimum(px1, tx1) - torch.maximum(px0, tx0))
-    height = functional.relu(torch.minimum(py1, ty1) - torch.maximum(py0, ty0))
-    shared = width * height
-    area = functional.relu(px1 - px0) * functional.relu(py1 - py0)
-    union = area + (tx1 - tx0) * (ty1 - ty0) - shared
-    hull_width = torch.maximum(px1, tx1) - torch.minimum(px0, tx0)
-    hull_height = torch.maximum(py1, ty1) - torch.minimum(py0, ty0)
-    offset_x, offset_y = px0 + px1 - tx0 - tx1, py0 + py1 - ty0 - ty1
-    diagonal = hull_width * hull_width + hull_height * hull_height
-    distance = 0.25 * (offset_x * offset_x + offset_y * offset_y) / (diagonal + TINY)
-    return shared / (union + TINY), distance
-
-
-def _box_loss(predicted: Tensor, true: Tensor, overlap: Tensor, distance: Tensor, options: LossOptions) -> Tensor:
-    """Return the box loss of every object cell, `(positives,)`."""
-    if options.box == "iou":
-        return 1 - overlap
-    if options.box == "diou":
-        return 1 - overlap + distance
-    if options.box == "smooth-l1":
-        return functional.smooth_l1_loss(predicted, true, reduction="none", beta=1.0).sum(1)
-    return 0.5 * (predicted - true).square().sum(1)
