@@ -37,6 +37,8 @@ METRICS = (
     Metric("score_loss", "score_loss", "cells", "score loss per cell"),
     Metric("box_loss", "box_loss", "positives", "box loss per positive"),
     Metric("landmarks_loss", "landmarks_loss", "positives", "landmarks loss per positive"),
+    Metric("teacher_score_loss", "teacher_score_loss", "cells", "score loss against the teacher, per cell"),
+    Metric("teacher_box_loss", "teacher_box_loss", "cells", "box loss against the teacher, per cell"),
     Metric("positives", "positives", "images"),
     Metric("recall", "hits", "positives", "recall at 0.5 (cells)"),
     Metric("precision", "hits", "claims"),

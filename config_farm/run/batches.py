@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from config_farm.run.data_sources import open_records
 from config_farm.run.experiment import Experiment
+from data_iterator_farm.batch import Batch
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import CachedSource
 from data_iterator_farm.policies import Preset
 from data_iterator_farm.process_loader import ProcessLoader, Work
 from data_iterator_farm.record_order import scan_records
+from detection.dense_teacher import DenseTeacher
 from lffd.errors import UsageError
 from lffd.graphs.network import Network
 from lffd.records import RecordSource
@@ -35,9 +38,25 @@ def training_records(experiment: Experiment) -> Iterator[RecordSource]:
         yield CachedSource(source, share) if share else source
 
 
+@contextmanager
 def open_batches(
     network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int] = (0, 1)
-) -> AbstractContextManager[Iterator[TrainingBatch]]:
+) -> Iterator[Iterator[TrainingBatch]]:
+    """Open a run's batches from index `start`, for the worker `(rank, number of workers)`.
+
+    Where the run learns from another detector, its view of each crop is among the targets.
+    """
+    with _open_loader(network, experiment, source, start, worker) as batches:
+        if experiment.distill is None:
+            yield batches
+        else:
+            teacher = DenseTeacher(experiment.distill, network)
+            yield (replace(batch, targets=teacher.teach(batch.images, batch.targets)) for batch in batches)
+
+
+def _open_loader(
+    network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int] = (0, 1)
+) -> AbstractContextManager[Iterator[Batch]]:
     """Return the loader of a run's batches from index `start`, for the worker `(rank, number of workers)`."""
     kinds = scan_records(source, experiment.threads, experiment.skip_bad_records)
     settings: dict[str, Any] = {

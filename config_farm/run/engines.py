@@ -41,7 +41,7 @@ def create_training_engine(
     from lffd.training.mxnet.losses import training_symbol
 
     return MXNetTrainingEngine(
-        training_symbol(network, experiment.loss, experiment.batch_norm).tojson(),
+        training_symbol(network, experiment.loss, experiment.batch_norm, experiment.distill is not None).tojson(),
         initial,
         optimizer=experiment.optimizer,
         normalizer=experiment.loss.normalizer,

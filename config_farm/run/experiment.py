@@ -79,6 +79,8 @@ class Experiment:
     """Also write TensorBoard events (needs the extra tensorboard)."""
     kvstore: Literal["dist_sync", "dist_device_sync"] | None = None
     """MXNet's parameter server, for runs started by config_farm.launch."""
+    distill: str | None = None
+    """Learn from another detector too, cell by cell on the same crops: peer:scrfd=FILE.onnx, or one of our models."""
     batch_norm: bool = True
     """Train with batch normalisation; it is folded into the weights of every saved model."""
     initialization: Initialization = "prior"

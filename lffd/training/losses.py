@@ -113,24 +113,38 @@ POINT_LOSSES: dict[str, Callable[[Sequence[Any], Operators], Any]] = {"smooth-l1
 """Losses of predicted points by name, from their errors channel by channel."""
 
 
+SURE = 0.1
+"""Teacher's score from which its box is taught too."""
+
+TEACHER = ("teacher_score", "teacher_box")
+"""Targets of a network that learns from another one: for every prediction the other's score, 0–1 or −1 for unknown, and
+its box in the network's own code. Each is a term of the loss; see `distil`."""
+
+
+def distil(z: Any, score: Any, options: Any, ops: Operators) -> Any:
+    """Return the quality focal loss of logits against a teacher's scores, 0 where these are unknown."""
+    loss = ops.abs(score - ops.sigmoid(z)) ** options.focal_gamma * (ops.softplus(z) - score * z)
+    return (score >= 0) * loss
+
+
 @dataclass(frozen=True)
 class Term:
     """One summand of the loss.
 
     Attributes:
-        output: which output of the network it teaches; its sum is the statistic `<output>_loss`.
+        target: what it teaches; its sum is the statistic `<target>_loss`.
         weight: its factor.
     """
 
-    output: str
+    target: str
     weight: float
 
 
-def statistic_names(outputs: Sequence[str]) -> tuple[str, ...]:
-    """Return the statistics of a step for a network with these outputs; each is a sum over the batch, per branch.
+def statistic_names(targets: Sequence[str]) -> tuple[str, ...]:
+    """Return the statistics of a step with these targets; each is a sum over the batch, per branch.
 
-    `<output>_loss`: unweighted, undivided sums; `cells`: predictions that are not ignored (positives and background,
+    `<target>_loss`: unweighted, undivided sums; `cells`: predictions that are not ignored (positives and background,
     also those that mining leaves out); `positives`; `hits`: positives with a score above 0.5; `claims`: predictions
     that are not ignored with a score above 0.5; `iou`: sum over positives of the IoU of predicted and true box.
     """
-    return (*(f"{output}_loss" for output in outputs), *COUNTS)
+    return (*(f"{target}_loss" for target in targets), *COUNTS)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lffd.errors import UsageError
-from lffd.training.losses import BOX_LOSSES, POINT_LOSSES, SCORE_LOSSES, Term
+from lffd.training.losses import BOX_LOSSES, POINT_LOSSES, SCORE_LOSSES, TEACHER, Term
 
 
 def choice(known: Iterable[str]) -> Any:
@@ -43,6 +43,10 @@ class LossOptions:
     """Factor of the box loss."""
     landmarks_weight: float = 0.5
     """Factor of the points' loss."""
+    teacher_score_weight: float = 1.0
+    """Factor of the loss against a teacher's scores (quality focal, at every cell)."""
+    teacher_box_weight: float = 1.0
+    """Factor of the loss against a teacher's boxes, where it is sure of one."""
     branch_weights: tuple[float, ...] = ()
     """Factor of each branch, shallowest first; empty for 1 everywhere."""
     normalizer: Literal["branch", "all", "published"] = "all"
@@ -66,12 +70,13 @@ class LossOptions:
             _require(0 <= getattr(self, name) < math.inf, f"loss.{name} must be finite and at least 0")
         _require(0 <= self.negatives_without_positive <= 1, "loss.negatives_without_positive must lie in 0–1")
         _require(0 <= self.focal_alpha <= 1, "loss.focal_alpha must lie in 0–1")
-        weights = (self.score_weight, self.box_weight, self.landmarks_weight, *self.branch_weights)
+        kinds = ("score", "box", "landmarks", *TEACHER)
+        weights = (*(getattr(self, f"{kind}_weight") for kind in kinds), *self.branch_weights)
         _require(all(w >= 0 and math.isfinite(w) for w in weights), "loss weights must be finite and at least 0")
 
-    def terms(self, outputs: Sequence[str]) -> list[Term]:
-        """Return the weighted terms of the loss for a network with these outputs."""
-        return [Term(output, getattr(self, f"{output}_weight")) for output in outputs]
+    def terms(self, targets: Sequence[str]) -> list[Term]:
+        """Return the weighted terms of the loss for these targets."""
+        return [Term(target, getattr(self, f"{target}_weight")) for target in targets]
 
     def weights_for(self, branches: int) -> tuple[float, ...]:
         """Return one factor per branch.

@@ -13,8 +13,11 @@ from lffd.training.losses import (
     BOX_LOSSES,
     POINT_LOSSES,
     SCORE_LOSSES,
+    SURE,
+    TEACHER,
     Operators,
     compare_boxes,
+    distil,
     statistic_names,
 )
 from lffd.training.mxnet.batches import target_name
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
     import mxnet as mx
 
 
-def training_symbol(network: Network, options: LossOptions, batch_norm: bool) -> mx.sym.Symbol:
-    """Return the training graph.
+def training_symbol(network: Network, options: LossOptions, batch_norm: bool, distilled: bool = False) -> mx.sym.Symbol:
+    """Return the training graph; `distilled` adds the terms of a teacher.
 
     Inputs: `image` uint8 `(B, H, W, 3)` BGR; per branch b and output `target_<output>_b`, see
     `lffd.training.engine.TrainingBatch.targets`; `divisor` float32 `(terms, branches)`, see `loss_divisors`.
@@ -38,22 +41,23 @@ def training_symbol(network: Network, options: LossOptions, batch_norm: bool) ->
     image = mx.sym.transpose(mx.sym.Cast(mx.sym.Variable("image", dtype="uint8"), dtype="float32"), axes=(0, 3, 1, 2))
     maps = raw(data=image)
     said = network.by_branch([maps[index] for index in range(len(raw.list_outputs()))])
-    terms = options.terms(network.outputs)
+    names = (*network.outputs, *(TEACHER if distilled else ()))
+    terms = options.terms(names)
     divisor = mx.sym.Variable("divisor", shape=(len(terms), len(said)))
     summands, rows = [], []
     for index, (outputs, weight) in enumerate(zip(said, options.weights_for(len(said)), strict=True)):
         targets = {
             name: mx.sym.Variable(target_name(name, index), dtype="int8" if name == "score" else "float32")
-            for name in outputs
+            for name in names
         }
         columns = branch_statistics(network, outputs, targets, options)
         for number, term in enumerate(terms):
             share = mx.sym.slice(divisor, begin=(number, index), end=(number + 1, index + 1)).reshape((1,))
-            if term.output == "score" and options.normalizer == "published":
+            if term.target == "score" and options.normalizer == "published":
                 share = share * mx.sym.maximum(mx.sym.BlockGrad(columns["kept"]), 1)
-            total = columns[f"{term.output}_loss"]
+            total = columns[f"{term.target}_loss"]
             summands.append(mx.sym.broadcast_div(weight * term.weight * total, share))
-        row = [columns[name] for name in statistic_names(network.outputs)]
+        row = [columns[name] for name in statistic_names(names)]
         rows.append(mx.sym.BlockGrad(mx.sym.concat(*row, dim=0)))
     loss = mx.sym.make_loss(mx.sym.add_n(*summands), name="loss")
     return mx.sym.Group([loss, mx.sym.stack(*rows, axis=0, name="statistics")])
@@ -105,6 +109,12 @@ def branch_statistics(
         errors = [point - place for point, place in zip(points, known, strict=False)]
         seen = positive * (known[10] > 0)
         columns["landmarks_loss"] = mx.sym.where(seen, POINT_LOSSES[options.landmarks](errors, ops), nothing)
+    if "teacher_score" in targets:
+        score = mx.sym.reshape(targets["teacher_score"], shape=(-1,))
+        taught = _channels(targets["teacher_box"], count, 4)
+        pair = compare_boxes(CODES[network.code], predicted, taught, ops)
+        columns["teacher_score_loss"] = distil(z, score, options, ops)
+        columns["teacher_box_loss"] = mx.sym.where(score > SURE, BOX_LOSSES["diou"](pair, ops), nothing)
     return {name: mx.sym.sum(values) for name, values in columns.items()}
 
 

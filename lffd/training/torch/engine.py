@@ -103,7 +103,7 @@ class TorchTrainingEngine:
         self._moments = {role: self._params.like() for role in _MOMENTS[optimizer.name]}
         self._averages = {"arg": self._params.like(), "aux": self._states.like()} if optimizer.ema else {}
         self._updates = 0
-        self._network, self._names = network, statistic_names(network.outputs)
+        self._network = network
         graph = batch_norm.training_graph(network, batch_norm=bool(self._states.shapes))
         self._module = GraphModule(graph, {**self._params.views, **self._states.views}).train()
         cancelled = batch_norm.cancelled_biases(self._params.views)
@@ -128,7 +128,8 @@ class TorchTrainingEngine:
         counts = self._workers.add_counts(positives)
         divisor = self._to_device(loss_divisors(counts, self._loss.normalizer, batches, self.workers))
         self._gradients.vector.zero_()
-        sums = torch.zeros(len(positives) * len(self._names) + 1, dtype=torch.float64, device=self._place)
+        names = statistic_names(list(batches[0].targets[0]))
+        sums = torch.zeros(len(positives) * len(names) + 1, dtype=torch.float64, device=self._place)
         for batch, found in zip(batches, labels, strict=True):
             images = self._to_device(batch.images)
             sums += self._accumulate(images, self._targets(found), divisor)
@@ -137,7 +138,7 @@ class TorchTrainingEngine:
         self._workers.average(self._states.vector)
         with torch.no_grad():
             norm = self._update(learning_rate)
-        return self._report(torch.cat([sums, norm.double().reshape(1)]))
+        return self._report(torch.cat([sums, norm.double().reshape(1)]), names)
 
     def agree(self, code: int) -> int:
         """Return the largest code of all workers; see `TrainingEngine.agree`."""
@@ -160,7 +161,8 @@ class TorchTrainingEngine:
     def _targets(self, labels: Labels) -> Targets:
         classes, positions = self._to_device(labels.classes), self._to_device(labels.positions)
         objects = {name: self._to_device(values) for name, values in labels.objects.items()}
-        return Targets(classes, positions, objects, labels.cells, labels.positives)
+        taught = {name: self._to_device(values) for name, values in labels.taught.items()}
+        return Targets(classes, positions, objects, taught, labels.cells, labels.positives)
 
     def _accumulate(self, images: Tensor, targets: Targets, divisor: Tensor) -> Tensor:
         """Add one batch's gradient and move the running statistics; return statistics and loss in one float64 row."""
@@ -199,14 +201,14 @@ class TorchTrainingEngine:
             average.vector.lerp_((self._params if kind == "arg" else self._states).vector, 1 - decay)
         return norm
 
-    def _report(self, values: Tensor) -> TorchReport:
+    def _report(self, values: Tensor, names: tuple[str, ...]) -> TorchReport:
         if self._copying is None:
-            return TorchReport(values, self._names, None)
+            return TorchReport(values, names, None)
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
         arrival = torch.cuda.Event()
         arrival.record()
-        return TorchReport(host, self._names, arrival)
+        return TorchReport(host, names, arrival)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that the next step depends on; see `TrainingEngine.state`."""

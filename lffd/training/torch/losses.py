@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +23,11 @@ from lffd.training.losses import (
     BOX_LOSSES,
     POINT_LOSSES,
     SCORE_LOSSES,
+    SURE,
+    TEACHER,
     Operators,
     compare_boxes,
+    distil,
     statistic_names,
 )
 from lffd.training.options import LossOptions
@@ -48,12 +52,15 @@ class Labels:
         classes: int8 `(predictions,)`: 1 object, 0 background, −1 ignored.
         positions: int64 `(positives,)`: of the objects, counted within their branch.
         objects: their targets by output name, float32 `(positives, channels)`.
+        taught: where a teacher has a say, its scores `(predictions,)`, and positions, branch and box codes of the
+            predictions at which it is sure of an object.
         cells, positives: number of predictions and of objects of each branch.
     """
 
     classes: NDArray[np.int8]
     positions: NDArray[np.int64]
     objects: dict[str, NDArray[np.float32]]
+    taught: dict[str, NDArray[Any]]
     cells: tuple[int, ...]
     positives: tuple[int, ...]
 
@@ -65,30 +72,55 @@ class Targets:
     classes: Tensor
     positions: Tensor
     objects: dict[str, Tensor]
+    taught: dict[str, Tensor]
     cells: tuple[int, ...]
     positives: tuple[int, ...]
 
 
 def collect_labels(batch: TrainingBatch) -> Labels:
     """Return the labels of a batch in the form that the losses read: image, cell, prediction from slow to fast."""
-    scores = [np.moveaxis(targets["score"], 1, 3).reshape(-1) for targets in batch.targets]
+    scores = [_listed(targets["score"]) for targets in batch.targets]
     positions = [np.flatnonzero(classes == 1) for classes in scores]
     objects: dict[str, list[NDArray[np.float32]]] = {}
     for targets, found in zip(batch.targets, positions, strict=True):
-        _, predictions, height, width = targets["score"].shape
-        image, place = np.divmod(found, height * width * predictions)
-        cell, prediction = np.divmod(place, predictions)
         for name, values in targets.items():
-            if name != "score":
-                apart = values.reshape(len(values), predictions, -1, height * width)
-                objects.setdefault(name, []).append(apart[image, prediction, :, cell])
+            if name not in ("score", *TEACHER):
+                objects.setdefault(name, []).append(_at(values, found, targets["score"].shape[1]))
     return Labels(
         np.concatenate(scores),
         np.concatenate(positions),
         {name: np.concatenate(parts) for name, parts in objects.items()},
+        _taught(batch.targets) if "teacher_score" in batch.targets[0] else {},
         tuple(classes.size for classes in scores),
         tuple(found.size for found in positions),
     )
+
+
+def _taught(targets: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Return what a teacher says, see `Labels.taught`."""
+    scores = [_listed(said["teacher_score"]) for said in targets]
+    sure = [np.flatnonzero(score > SURE) for score in scores]
+    starts = np.cumsum([0, *(score.size for score in scores[:-1])])
+    boxes = [_at(said["teacher_box"], at, said["score"].shape[1]) for said, at in zip(targets, sure, strict=True)]
+    return {
+        "score": np.concatenate(scores),
+        "positions": np.concatenate([at + start for at, start in zip(sure, starts, strict=True)]),
+        "branch": np.repeat(np.arange(len(sure)), [at.size for at in sure]),
+        "box": np.concatenate(boxes),
+    }
+
+
+def _listed(maps: NDArray[Any]) -> NDArray[Any]:
+    """Return `(B, A, h, w)` as `(B·h·w·A,)`, in the order of `_rows`."""
+    return np.moveaxis(maps, 1, 3).reshape(-1)
+
+
+def _at(maps: NDArray[Any], positions: NDArray[np.intp], predictions: int) -> NDArray[Any]:
+    """Return the channels `(positions, C)` of `(B, A·C, h, w)` at positions in the order of `_listed`."""
+    area = maps.shape[2] * maps.shape[3]
+    image, place = np.divmod(positions, area * predictions)
+    cell, prediction = np.divmod(place, predictions)
+    return maps.reshape(len(maps), predictions, -1, area)[image, prediction, :, cell]
 
 
 def training_loss(
@@ -113,13 +145,12 @@ def training_loss(
     offsets = torch.from_numpy(np.repeat(starts, targets.positives)).to(z.device, non_blocking=True)
     z_object = z.index_select(0, targets.positions + offsets)
     places = targets.positions.split(targets.positives)
+    rows = {name: [_rows(maps[name], count) for maps in outputs] for name in targets.objects}
     said = {
-        name: torch.cat(
-            [_rows(maps[name], count).index_select(0, place) for maps, place in zip(outputs, places, strict=True)]
-        )
-        for name in targets.objects
+        name: torch.cat([part.index_select(0, place) for part, place in zip(parts, places, strict=True)])
+        for name, parts in rows.items()
     }
-    predicted, true = ([*rows.unbind(1)] for rows in (said["box"], targets.objects["box"]))
+    predicted, true = ([*part.unbind(1)] for part in (said["box"], targets.objects["box"]))
     pair = compare_boxes(CODES[network.code], predicted, true, OPERATORS)
     quality = pair.overlap.detach()
     loss, kept = SCORE_LOSSES[options.score], (targets.classes == 0).float()
@@ -143,14 +174,22 @@ def training_loss(
         errors = (said["landmarks"] - place[:, :10]).unbind(1)
         points = POINT_LOSSES[options.landmarks](errors, OPERATORS) * (place[:, 10] > 0)
         columns["landmarks_loss"] = _branch_sums(points, found)
+    if targets.taught:
+        taught = targets.taught
+        predicted, true = ([*p.unbind(1)] for p in (torch.cat(rows["box"])[taught["positions"]], taught["box"]))
+        pair = compare_boxes(CODES[network.code], predicted, true, OPERATORS)
+        columns["teacher_score_loss"] = _branch_sums(distil(z, taught["score"], options, OPERATORS), cells)
+        nothing = torch.zeros(len(outputs), device=z.device)
+        columns["teacher_box_loss"] = nothing.index_add(0, taught["branch"], BOX_LOSSES["diou"](pair, OPERATORS))
+    names = (*network.outputs, *(TEACHER if targets.taught else ()))
     if options.normalizer == "published":
         count_kept = columns["positives"] + _branch_sums(kept, cells)
         divisor = torch.cat([divisor[:1] * count_kept.clamp(min=1), divisor[1:]])
     weights = torch.tensor(options.weights_for(len(outputs))).to(z.device, non_blocking=True)
-    terms = options.terms(network.outputs)
-    totals = torch.stack([weights * (term.weight * columns[f"{term.output}_loss"]) for term in terms])
-    names = statistic_names(network.outputs)
-    return (totals / divisor).sum(), torch.stack([columns[name] for name in names], dim=1).detach()
+    terms = options.terms(names)
+    totals = torch.stack([weights * (term.weight * columns[f"{term.target}_loss"]) for term in terms])
+    statistics = torch.stack([columns[name] for name in statistic_names(names)], dim=1)
+    return (totals / divisor).sum(), statistics.detach()
 
 
 def _rows(maps: Tensor, predictions: int) -> Tensor:
