@@ -23,6 +23,7 @@ from detection.detector import PREDICTION
 from lffd import cli
 from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
 from lffd.graphs.receptive_field import BranchGeometry, Network
 from lffd.model import Model, make_model
@@ -112,7 +113,7 @@ def measure(options: Options) -> dict[str, Any]:
     network, rng = model.network, np.random.default_rng(0)
     faces = crowd(width, height, options.faces, network.object_range[0], rng)
     maps = crowded_maps(network, width, height, faces, rng)
-    engine = create_engine(model, options.engine, threads=options.threads)
+    engine = create_engine(model, Runtime(options.engine, threads=options.threads))
     image = rng.integers(0, 256, (1, height, width, 3), np.uint8)
     selection = replace(PREDICTION, overlap=options.overlap, max_detections=10_000)
     times: list[Sequence[float]] = []

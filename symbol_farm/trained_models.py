@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from lffd.errors import ModelError
 from lffd.graphs.receptive_field import Network
+from lffd.hints import unknown
 from lffd.model import CARD_FILE, PARAMS_FILE, Model, decode_text, load_model, make_model, matching_network
 from lffd.params import read_params
 from symbol_farm.network import build_json
@@ -87,10 +87,7 @@ def load_published(
 
 
 def _read_symbol(path: Path) -> str:
-    try:
-        return decode_text(path.read_bytes(), path)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    return decode_text(path.read_bytes(), path)
 
 
 def _identify(params: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> Network:
@@ -137,9 +134,8 @@ def _shipped_directory(name: str) -> Path:
             f"no trained model of version {name} comes with the project; train one with its config script, or give "
             f"{name}=FILE.params for a published checkpoint"
         )
-    near = difflib.get_close_matches(name, [*shipped, *VERSIONS], n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ModelError(
-        f"no model {name!r}: {hint}Give a shipped name ({', '.join(shipped) or 'none yet'}), a model directory, "
-        "VERSION=FILE.params, or SYMBOL_deploy.json+FILE.params"
+    choices = (
+        f"Give a shipped name ({', '.join(shipped) or 'none yet'}), a model directory, VERSION=FILE.params, or "
+        "SYMBOL_deploy.json+FILE.params"
     )
+    raise ModelError(unknown(name, [*shipped, *VERSIONS], "model", choices))

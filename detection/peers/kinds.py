@@ -1,17 +1,17 @@
 """The kinds of ONNX detectors that are known by name: how an image enters the network and what comes out.
 
-To add a kind: write its decoder in `peer_decoders.py` and one entry of `KINDS`.
+To add a kind: write its decoder in `decoders.py` and one entry of `KINDS`.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from detection.peers import decoders
 from lffd.errors import ModelError, UsageError
+from lffd.hints import unknown
 
 Shape = tuple[int | None, ...]
 
@@ -38,6 +38,10 @@ class PeerKind:
     scale: float = 1.0
     multiple: int = 1
     input_size: tuple[int, int] | None = None
+
+    def padded(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of an image after padding."""
+        return -(-width // self.multiple) * self.multiple, -(-height // self.multiple) * self.multiple
 
 
 def _per_stride(fields: tuple[tuple[str, int], ...]) -> tuple[tuple[str, Shape], ...]:
@@ -93,11 +97,9 @@ def peer_kind(name: str) -> PeerKind:
     Raises:
         UsageError: naming the nearest.
     """
-    if name in KINDS:
-        return KINDS[name]
-    near = difflib.get_close_matches(name.lower(), KINDS, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError(f"unknown kind of peer {name!r}: {hint}Choose one of {', '.join(KINDS)}")
+    if name not in KINDS:
+        raise UsageError(unknown(name, KINDS, "kind of peer"))
+    return KINDS[name]
 
 
 def check_input(session: Any, kind: PeerKind) -> tuple[str, tuple[int, int] | None]:

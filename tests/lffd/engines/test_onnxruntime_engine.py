@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lffd.engines.onnxruntime_engine import OnnxRuntimeEngine, import_onnxruntime, open_session
+from lffd.engines.onnxruntime_engine import OnnxRuntimeEngine, open_session
 from lffd.errors import EngineError
 from lffd.graphs.onnx_graph import maps_onnx
 from tests.factories import random_model
@@ -50,7 +50,7 @@ def test_cpu_never_serves_what_was_asked_of_a_gpu() -> None:
 
 def test_a_file_that_is_no_graph() -> None:
     with pytest.raises(EngineError, match="ONNX Runtime refuses the graph: "):
-        open_session(import_onnxruntime(), b"not a graph")
+        open_session(b"not a graph")
 
 
 def test_threads_are_handed_over() -> None:
@@ -64,6 +64,6 @@ def test_threads_are_handed_over() -> None:
 def test_a_failure_while_running_names_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = OnnxRuntimeEngine(random_model())
     graph = maps_onnx(random_model(), "nchw-float").SerializeToString()
-    monkeypatch.setattr(engine, "_session", open_session(import_onnxruntime(), graph))
+    monkeypatch.setattr(engine, "_session", open_session(graph))
     with pytest.raises(EngineError, match=r"failed on images of shape \(1, 140, 150, 3\)"):
         engine.run(np.zeros((1, 140, 150, 3), np.uint8))
