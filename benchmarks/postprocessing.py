@@ -20,16 +20,13 @@ from numpy.typing import NDArray
 from accuracy_evaluation.output_files import write_json
 from detection.decoding import decode
 from detection.detector import PREDICTION
+from inference_speed_evaluation.inference_speed_eval import random_weights
 from lffd import cli
 from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
 from lffd.graphs.receptive_field import BranchGeometry, Network
-from lffd.model import Model, make_model
-from lffd.training.initialization import initial_arrays
-from symbol_farm.trained_models import deploy_json
-from symbol_farm.versions import version_network
 
 _MIDDLE = 0.65
 """Share of a face's side around its centre in which cells find it."""
@@ -96,14 +93,6 @@ def _answer(part: BranchMaps, geometry: BranchGeometry, face: NDArray[np.float32
             found = face + rng.normal(0, 0.05 * side, 4).astype(np.float32)
             part.scores[0, row, column] = rng.uniform(0.5, 1)
             part.boxes[0, :, row, column] = geometry.encode(found[None], place)[0]
-
-
-def random_weights(version: str) -> Model:
-    """Return a model of a version with random weights."""
-    network = version_network(version)
-    start = initial_arrays(network, batch_norm=False, seed=0, style="prior")
-    weights = {name.removeprefix("arg:"): value for name, value in start.items()}
-    return make_model(network, deploy_json(network.name), weights)
 
 
 def measure(options: Options) -> dict[str, Any]:

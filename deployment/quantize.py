@@ -142,10 +142,8 @@ def measure_engine(
     model: Model, reduced: Model, images: list[NDArray[np.uint8]], engine: str, precision: str
 ) -> Parity:
     """Return how far a reduced model on an engine is from the full one on MXNet, over single images."""
-    runner, reference = (
-        create_engine(reduced, Runtime(engine, precision=precision)),
-        create_engine(model, Runtime("mxnet")),
-    )
+    runner = create_engine(reduced, Runtime(engine, precision=precision))
+    reference = create_engine(model, Runtime("mxnet"))
     return measure_parity(
         (f"{engine} {precision}", lambda x: named_maps(runner.run(x))),
         ("MXNet fp32", lambda x: named_maps(reference.run(x))),

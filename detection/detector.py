@@ -66,7 +66,6 @@ class Detector:
         self._kept = used_branches(model.network, self.views)
         # A quantised graph comes as a whole: unused branches are computed and ignored.
         if runtime is not None and runtime.precision == "int8":
-        ):  # the quantised graph comes as a whole: unused branches are computed and ignored
             self._kept = tuple(range(len(model.network.branches)))
         cut = keep_branches(model, self._kept)
         self._cut_network = cut.network

@@ -18,7 +18,7 @@ from detection.peers.size import peer_size
 from inference_speed_evaluation import inference_speed_eval as speed
 from inference_speed_evaluation.machine import describe_machine
 from lffd import cli
-from lffd.engines.factory import Precision
+from lffd.engines.runtime import Precision, Runtime
 from lffd.errors import UsageError
 from lffd.files import write_atomic
 from symbol_farm.trained_models import params_file, resolve_model
@@ -127,8 +127,7 @@ def measure_accuracy(options: Options, spec: str, folder: str) -> dict[str, Any]
         ground_truth=options.ground_truth,
         output_dir=options.output_dir / folder,
         overwrite=options.overwrite,
-        engine=options.engine if ours else "auto",
-        precision=options.precision if ours else "fp32",
+        runtime=Runtime(options.engine, precision=options.precision) if ours else Runtime(),
     )
     return widerface.evaluate(run)[0]
 
@@ -136,7 +135,7 @@ def measure_accuracy(options: Options, spec: str, folder: str) -> dict[str, Any]
 def measure_latency(options: speed.Options) -> list[tuple[float | None, float | None]]:
     """Return median and 95th percentile of each detector in ms per image, measured in turns."""
     with TemporaryDirectory(prefix="lffd-compare-") as name:
-        rows = list(speed.time_all(options, speed.gather_candidates(options, Path(name)), Path(name)))
+        rows = list(speed.time_all(options, speed.gather_contenders(options, Path(name)), Path(name)))
     for row in rows:
         if row.error:
             print(f"{row.model}: {row.error}")

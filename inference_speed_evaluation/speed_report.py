@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
-from accuracy_evaluation.plots import check_plot_path
+from accuracy_evaluation.plots import check_plot_path, plotting
 from inference_speed_evaluation.sweep import Row
 from lffd.errors import UsageError
 
@@ -94,30 +94,23 @@ def plot_latency(rows: Sequence[Row], title: str, path: str | os.PathLike[str]) 
         path: PNG, SVG or PDF by its ending.
 
     Raises:
-        UsageError: for another ending, when nothing was timed, or when the file cannot be written.
+        UsageError: for another ending, or when nothing was timed.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
-    check_plot_path(path)
     timed = [row for row in rows if row.total_ms is not None]
+    check_plot_path(path)
     if not timed:
         raise UsageError("nothing was timed, so there is nothing to plot")
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(xscale="log", yscale="log", xlabel="image size in pixels", title=title)
-    axes.set_ylabel("ms from image in memory to boxes")
-    _draw_lines(axes, timed)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
-    axes.grid(True, alpha=0.3)
-    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
-    try:
-        figure.savefig(path, dpi=130)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
+    with plotting(path, (8, 6)) as axes:
+        axes.set(xscale="log", yscale="log", xlabel="image size in pixels", title=title)
+        axes.set_ylabel("ms from image in memory to boxes")
+        _draw_lines(axes, timed)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_locator(NullLocator())
+        axes.figure.legend(fontsize=8, loc="outside lower center", ncols=2)
 
 
 def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:

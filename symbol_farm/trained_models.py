@@ -87,7 +87,10 @@ def load_published(
 
 
 def _read_symbol(path: Path) -> str:
-    return decode_text(path.read_bytes(), path)
+    try:
+        return decode_text(path.read_bytes(), path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _identify(params: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> Network:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from accuracy_evaluation.text_rows import parse_block, read_lines
+from accuracy_evaluation.text_rows import corner_and_sides, format_block, parse_block, read_lines
 from detection.detections import Detections
 from lffd.errors import DataError, UsageError
 
@@ -56,8 +56,6 @@ def read_annotations(folder: str | os.PathLike[str]) -> list[FddbImage]:
         for line, name, rows in _blocks(path, (6,)):
             if name in images:
                 raise DataError(f"{path}:{line}: {name} is already annotated in fold {images[name].fold}")
-            if np.any(rows[:, :2] <= 0):
-                raise DataError(f"{path}:{line}: {name} has an ellipse with a radius that is not above 0")
             images[name] = FddbImage(name, fold, rows[:, :5])
     return list(images.values())
 
@@ -86,8 +84,6 @@ def read_results(
             raise DataError(f"{path}:{line}: {name!r} is not an annotated image")
         if name in found:
             raise DataError(f"{path}:{line}: {name} is already listed above")
-        if rows.shape[1] == ELLIPSE and np.any(rows[:, :2] <= 0):
-            raise DataError(f"{path}:{line}: {name} has an ellipse with a radius that is not above 0")
         found[name] = rows[np.argsort(-rows[:, -1], kind="stable")]
     missing = [image.name for image in images if image.name not in found]
     if len(missing) == len(images) or (missing and not missing_as_empty):
@@ -106,17 +102,13 @@ def format_result(name: str, detections: Detections, ellipses: bool = False) -> 
         detections: in order, best first.
         ellipses: write the ellipse that fits into each box, upright, instead of the box.
     """
-    boxes = detections.boxes.astype(np.float64)
-    sides, scores = boxes[:, 2:] - boxes[:, :2], detections.scores
-    if ellipses:
-        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-        angles = np.where(sides[:, 1] >= sides[:, 0], np.pi / 2, 0)
-        rows = np.column_stack([sides.max(axis=1) / 2, sides.min(axis=1) / 2, angles, centers, scores])
-        pattern = "%.3f %.3f %.6f %.3f %.3f %.9g\n"
-    else:
-        rows = np.column_stack([boxes[:, :2], sides, scores])
-        pattern = "%.3f %.3f %.3f %.3f %.9g\n"
-    return f"{name}\n{len(detections)}\n" + "".join(pattern % tuple(row) for row in rows.tolist())
+    rows = corner_and_sides(detections)
+    if not ellipses:
+        return format_block(name, rows, "%.3f %.3f %.3f %.3f %.9g")
+    corners, sides, scores = rows[:, :2], rows[:, 2:4], rows[:, 4]
+    angles = np.where(sides[:, 1] >= sides[:, 0], np.pi / 2, 0)
+    rows = np.column_stack([sides.max(axis=1) / 2, sides.min(axis=1) / 2, angles, corners + sides / 2, scores])
+    return format_block(name, rows, "%.3f %.3f %.6f %.3f %.3f %.9g")
 
 
 def read_image_sizes(path: str | os.PathLike[str]) -> dict[str, tuple[int, int]]:
@@ -145,6 +137,8 @@ def _blocks(path: Path, columns: Sequence[int]) -> list[tuple[int, str, NDArray[
                 f"{path}:{position + 1}: expected an image's name such as 2002/08/11/big/img_591, not {name!r}"
             )
         rows, end = parse_block(path, lines, position + 1, columns)
+        if rows.shape[1] == ELLIPSE and np.any(rows[:, :2] <= 0):
+            raise DataError(f"{path}:{position + 1}: {name} has an ellipse with a radius that is not above 0")
         blocks.append((position + 1, name, rows))
         position = end
     return blocks

@@ -64,7 +64,7 @@ def overlaps(faces: NDArray[np.float64], detections: NDArray[np.float64], size: 
 
     Args:
         faces: `(F, 5)` ellipses.
-        detections: `(D, 5)` rectangles or `(D, 6)` ellipses, see `fddb_files`.
+        detections: `(D, 5)` rectangles or `(D, 6)` ellipses, see `files`.
         size: width and height at which regions are cut off; they are always cut off at 0.
     """
     if detections.shape[1] == ELLIPSE:

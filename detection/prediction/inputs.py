@@ -128,7 +128,7 @@ class FrameReader:
         cv2.setLogLevel(0)  # our own error says what happened
         try:
             place = int(source.name.partition(":")[2]) if source.kind == "camera" else source.name
-            self._capture = cv2.VideoCapture(place)  # type: ignore[call-overload]  # one overload per type of place
+            self._capture = cv2.VideoCapture(place)
         finally:
             cv2.setLogLevel(level)
         if not self._capture.isOpened():

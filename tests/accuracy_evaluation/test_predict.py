@@ -123,9 +123,8 @@ def test_videos_frame_by_frame(model: str, tmp_path: Path, capsys: pytest.Captur
         writer.write(scene(240, 320, (20 + 10 * number, 30, 60 + 10 * number, 80)))
     writer.release()
     (tmp_path / "none.mp4").write_text("no video")
-    options = Options(
-        paths=(clip, str(tmp_path / "none.mp4")), model=model, output_dir=tmp_path / "out", pace=Pace(every=2)
-    )
+    paths, pace = (clip, str(tmp_path / "none.mp4")), Pace(every=2)
+    options = Options(paths=paths, model=model, output_dir=tmp_path / "out", pace=pace)
     assert main(Options(**{**vars(options), "json": tmp_path / "found.json"})) == 1
     entries = json.loads((tmp_path / "found.json").read_text())
     assert [entry["frame"] for entry in entries] == [0, 2, 4]
@@ -196,7 +195,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(
     model: str, tmp_path: Path, options: Callable[[], dict[str, Any]], message: str
 ) -> None:
     _picture().save(tmp_path / "photo.png")
-    settings = {"paths": (str(tmp_path / "photo.png"),), "model": model, "json": tmp_path / "out.json"}
+    settings: dict[str, Any] = {"paths": (str(tmp_path / "photo.png"),), "model": model, "json": tmp_path / "out.json"}
     with pytest.raises(UsageError, match=message):
         main(Options(**(settings | options())))
     assert not (tmp_path / "out.json").exists()
