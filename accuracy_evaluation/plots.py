@@ -55,15 +55,7 @@ def plot_curves(
     limits: tuple[float, float],
     path: str | os.PathLike[str],
 ) -> None:
-    """Draw curves into one picture.
-
-    Args:
-        curves: x and y by label.
-        title: usually the detector's name.
-        names: of the axes.
-        limits: upper ends of the axes, which start at 0.
-        path: PNG, SVG or PDF by its ending.
-    """
+    """Draw curves, x and y by label, into one picture; `names` and upper `limits` are those of the axes."""
     with plotting(path, (6.4, 5.2)) as axes:
         for label, (x, y) in curves.items():
             if ALL_TOGETHER in curves:

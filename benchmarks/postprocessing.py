@@ -106,7 +106,6 @@ def measure(options: Options) -> dict[str, Any]:
     image = rng.integers(0, 256, (1, height, width, 3), np.uint8)
     selection = replace(PREDICTION, overlap=options.overlap, max_detections=10_000)
     times: list[Sequence[float]] = []
-    candidates, kept = 0, 0
     for _ in range(options.rounds + 2):
         moments = [time.perf_counter()]
         engine.run(image)
@@ -116,15 +115,14 @@ def measure(options: Options) -> dict[str, Any]:
         chosen = selection.select(found.boxes, found.scores)
         moments.append(time.perf_counter())
         times.append(np.diff(moments).tolist())
-        candidates, kept = found.scores.size, chosen.size
     forward, decoding, suppression = (1000 * statistics.median(column) for column in zip(*times[2:], strict=True))
     return {
         "network": network.name,
         "engine": engine.name,
         "size": options.size,
         "faces": len(faces),
-        "candidates": candidates,
-        "detections": kept,
+        "candidates": found.scores.size,
+        "detections": chosen.size,
         "forward_ms": forward,
         "decoding_ms": decoding,
         "suppression_ms": suppression,

@@ -70,7 +70,7 @@ def load_detector(
 
     Args:
         spec: `peer:KIND=FILE.onnx`, or whatever `symbol_farm.trained_models.resolve_model` takes.
-        selection: which candidates become detections; the defaults of `Selection` when None.
+        selection: which candidates become detections; the defaults of an evaluation when None.
         runtime: how to run the network.
         views: at which sizes one of our networks looks at an image.
 

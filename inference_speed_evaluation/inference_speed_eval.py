@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -208,17 +208,19 @@ def measure_peaks(options: Options, known: Mapping[int, float]) -> dict[int, flo
     return peaks
 
 
-def time_all(options: Options, contenders: list[Contender], folder: Path) -> Iterator[Row]:
-    """Yield the rows of every setting."""
+def time_models(options: Options) -> list[Row]:
+    """Return the rows of every setting."""
     selection = Selection(score_threshold=options.score_threshold)
     effort = Effort(options.rounds, options.seconds, options.warmup)
     settings = list(product(options.threads, options.batches, options.sizes))
-    for threads, batch, (width, height) in tqdm(settings, "settings", unit="setting", disable=None):
-        np.save(folder / "images.npy", make_images(options, width, height, batch))
-        setting = Setting(width, height, batch, threads, options.device)
-        yield from measure_setting(
-            contenders, setting, images=folder / "images.npy", selection=selection, effort=effort
-        )
+    rows: list[Row] = []
+    with TemporaryDirectory(prefix="lffd-speed-") as folder:
+        contenders, images = gather_contenders(options, Path(folder)), Path(folder, "images.npy")
+        for threads, batch, (width, height) in tqdm(settings, "settings", unit="setting", disable=None):
+            np.save(images, make_images(options, width, height, batch))
+            setting = Setting(width, height, batch, threads, options.device)
+            rows += measure_setting(contenders, setting, images=images, selection=selection, effort=effort)
+    return rows
 
 
 def main(options: Options) -> None:
@@ -229,11 +231,10 @@ def main(options: Options) -> None:
     """
     count = len(options.sizes)
     machine = describe_machine(options.device)
-    with TemporaryDirectory(prefix="lffd-speed-") as name:
-        contenders = gather_contenders(options, Path(name))
-        peaks = measure_peaks(options, {})
-        rows = list(time_all(options, contenders, Path(name)))
-        peaks = measure_peaks(options, peaks)
+    engine_pairs(options)  # refuses what cannot be before anything is measured
+    peaks = measure_peaks(options, {})
+    rows = time_models(options)
+    peaks = measure_peaks(options, peaks)
     if all(row.error for row in rows):
         raise EngineError(f"nothing could be timed at {count} sizes: {rows[0].error}")
     rows = [with_peak(row, peaks) for row in rows]

@@ -56,17 +56,10 @@ def detail_table(rows: Sequence[Row]) -> str:
         if row.ratio_low is not None and row.ratio_high is not None:
             ratio += f" ({row.ratio_low:.3f}–{row.ratio_high:.3f})"
         share = f" ({100 * row.peak_share:.0f} %)" if row.peak_share is not None else ""
-        values = [
-            row_name(row),
-            row.resolution.replace("x", "×"),
-            str(row.batch),
-            str(row.threads),
-            f"{_number(row.forward_ms, '.2f')} ({_number(row.forward_p95_ms, '.2f')})",
-            *(_number(value, ".2f") for value in (row.decode_ms, row.suppression_ms, row.other_ms)),
-            ratio,
-            _number(row.gflops, ".0f") + share,
-            _number(row.peak_memory_mb, ".0f"),
-        ]
+        values = [row_name(row), row.resolution.replace("x", "×"), str(row.batch), str(row.threads)]
+        values.append(f"{_number(row.forward_ms, '.2f')} ({_number(row.forward_p95_ms, '.2f')})")
+        values += [_number(value, ".2f") for value in (row.decode_ms, row.suppression_ms, row.other_ms)]
+        values += [ratio, _number(row.gflops, ".0f") + share, _number(row.peak_memory_mb, ".0f")]
         lines.append(" | ".join(values) + " |")
     lines += [f"\n{row_name(row)} at {row.resolution}: {row.error}" for row in rows if row.error]
     return "\n".join(lines)
@@ -86,12 +79,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def plot_latency(rows: Sequence[Row], title: str, path: str | os.PathLike[str]) -> None:
-    """Draw latency over image size, one line per model, engine, precision, batch and threads.
-
-    Args:
-        rows: rows without figures are left out.
-        title: usually the machine.
-        path: PNG, SVG or PDF by its ending.
+    """Draw latency over image size, one line per model, engine, precision, batch and threads, to PNG, SVG or PDF.
 
     Raises:
         UsageError: for another ending, or when nothing was timed.

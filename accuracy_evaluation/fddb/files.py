@@ -26,13 +26,7 @@ RECTANGLE, ELLIPSE = 5, 6
 
 @dataclass(frozen=True)
 class FddbImage:
-    """One annotated image.
-
-    Attributes:
-        name: such as `2002/08/11/big/img_591`.
-        fold: 1–10.
-        ellipses: `(N, 5)` float64 `major, minor, angle, x, y`.
-    """
+    """One annotated image: its name such as `2002/08/11/big/img_591`, its fold, and its faces, `(N, 5)` ellipses."""
 
     name: str
     fold: int
@@ -63,12 +57,7 @@ def read_annotations(folder: str | os.PathLike[str]) -> list[FddbImage]:
 def read_results(
     path: str | os.PathLike[str], images: Sequence[FddbImage], missing_as_empty: bool = False
 ) -> list[NDArray[np.float64]]:
-    """Return the detections of each image, best first, ties in file order.
-
-    Args:
-        path: one result file, with the images in any order.
-        images: the annotated images.
-        missing_as_empty: take an image that the file does not list as one without detections.
+    """Return the detections of each image from one result file, best first, ties in file order.
 
     Returns:
         For each image `(N, 5)` rectangles or `(N, 6)` ellipses; see the module.
@@ -95,13 +84,7 @@ def read_results(
 
 
 def format_result(name: str, detections: Detections, ellipses: bool = False) -> str:
-    """Return an image's part of a result file.
-
-    Args:
-        name: such as `2002/08/11/big/img_591`.
-        detections: in order, best first.
-        ellipses: write the ellipse that fits into each box, upright, instead of the box.
-    """
+    """Return an image's part of a result file: its boxes, or the upright ellipses that fit into them."""
     rows = corner_and_sides(detections)
     if not ellipses:
         return format_block(name, rows, "%.3f %.3f %.3f %.3f %.9g")

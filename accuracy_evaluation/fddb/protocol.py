@@ -45,13 +45,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Roc:
-    """Both curves, one point per number of false positives, rising from 0.
-
-    Attributes:
-        discrete, continuous: `(N, 2)` false positives and true-positive rate.
-        faces: number of annotated faces.
-        detections: number of detections.
-    """
+    """Both curves, `(N, 2)` false positives, rising from 0, and true-positive rate; numbers of faces and detections."""
 
     discrete: NDArray[np.float64]
     continuous: NDArray[np.float64]
@@ -114,12 +108,7 @@ def last_of_equals(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
 def evaluate(
     images: Sequence[FddbImage], results: Sequence[NDArray[np.float64]], sizes: Mapping[str, Size] | None = None
 ) -> Steps:
-    """Match the detections of every image at every threshold.
-
-    Args:
-        images: the annotated images.
-        results: the detections of each, best first.
-        sizes: width and height by image name; without, regions are cut off at 0 alone.
+    """Match the detections of every image, best first, at every threshold; without sizes, regions end at 0 alone.
 
     Raises:
         UsageError: when `sizes` lacks an image.

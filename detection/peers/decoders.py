@@ -124,7 +124,7 @@ def decode_scrfd(outputs: Sequence[Array], height: int, width: int, floor: float
     for stride, cells, scores, (_, distances, marks) in levels:
         points, distance = cells * stride, distances * stride
         boxes = np.hstack([points - distance[:, :2], points + distance[:, 2:]])
-        landmarks: Array = points[:, None] + marks.reshape(-1, 5, 2) * stride
+        landmarks = points[:, None] + marks.reshape(-1, 5, 2) * np.float32(stride)
         parts.append(PeerBoxes(boxes, scores, landmarks))
     return _join(parts)
 

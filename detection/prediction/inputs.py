@@ -25,13 +25,7 @@ USUAL_FRAME_RATE = 25.0
 
 @dataclass(frozen=True)
 class Source:
-    """One image, video or camera.
-
-    Attributes:
-        name: as the user wrote it, or the path below the folder that the user named.
-        kind: what it is.
-        output: where its results go inside the output folder, with the source's own suffix.
-    """
+    """One image, video or camera; `output` says where its results go inside the output folder, with its own suffix."""
 
     name: str
     kind: Literal["image", "video", "camera"]
@@ -43,11 +37,8 @@ def find_sources(
 ) -> tuple[list[Source], list[str]]:
     """Return what the words of a command line mean.
 
-    Args:
-        paths: files, folders (with everything below them but hidden files), patterns such as `**/*.jpg`, `camera:0`,
-            and `-` for one of these per line of standard input.
-        standard_input: read at `-`.
-        excluded: a folder whose files are left out of searched folders: the output folder.
+    Words are files, folders (with everything below them but hidden files and the `excluded` output folder), patterns
+    such as `**/*.jpg`, `camera:0`, and `-` for one of these per line of standard input.
 
     Returns:
         The sources in order, each once, and what is wrong with words that mean nothing.
