@@ -43,7 +43,7 @@ class Options(DetectorOptions):
     """Write ground_truth.json and detections.json here in COCO's form, for any other evaluator."""
 
 
-def read_record(source: RecordSource, index: int) -> tuple[Record, NDArray[np.uint8]]:
+def load_record(source: RecordSource, index: int) -> tuple[Record, NDArray[np.uint8]]:
     """Return a record and its image `(H, W, 3)` uint8, BGR."""
     record = source[index]
     return record, decode(record.image, record.name)
@@ -61,7 +61,7 @@ def detect_records(detector: ImageDetector, source: RecordSource) -> tuple[list[
     truth: list[Truth] = []
     found: list[Found] = []
     names: list[str] = []
-    pictures = map_ahead(lambda index: read_record(source, index), range(len(source)), 1)
+    pictures = map_ahead(lambda index: load_record(source, index), range(len(source)), 1)
     for record, pixels in tqdm(pictures, detector.name, len(source), unit="image", disable=None):
         detections = detector(pixels)
         truth.append((record.boxes, record.ignored))

@@ -23,11 +23,11 @@ def require(package: str, extra: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        command = install_command(extra)
+        command = pip_command(extra)
         raise EngineError(f"the package {package} cannot be imported ({error}); install it with: {command}") from error
 
 
-def install_command(extra: str) -> str:
+def pip_command(extra: str) -> str:
     """Return the command, to be run in the project's folder, that installs an extra."""
     return f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
 

@@ -105,7 +105,7 @@ def last_of_equals(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.append(scores[1:] != scores[:-1], True)[: len(scores)]
 
 
-def evaluate(
+def match_images(
     images: Sequence[FddbImage], results: Sequence[NDArray[np.float64]], sizes: Mapping[str, Size] | None = None
 ) -> Steps:
     """Match the detections of every image, best first, at every threshold; without sizes, regions end at 0 alone.

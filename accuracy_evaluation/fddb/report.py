@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accuracy_evaluation.fddb.files import FddbImage
-from accuracy_evaluation.fddb.protocol import Roc, Size, evaluate, rate_at, roc
+from accuracy_evaluation.fddb.protocol import Roc, Size, match_images, rate_at, roc
 from accuracy_evaluation.plots import ALL_TOGETHER, plot_curves
 
 REPORTED = (100, 200, 500, 1000, 2000)
@@ -38,8 +38,8 @@ class Report:
 def build_report(
     images: Sequence[FddbImage], results: Sequence[NDArray[np.float64]], sizes: Mapping[str, Size] | None = None
 ) -> Report:
-    """Evaluate detections; the arguments are those of `protocol.evaluate`."""
-    steps = evaluate(images, results, sizes)
+    """Evaluate detections; the arguments are those of `protocol.match_images`."""
+    steps = match_images(images, results, sizes)
     folds = {fold: roc(steps, fold) for fold, faces in sorted(steps.faces.items()) if faces}
     return Report(roc(steps), folds, len(images), sizes is not None)
 

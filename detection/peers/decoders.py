@@ -110,7 +110,7 @@ def decode_yunet(outputs: Sequence[Array], height: int, width: int, floor: float
         middle = (cells + deltas[:, :2]) * stride
         half = 0.5 * np.exp(deltas[:, 2:]) * stride
         landmarks = (cells[:, None] + marks.reshape(-1, 5, 2)) * stride
-        parts.append(PeerBoxes(np.hstack([middle - half, middle + half]), scores, landmarks))
+        parts.append(PeerBoxes(np.hstack([middle - half, middle + half]), scores, landmarks.astype(np.float32)))
     return _join(parts)
 
 
@@ -124,7 +124,7 @@ def decode_scrfd(outputs: Sequence[Array], height: int, width: int, floor: float
     for stride, cells, scores, (_, distances, marks) in levels:
         points, distance = cells * stride, distances * stride
         boxes = np.hstack([points - distance[:, :2], points + distance[:, 2:]])
-        landmarks = points[:, None] + marks.reshape(-1, 5, 2) * np.float32(stride)
+        landmarks = points[:, None] + marks.reshape(-1, 5, 2) * stride
         parts.append(PeerBoxes(boxes, scores, landmarks))
     return _join(parts)
 

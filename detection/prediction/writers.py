@@ -61,7 +61,7 @@ def _plain(values: NDArray[np.float32]) -> Any:
     return np.array([float(text) for text in values.ravel().astype(str)]).reshape(values.shape).tolist()
 
 
-def to_json(prediction: Prediction) -> dict[str, Any]:
+def prediction_json(prediction: Prediction) -> dict[str, Any]:
     """Return a prediction as JSON values; boxes are `[x0, y0, x1, y1]` in pixels, best first."""
     found = prediction.detections
     rows = []
@@ -103,7 +103,7 @@ class JsonWriter(_TextWriter):
 
     def write(self, prediction: Prediction) -> None:
         """Add one entry, on one line."""
-        entry = json.dumps(to_json(prediction), ensure_ascii=False, allow_nan=False)
+        entry = json.dumps(prediction_json(prediction), ensure_ascii=False, allow_nan=False)
         self._stream.write(f"{self._separator}{entry}")
         self._separator = ",\n"
 

@@ -132,7 +132,7 @@ def install_command(name: str) -> str:
     if name not in ENGINES:
         choices = f"Choose auto or one of {', '.join(ENGINES)}"
         raise UsageError(hints.unknown(name, ENGINES, "engine", choices))
-    return hints.install_command(ENGINES[name].extra)
+    return hints.pip_command(ENGINES[name].extra)
 
 
 def _first_working(model: Model, runtime: Runtime) -> Engine:
