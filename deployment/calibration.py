@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
+from lffd.engines.onnxruntime_engine import open_session
 from lffd.errors import DataError
 from lffd.graphs.network import Network, raw_output
-from lffd.graphs.onnx_graph import import_onnx, maps_onnx
+from lffd.graphs.onnx_graph import maps_onnx
+from lffd.hints import require
 from lffd.model import Model
 
 Ranges = dict[str, tuple[float, float]]
@@ -98,11 +99,11 @@ def collect_ranges(
 
 def _session(model: Model, names: Sequence[str]) -> Any:
     """Return a session on the float graph whose outputs are the maps `names`."""
-    onnx = import_onnx()
+    onnx = require("onnx", "onnx")
     proto = maps_onnx(model, "nhwc-uint8")
     del proto.graph.output[:]
     proto.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
-    return open_session(import_onnxruntime(), proto.SerializeToString())
+    return open_session(proto.SerializeToString())
 
 
 def _maps(

@@ -8,6 +8,7 @@ from pathlib import Path
 from deployment.parity import TOLERANCE, measure_parity, named_maps, probe_images
 from lffd import cli
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
 from lffd.files import write_atomic
 from lffd.graphs.ncnn_graph import ncnn_files
@@ -33,7 +34,7 @@ def main(options: Options) -> None:
     box code of each branch, are printed. The files are run and compared with MXNet first.
     """
     model = resolve_model(options.model)
-    subject, reference = create_engine(model, "ncnn", threads=1), create_engine(model, "mxnet")
+    subject, reference = create_engine(model, Runtime("ncnn", threads=1)), create_engine(model, Runtime("mxnet"))
     parity = measure_parity(
         ("the ncnn network", lambda images: named_maps(subject.run(images))),
         ("MXNet", lambda images: named_maps(reference.run(images))),

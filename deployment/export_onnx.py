@@ -24,7 +24,8 @@ from lffd import cli
 from lffd.boxes import clip, suppress
 from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
-from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
+from lffd.engines.onnxruntime_engine import open_session
+from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.files import write_atomic
 from lffd.graphs.graph import Graph
@@ -85,7 +86,7 @@ def box_codes(network: Network, outputs: Outputs, images: NDArray[np.uint8]) -> 
 
 def session_run(graph: Graph, content: bytes, form: InputForm, normalised: bool) -> Run:
     """Return a function that runs an ONNX file with ONNX Runtime on uint8 images, as its user would."""
-    session = open_session(import_onnxruntime(), content)
+    session = open_session(content)
     names = [output.name for output in session.get_outputs()]
 
     def run(images: NDArray[np.uint8]) -> Outputs:
@@ -106,7 +107,11 @@ def export_parity(model: Model, content: bytes, options: Options) -> Parity:
         EngineError: when MXNet or ONNX Runtime is missing.
     """
     normalised = options.normalization == "outside"
-    run, reference = session_run(model.graph, content, options.input, normalised), create_engine(model, "mxnet")
+    run = session_run(model.graph, content, options.input, normalised)
+    reference = create_engine(model, Runtime("mxnet"))
+        session_run(model.graph, content, options.input, normalised),
+        create_engine(model, Runtime("mxnet")),
+    )
     network = model.network
     if not options.decoded and not options.suppressed:
         return measure_parity(

@@ -22,6 +22,7 @@ from detection.selection import Selection
 from lffd import cli
 from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.engines.factory import AUTO_ORDER, ENGINES, create_engine, install_command
+from lffd.engines.runtime import Runtime
 from lffd.errors import DataError, EngineError, ModelError, UsageError
 from lffd.images.encoded import decode, list_images, read_file, shrink
 from lffd.model import Model, check_target, save_model
@@ -141,7 +142,8 @@ def measure_engine(
     model: Model, reduced: Model, images: list[NDArray[np.uint8]], engine: str, precision: str
 ) -> Parity:
     """Return how far a reduced model on an engine is from the full one on MXNet, over single images."""
-    runner, reference = create_engine(reduced, engine, precision=precision), create_engine(model, "mxnet")
+    runner = create_engine(reduced, Runtime(engine, precision=precision))
+    reference = create_engine(model, Runtime("mxnet"))
     return measure_parity(
         (f"{engine} {precision}", lambda x: named_maps(runner.run(x))),
         ("MXNet fp32", lambda x: named_maps(reference.run(x))),
@@ -157,7 +159,7 @@ def measure_ap(model: Model, pack: Path, engine: str, precision: str) -> float:
     """
     with TemporaryDirectory(prefix="lffd-quantize-") as folder, PackReader(pack) as source:
         save_model(model, Path(folder, "model"))
-        detector = load_detector(str(Path(folder, "model")), engine=engine, precision=precision)
+        detector = load_detector(str(Path(folder, "model")), runtime=Runtime(engine, precision=precision))
         truth, found, _ = detect_records(detector, source)
     return average_precision(truth, found, Selection().max_detections).ap50
 

@@ -12,6 +12,7 @@ import numpy as np
 from deployment.parity import probe_images
 from lffd import cli
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.graphs.cut import keep_branches
 from lffd.graphs.network import Network
@@ -80,7 +81,7 @@ def check_kept_maps(whole: Model, trimmed: Model, kept: Sequence[int]) -> None:
     Raises:
         ModelError: when a map differs.
     """
-    before, after = create_engine(whole, "mxnet"), create_engine(trimmed, "mxnet")
+    before, after = create_engine(whole, Runtime("mxnet")), create_engine(trimmed, Runtime("mxnet"))
     for images in probe_images(whole.network):
         expected = [before.run(images)[index] for index in kept]
         for index, (left, right) in enumerate(zip(after.run(images), expected, strict=True)):

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from detection.load import parse_peer
 from detection.peers.detector import PeerDetector
 from lffd.engines.factory import create_engine
-from lffd.engines.openvino_engine import import_openvino
+from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
 from lffd.graphs.network import BranchGeometry, Network
+from lffd.hints import require
 
 Place = tuple[int, float]
 """Stride and first centre of a map."""
@@ -112,7 +113,7 @@ def _scrfd(spec: str) -> tuple[list[Place], Callable[[NDArray[np.uint8]], Maps]]
     name, path = parsed
     if name != "scrfd":
         raise UsageError(f"--distill {spec}: of other projects only peer:scrfd=FILE.onnx can teach cell by cell")
-    peer, strides = PeerDetector(name, path, threads=1), (8, 16, 32)
+    peer, strides = PeerDetector(name, path, runtime=Runtime(threads=1)), (8, 16, 32)
     run = _openvino(path) if importlib.util.find_spec("openvino") else peer.forward
 
     def look(images: NDArray[np.uint8]) -> Maps:
@@ -140,7 +141,7 @@ def _scrfd(spec: str) -> tuple[list[Place], Callable[[NDArray[np.uint8]], Maps]]
 
 def _openvino(path: Path) -> Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]:
     """Return what runs an ONNX file on one thread, in bf16 where the CPU has it: a fifth of ONNX Runtime's time."""
-    core = import_openvino().Core()
+    core = require("openvino", "openvino").Core()
     bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
     request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lffd.ahead import map_ahead
 from lffd.errors import DataError
-
-_AHEAD = 4
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -39,20 +36,9 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def load_ahead(paths: Iterable[Path]) -> Iterator[NDArray[np.uint8]]:
-    """Yield the image of each path in order, decoding the next ones in a thread meanwhile.
+    """Return an iterator over the image of each path in order, decoding the next ones in a thread meanwhile.
 
     Raises:
         DataError: at the image that cannot be read.
     """
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[Future[NDArray[np.uint8]]] = deque()
-        try:
-            for path in paths:
-                waiting.append(pool.submit(read_image, path))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    return map_ahead(read_image, paths)

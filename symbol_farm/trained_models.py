@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from lffd.errors import ModelError
 from lffd.graphs.graph import parse_graph
 from lffd.graphs.network import Network
+from lffd.hints import unknown
 from lffd.model import CARD_FILE, PARAMS_FILE, Model, decode_text, load_model, make_model, matching_network
 from lffd.params import read_params
 from symbol_farm.versions import VERSIONS, version_network
@@ -135,9 +135,8 @@ def _shipped_directory(name: str) -> Path:
             f"no trained model of version {name} comes with the project; train one with its config script, or give "
             f"{name}=FILE.params for a published checkpoint"
         )
-    near = difflib.get_close_matches(name, [*shipped, *VERSIONS], n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ModelError(
-        f"no model {name!r}: {hint}Give a shipped name ({', '.join(shipped) or 'none yet'}), a model directory, "
-        "VERSION=FILE.params, or SYMBOL_deploy.json+FILE.params"
+    choices = (
+        f"Give a shipped name ({', '.join(shipped) or 'none yet'}), a model directory, VERSION=FILE.params, or "
+        "SYMBOL_deploy.json+FILE.params"
     )
+    raise ModelError(unknown(name, [*shipped, *VERSIONS], "model", choices))

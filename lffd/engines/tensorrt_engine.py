@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lffd.engines.base import MapEngine, gpu_number
 from lffd.errors import EngineError
 from lffd.graphs.onnx_graph import maps_onnx
+from lffd.hints import require
 from lffd.model import Model
 
 TYPICAL = (1, 720, 1280)
@@ -25,6 +26,7 @@ class TensorRtEngine(MapEngine):
     Args:
         model: the network and its parameters.
         device: `gpu:0`, ….
+        threads: without meaning on a GPU.
         precision: `fp32` or `fp16`.
 
     Raises:
@@ -33,12 +35,14 @@ class TensorRtEngine(MapEngine):
 
     name = "tensorrt"
 
-    def __init__(self, model: Model, device: str = "gpu:0", precision: str = "fp32") -> None:
+    def __init__(
+        self, model: Model, device: str = "gpu:0", threads: int | None = None, precision: str = "fp32"
+    ) -> None:
         super().__init__(model.network, device)
         number = gpu_number(device)
         if number is None:
             raise EngineError("engine tensorrt runs on NVIDIA GPUs only: use --device gpu:0, or another engine")
-        self._trt, self._cuda = import_tensorrt()
+        self._trt, self._cuda = (require(name, "tensorrt") for name in ("tensorrt", "cuda.bindings.runtime"))
         self._lock = threading.Lock()
         self._call("cudaSetDevice", number)
         logger = self._trt.Logger(self._trt.Logger.ERROR)
@@ -104,19 +108,3 @@ class TensorRtEngine(MapEngine):
         if int(code) != 0:
             raise EngineError(f"{function} failed with CUDA error {int(code)} on {self.device}")
         return values[0] if values else None
-
-
-def import_tensorrt() -> tuple[Any, Any]:
-    """Return the modules `tensorrt` and `cuda.bindings.runtime`.
-
-    Raises:
-        EngineError: when one is not installed, with the install command.
-    """
-    try:
-        import tensorrt
-        from cuda.bindings import runtime
-    except ImportError as error:
-        raise EngineError(
-            f"TensorRT cannot be imported ({error}); install it with: pip install -e '.[tensorrt]'"
-        ) from error
-    return tensorrt, runtime

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.errors import EngineError, ModelError, UsageError
+from lffd.errors import ModelError, UsageError
 from lffd.graphs.graph import Graph, Node
 from lffd.graphs.network import Network
 from lffd.graphs.operators import window
+from lffd.hints import require
 from lffd.model import Model
 
 if TYPE_CHECKING:
@@ -39,26 +40,11 @@ NORMALISING = ("_minus_scalar", "_div_scalar")
 """Operators that shift and scale pixels at the start of the graph."""
 
 
-def import_onnx() -> Any:
-    """Return the `onnx` module.
-
-    Raises:
-        EngineError: when it is not installed, with the install command.
-    """
-    try:
-        import onnx
-    except ImportError as error:
-        raise EngineError(
-            f"the package onnx cannot be imported ({error}); install it with: pip install -e '.[onnx]'"
-        ) from error
-    return onnx
-
-
 class OnnxBuilder:
     """Collects nodes and constants, and closes them into a checked ONNX model."""
 
     def __init__(self) -> None:
-        self._onnx = import_onnx()
+        self._onnx = require("onnx", "onnx")
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}
 

@@ -88,7 +88,7 @@ def test_print_config_shows_the_whole_run(capsys: pytest.CaptureFixture[str]) ->
         (["--precision", "bf16", "--engine", "mxnet"], "torch"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--input-size", "20"], "20"),
-        (["--init-from", "nothing"], "no model 'nothing'"),
+        (["--init-from", "nothing"], "unknown model 'nothing'"),
     ],
 )
 def test_wrong_options_end_with_what_is_wrong(
