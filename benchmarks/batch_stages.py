@@ -51,7 +51,7 @@ def crowd_cost(
 
     Args:
         source: the records.
-        kinds: what `scan_records` said about them.
+        kinds: what `sort_records` said about them.
         make_builder: returns a maker of batches of one crop, from the records of its argument alone.
 
     Returns:

@@ -25,8 +25,8 @@ from data_iterator_farm.batch_builder import BatchBuilder
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import BadRecordError, decode_image
 from data_iterator_farm.policies import Preset, preset
-from data_iterator_farm.process_loader import ProcessLoader, Work
-from data_iterator_farm.record_order import RecordKinds, scan_records
+from data_iterator_farm.process_loader import ProcessLoader, BatchWork
+from data_iterator_farm.record_order import RecordKinds, sort_records
 from lffd.cli import run
 from lffd.errors import UsageError
 from lffd.graphs.receptive_field import Network
@@ -132,7 +132,7 @@ class Bench:
         """Return a loader that begins at batch `start`."""
         settings = self.settings
         if workers == "processes":
-            work = Work(partial(_open_pack, self.options.pack), self.kinds, self.network, self.policies, settings)
+            work = BatchWork(partial(_open_pack, self.options.pack), self.kinds, self.network, self.policies, settings)
             return ProcessLoader(work, processes=count, start=start)
         policies = self.policies._asdict()
         return BatchLoader(
@@ -229,7 +229,7 @@ def main(options: Options) -> None:
     if not options.jitter:
         policies = policies._replace(jitter=replace(policies.jitter, probability=0.0))
     with PackReader(options.pack) as source, _one_opencv_thread():
-        bench = Bench(source, scan_records(source, max(options.threads, default=1)), network, policies, options)
+        bench = Bench(source, sort_records(source, max(options.threads, default=1)), network, policies, options)
         size = f"{bench.input_size}x{bench.input_size}"
         print(f"{options.pack}: {len(source):,} records; {options.version}, {options.preset} preset, {size}")
         results = [bench.rates("threads", count) for count in options.threads]

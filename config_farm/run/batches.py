@@ -12,8 +12,8 @@ from config_farm.run.experiment import Experiment
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import CachedSource
 from data_iterator_farm.policies import Preset
-from data_iterator_farm.process_loader import ProcessLoader, Work
-from data_iterator_farm.record_order import scan_records
+from data_iterator_farm.process_loader import ProcessLoader, BatchWork
+from data_iterator_farm.record_order import sort_records
 from lffd.errors import UsageError
 from lffd.graphs.receptive_field import Network
 from lffd.records import RecordSource
@@ -39,7 +39,7 @@ def open_batches(
     network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int] = (0, 1)
 ) -> AbstractContextManager[Iterator[TrainingBatch]]:
     """Return the loader of a run's batches from index `start`, for the worker `(rank, number of workers)`."""
-    kinds = scan_records(source, experiment.threads, experiment.skip_bad_records)
+    kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
     settings: dict[str, Any] = {
         "batch_size": experiment.batch_size,
         "input_size": experiment.input_size,
@@ -50,7 +50,7 @@ def open_batches(
     }
     if experiment.processes:
         policies = Preset(experiment.sampling, experiment.jitter, experiment.labels)
-        work = Work(partial(training_records, experiment), kinds, network, policies, settings)
+        work = BatchWork(partial(training_records, experiment), kinds, network, policies, settings)
         return ProcessLoader(work, processes=experiment.processes, start=start)
     return BatchLoader(
         source,
