@@ -195,8 +195,9 @@ def main(options: Options) -> None:
     network = version_network(options.version)
     policies = preset(options.preset, network)
     with PackReader(options.pack) as source:
-        crops = {"batch_size": options.crops, "input_size": options.input_size or network.train_input}
-        with BatchLoader(source, network, policies, **crops, seed=options.seed, threads=2, stop=1) as loader:
+        size, seed = options.input_size or network.train_input, options.seed
+        settings: dict[str, Any] = {"batch_size": options.crops, "input_size": size, "seed": seed}
+        with BatchLoader(source, network, policies, **settings, threads=2, stop=1) as loader:
             figure = draw_batch(next(loader), network)
     figure.savefig(options.output, dpi=DOTS_PER_INCH)
     print(f"{options.output}: {options.crops} crops of {options.pack}, {options.version}, {options.preset} preset")

@@ -35,19 +35,8 @@ def test_preview_draws_a_row_per_crop_and_a_column_per_branch(
     project: Path, pack: Path, tmp_path: Path, version: str, preset: str
 ) -> None:
     output = tmp_path / "preview.png"
-    done = run(
-        project,
-        "data_iterator_farm.preview",
-        pack,
-        "--version",
-        version,
-        "--output",
-        output,
-        "--preset",
-        preset,
-        "--crops",
-        3,
-    )
+    flags = ("--version", version, "--output", output, "--preset", preset, "--crops", 3)
+    done = run(project, "data_iterator_farm.preview", pack, *flags)
     assert done.returncode == 0, done.stderr
     assert str(output) in done.stdout
     image = cv2.imread(str(output))
