@@ -95,30 +95,15 @@ def collect_ranges(
     """
     if not images:
         raise DataError("calibration needs at least one image")
-    names = inner_maps(model)
-    session = _session(model, names)
-    found = {name: _Histogram() for name in names}
-    for name, values in _maps(session, names, images):
-        found[name].extend(values)
-    wanted = list(rules)
-    if "clip" in wanted:
-        for name, values in _maps(session, names, images):
-            found[name].count(values)
-    by_rule: Mapping[RangeRule, Any] = {"minmax": lambda h: (h.low, h.high), "clip": lambda h: h.best_range()}
-    return {rule: {name: by_rule[rule](histogram) for name, histogram in found.items()} for rule in wanted}
-
-
-def _session(model: Model, names: Sequence[str]) -> Any:
-    """Return a session on the float graph whose outputs are the maps `names`."""
-    onnx = import_onnx()
-    proto = maps_onnx(model, "nhwc-uint8")
+    names, wanted = inner_maps(model), list(rules)
+    onnx, proto = import_onnx(), maps_onnx(model, "nhwc-uint8")
     del proto.graph.output[:]
     proto.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
-    return open_session(import_onnxruntime(), proto.SerializeToString())
-
-
-def _maps(
-    session: Any, names: Sequence[str], images: Sequence[NDArray[np.uint8]]
-) -> Iterable[tuple[str, NDArray[np.float32]]]:
-    for image in images:
-        yield from zip(names, session.run(list(names), {"data": image[None]}), strict=True)
+    session = open_session(import_onnxruntime(), proto.SerializeToString())
+    found = {name: _Histogram() for name in names}
+    for look in (_Histogram.extend, _Histogram.count)[: 2 if "clip" in wanted else 1]:
+        for image in images:
+            for name, values in zip(names, session.run(names, {"data": image[None]}), strict=True):
+                look(found[name], values)
+    by_rule: Mapping[RangeRule, Any] = {"minmax": lambda h: (h.low, h.high), "clip": lambda h: h.best_range()}
+    return {rule: {name: by_rule[rule](histogram) for name, histogram in found.items()} for rule in wanted}
