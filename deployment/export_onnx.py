@@ -10,15 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deployment.decoded_graph import GraphSuppression, decoded_onnx
-from deployment.parity import (
-    TOLERANCE,
-    Outputs,
-    Parity,
-    Run,
-    measure_parity,
-    named_maps,
-    probe_images,
-)
+from deployment.parity import TOLERANCE, Outputs, Parity, Run, measure_parity, named_maps, probe_images
 from detection.decoding import decode
 from lffd import cli
 from lffd.boxes import clip, suppress
@@ -100,30 +92,6 @@ def session_run(graph: Graph, content: bytes, form: InputForm, normalised: bool)
     return run
 
 
-def export_parity(model: Model, content: bytes, options: Options) -> Parity:
-    """Return how far an exported graph is from MXNet; one with suppression is measured before the suppression.
-
-    Raises:
-        EngineError: when MXNet or ONNX Runtime is missing.
-    """
-    normalised = options.normalization == "outside"
-    run = session_run(model.graph, content, options.input, normalised)
-    reference = create_engine(model, Runtime("mxnet"))
-        session_run(model.graph, content, options.input, normalised),
-        create_engine(model, Runtime("mxnet")),
-    )
-    network = model.network
-    if not options.decoded and not options.suppressed:
-        return measure_parity(
-            (options.output.name, run), ("MXNet", lambda x: named_maps(reference.run(x))), probe_images(network)
-        )
-    return measure_parity(
-        (options.output.name, lambda images: box_codes(network, run(images), images)),
-        ("MXNet", lambda images: box_codes(network, decode_maps(network, reference.run(images)), images)),
-        probe_images(network),
-    )
-
-
 def check_suppression(network: Network, suppressed: Run, decoded: Run, rule: GraphSuppression) -> None:
     """Compare suppression inside a graph with ours, on the same candidates.
 
@@ -145,24 +113,30 @@ def check_suppression(network: Network, suppressed: Run, decoded: Run, rule: Gra
 
 
 def build(model: Model, options: Options) -> tuple[bytes, Parity]:
-    """Return the file's content and its parity, both checked.
+    """Return the file's content and its parity, both checked; suppression is checked apart, on the same candidates.
 
     Raises:
         ModelError: when the graph's outputs differ too much from MXNet's.
+        EngineError: when MXNet or ONNX Runtime is missing.
     """
-    normalised, rule = options.normalization == "outside", options.suppression
-    if not options.decoded and rule is None:
-        content = maps_onnx(model, options.input, normalised).SerializeToString()
-        parity = export_parity(model, content, options)
-        parity.check(options.tolerance)
-        return content, parity
-    content = decoded_onnx(model, options.input, normalised).SerializeToString()
-    parity = export_parity(model, content, options)
+    normalised, rule, network = options.normalization == "outside", options.suppression, model.network
+    make = decoded_onnx if options.decoded or rule is not None else maps_onnx
+    content = make(model, options.input, normalised).SerializeToString()
+    run = session_run(model.graph, content, options.input, normalised)
+    reference = create_engine(model, Runtime("mxnet"))
+
+    def found(images: NDArray[np.uint8]) -> Outputs:
+        return run(images) if make is maps_onnx else box_codes(network, run(images), images)
+
+    def expected(images: NDArray[np.uint8]) -> Outputs:
+        maps = reference.run(images)
+        return named_maps(maps) if make is maps_onnx else box_codes(network, decode_maps(network, maps), images)
+
+    parity = measure_parity((options.output.name, found), ("MXNet", expected), probe_images(network))
     parity.check(options.tolerance)
     if rule is not None:
-        decoded = session_run(model.graph, content, options.input, normalised)
         content = decoded_onnx(model, options.input, normalised, rule).SerializeToString()
-        check_suppression(model.network, session_run(model.graph, content, options.input, normalised), decoded, rule)
+        check_suppression(network, session_run(model.graph, content, options.input, normalised), run, rule)
     return content, parity
 
 
@@ -178,10 +152,7 @@ def main(options: Options) -> None:
         raise UsageError(f"{options.output} is a folder; --output names the ONNX file")
     model = resolve_model(options.model)
     content, parity = build(model, options)
-    try:
-        write_atomic(options.output, content)
-    except OSError as error:
-        raise UsageError(f"{options.output}: cannot be written ({error.strerror})") from error
+    write_atomic(options.output, content)
     print(parity.to_text())
     print(f"wrote {options.output}: {model.network.name}, {len(content) / 1e6:.1f} MB, input {options.input} BGR")
 

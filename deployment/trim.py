@@ -99,8 +99,7 @@ def main(options: Options) -> None:
     trimmed = trim_model(model, options.min_face, options.max_face)
     save_model(trimmed, options.output_dir, model.stored_precision)
     for label, part in (("before", model), ("after", trimmed)):
-        network = part.network
-        low, high = network.object_range
+        network, (low, high) = part.network, part.network.object_range
         work = sum(network.multiply_adds(480, 640).values()) / 1e9
         print(
             f"{label:6} {len(network.branches)} branches, {low:g}–{high:g} px, {part.parameter_count:,} parameters, "

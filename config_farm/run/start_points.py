@@ -53,12 +53,7 @@ def initial_state(
 
 
 def _from_checkpoint(arrays: Arrays, path: Path) -> tuple[Arrays, list[str]]:
-    """Return the parameters of a checkpoint, or of the newest one in a folder, batch normalisation and all.
-
-    Raises:
-        ModelError: when there is no whole checkpoint.
-        UsageError: when none of its parameters fits.
-    """
+    """Return the parameters of a checkpoint, or of the newest one in a folder, batch normalisation and all."""
     checkpoint = newest_checkpoint(path)[0] if path.is_dir() else read_checkpoint(path)
     if checkpoint is None:
         raise UsageError(f"--init-from {path}: there is no whole checkpoint")
@@ -98,16 +93,13 @@ def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], im
 
 def _unmatched(asked: Mapping[str, tuple[int, ...]], given: Mapping[str, NDArray[Any]]) -> list[str]:
     """Return one line for each kind of misfit between a network's parameters and a model's."""
-    fresh = [name for name in asked if name not in given]
-    unused = [name for name in given if name not in asked]
-    misshapen = [
-        f"{name} {given[name].shape} instead of {shape}"
-        for name, shape in asked.items()
-        if name in given and given[name].shape != shape
-    ]
+    both = {name: (given[name].shape, shape) for name, shape in asked.items() if name in given}
     kinds = (
-        ("not in the model, start random", fresh),
-        ("in the model, not in this network", unused),
-        ("of another shape, start random", misshapen),
+        ("not in the model, start random", [name for name in asked if name not in given]),
+        ("in the model, not in this network", [name for name in given if name not in asked]),
+        (
+            "of another shape, start random",
+            [f"{n} {old} instead of {new}" for n, (old, new) in both.items() if old != new],
+        ),
     )
     return [f"  {what}: {', '.join(names)}" for what, names in kinds if names]
