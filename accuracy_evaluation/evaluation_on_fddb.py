@@ -13,11 +13,11 @@ from accuracy_evaluation.fddb.report import build_report, plot, to_json, to_text
 from accuracy_evaluation.fddb_roc import sizes_of_images
 from accuracy_evaluation.output_files import refuse_other_results, start_run, write_json
 from detection.detections import ImageDetector
-from detection.image_files import load_ahead
 from detection.load import DetectorOptions, ModelFacts, model_facts
 from lffd import cli
 from lffd.errors import LffdError
 from lffd.files import write_atomic
+from lffd.images.files import load_ahead
 
 RESULTS = "results.txt"
 

@@ -23,11 +23,11 @@ from accuracy_evaluation.widerface.ground_truth import ImageTruth, images_presen
 from accuracy_evaluation.widerface.report import build_report, to_json, to_text
 from accuracy_evaluation.widerface.results import PUBLISHED_FLOOR, read_result, read_results, result_path, write_result
 from detection.detections import Detections, ImageDetector
-from detection.image_files import load_ahead
 from detection.load import DetectorOptions, ModelFacts, model_facts
 from detection.selection import Selection
 from lffd import cli
 from lffd.errors import DataError
+from lffd.images.files import load_ahead
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 from data_provider_farm.drawn_faces.pictures import synthetic_record
 from data_provider_farm.pack import Options as PackOptions
 from data_provider_farm.pack import pack
-from data_provider_farm.pack_format.pack_index import LINE_BYTES, index_line
-from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
+from data_provider_farm.pack_format.packed_file import LINE_BYTES, PackReader, PackWriter, index_line
 from lffd import cli
 from lffd.errors import DataError, UsageError
 from lffd.files import write_atomic
-from lffd.images.encoded import parse_jpeg
+from lffd.images.jpeg import parse_jpeg
 
 FEW = 300
 THREADS = (1, 2, 4)

@@ -13,8 +13,13 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from data_provider_farm.pack_format.pack_index import index_path, scan_records, write_index
-from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
+from data_provider_farm.pack_format.packed_file import (
+    PackReader,
+    PackWriter,
+    find_whole_records,
+    index_path,
+    write_index,
+)
 from data_provider_farm.readers.annotations import read_text
 from lffd import cli
 from lffd.errors import DataError, UsageError
@@ -177,7 +182,7 @@ def reindex(options: Reindex) -> None:
     """
     try:
         with options.pack.open("rb") as stream:
-            offsets, end = scan_records(stream.fileno(), options.pack)
+            offsets, end = find_whole_records(stream.fileno(), options.pack)
     except OSError as error:
         raise DataError(f"{options.pack}: cannot be read: {error.strerror}") from error
     size = options.pack.stat().st_size

@@ -19,7 +19,9 @@ from data_provider_farm.readers.annotations import Problem, SourceImage
 from lffd.boxes import Boxes, clip, scale
 from lffd.errors import DataError
 from lffd.images import encoded as images
+from lffd.images.jpeg import is_jpeg, is_whole, parse_jpeg, upright
 from lffd.records import Record
+from lffd.untrusted import read_file
 
 Flags = NDArray[np.bool_]
 
@@ -169,7 +171,7 @@ def _unusable(placed: Sequence[tuple[Boxes, Flags]], min_side: float) -> list[Fl
 def _load(source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
     """Return the image ready for the pack; None, with a problem, when it cannot be used."""
     try:
-        data = images.read_file(source.path) if source.data is None else source.data
+        data = read_file(source.path) if source.data is None else source.data
         loaded = _convert(data, source, settings, problems)
         if loaded is not None:
             check_frame(source.name, *loaded.size, source.path)
@@ -186,8 +188,8 @@ def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: 
     Raises:
         DataError: when the image is damaged.
     """
-    header = images.parse_jpeg(data, source.path) if images.is_jpeg(data) else None
-    if header is not None and not images.is_whole(data, header):
+    header = parse_jpeg(data, source.path) if is_jpeg(data) else None
+    if header is not None and not is_whole(data, header):
         raise DataError(f"{source.path}: the JPEG is cut short: it has no end marker")
     pixels, orientation = None, 1
     if header is None:
@@ -203,9 +205,9 @@ def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: 
     if header is not None and turned == 1 and size == shown and header.channels != 4:
         if settings.verify == "full":
             images.decode(data, source.path)
-        return _Loaded(images.upright(data, header), size, size)
+        return _Loaded(upright(data, header), size, size)
     if pixels is None:
-        pixels = images.turn(images.decode(data, source.path, size[::-1] if turned >= 5 else size), turned)
+        pixels = images.turn(images.decode(data, source.path, at_least=size[::-1] if turned >= 5 else size), turned)
     return _Loaded(images.encode(images.shrink(pixels, *size), settings.quality), size, shown)
 
 

@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm.drawn_faces.face import REACH, draw_face, face_box, person_box
-from data_provider_farm.drawn_faces.looks import Look, random_look
-from data_provider_farm.drawn_faces.scene import draw_background, draw_distractors
+from data_provider_farm.drawn_faces.face import REACH, Appearance, draw_face, face_box, person_box, random_appearance
+from data_provider_farm.drawn_faces.scenery import draw_background, draw_distractors
 from data_provider_farm.prepare import Prepared, encode_all
 from lffd.boxes import Boxes, areas, clip, intersections, longer_sides, scale
 from lffd.errors import UsageError
@@ -35,7 +34,7 @@ MOST_HIDDEN = 0.15
 class Actor(NamedTuple):
     """A face to draw: its look, its middle x, y and half height in pixels."""
 
-    look: Look
+    look: Appearance
     center: tuple[float, float]
     half_height: float
 
@@ -90,7 +89,7 @@ def _cast(rng: np.random.Generator, size: int) -> list[Actor]:
 
 def _random_actor(rng: np.random.Generator, size: int, largest: float) -> Actor:
     """Draw a look, a size and a place inside the picture, or now and then partly outside."""
-    look = random_look(rng)
+    look = random_appearance(rng)
     side = math.exp(rng.uniform(math.log(SIDES[0]), math.log(max(largest, SIDES[0] + 1))))
     unit = face_box(look, (0, 0), 1)
     half_height = side / float(longer_sides(unit)[0])
@@ -100,7 +99,7 @@ def _random_actor(rng: np.random.Generator, size: int, largest: float) -> Actor:
     return Actor(look, center, half_height)
 
 
-def _draw_smooth(picture: Pixels, look: Look, center: tuple[float, float], half_height: float) -> None:
+def _draw_smooth(picture: Pixels, look: Appearance, center: tuple[float, float], half_height: float) -> None:
     """Draw a face with every pixel the mean of several, so that small ones keep their features."""
     import cv2
 
@@ -139,7 +138,7 @@ def synthetic_record(index: int, size: int, seed: int) -> Record:
 
 
 def synthetic_records(count: int, size: int, seed: int) -> list[Record]:
-    """Return `count` records in memory; a list is a `lffd.records.RecordSource`."""
+    """Return `count` records in memory, a `lffd.records.RecordSource`."""
     return [synthetic_record(index, size, seed) for index in range(count)]
 
 

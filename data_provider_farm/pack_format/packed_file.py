@@ -15,23 +15,96 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from data_provider_farm.pack_format.append_file import AppendFile
-from data_provider_farm.pack_format.pack_index import (
-    LINE_BYTES,
-    hinted_offset,
-    index_path,
-    parse_line,
-    rebuild_hint,
-    scan_records,
-    write_index,
+from data_provider_farm.pack_format.record_layout import (
+    Buffer,
+    Encoded,
+    decode_record,
+    encode_record,
+    frame_record,
+    read_record,
+    set_key,
+    validate_record,
 )
-from data_provider_farm.pack_format.record_layout import Encoded, check_record, decode_record, encode_record, set_key
-from data_provider_farm.pack_format.recordio import frame_record, read_record
 from lffd.errors import DataError, UsageError
 from lffd.records import Record
 
+KEY_DIGITS, OFFSET_DIGITS = 10, 15
+LINE_BYTES = KEY_DIGITS + OFFSET_DIGITS + 2
+BATCH_BYTES, BATCH_BUFFERS = 1 << 20, 1000
+
 MAX_RECORDS = 1 << 31
 """Larger record numbers could look like the magic number, which a record's head must not hold."""
+
+
+def index_path(path: str | os.PathLike[str]) -> Path:
+    """Return the index that belongs to a `.rec` file.
+
+    Raises:
+        UsageError: when `path` does not end in `.rec`.
+    """
+    pack = Path(path)
+    if pack.suffix != ".rec":
+        raise UsageError(f"{pack}: the name of a pack must end in .rec")
+    return pack.with_suffix(".idx")
+
+
+def rebuild_hint(path: Path) -> str:
+    """Return what to do about a damaged index."""
+    return f"rebuild it with: python -m data_provider_farm.edit reindex {path.with_suffix('.rec')}"
+
+
+def index_line(key: int, offset: int) -> bytes:
+    """Return one line of the index."""
+    return b"%010d\t%015d\n" % (key, offset)
+
+
+def parse_line(line: bytes, key: int, path: Path) -> int:
+    """Return the start of record `key` from its line of the index at `path`.
+
+    Raises:
+        DataError: when the line is not that record's.
+    """
+    offset = line[KEY_DIGITS + 1 : -1]
+    # Comparing with the line as we would write it refuses every other spelling of a number at once.
+    if not offset.isdigit() or line != index_line(key, int(offset)):
+        raise DataError(f"{path}: line {key + 1} is damaged: {line!r}; {rebuild_hint(path)}")
+    return int(offset)
+
+
+def hinted_offset(line: bytes) -> int:
+    """Return the start of a record from its line of the index, unchecked; 0 when there is none to be seen."""
+    digits = line[KEY_DIGITS + 1 : -1]
+    return int(digits) if digits.isdigit() else 0
+
+
+def write_index(path: Path, offsets: array[int]) -> None:
+    """Write the index of records that start at `offsets`, whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("wb") as stream:
+        stream.writelines(index_line(key, offset) for key, offset in enumerate(offsets))
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def find_whole_records(descriptor: int, path: Path) -> tuple[array[int], int]:
+    """Read records from the start until one is damaged or the file ends.
+
+    Returns:
+        Where each whole record starts, and where the last one ends.
+    """
+    offsets, end = array("Q"), 0
+    size = os.fstat(descriptor).st_size
+    while end < size:
+        where = f"{path}: record {len(offsets)}"
+        try:
+            data, after = read_record(descriptor, end, size, where)
+            decode_record(data, len(offsets), where)
+        except DataError:
+            break
+        offsets.append(end)
+        end = after
+    return offsets, end
 
 
 class PackReader:
@@ -182,9 +255,10 @@ class PackWriter:
             os.close(self._file)
             raise UsageError(f"{self._partial}: another process is writing this pack") from error
         if resume:
-            self._offsets, self._end = scan_records(self._file, self._partial)
+            self._offsets, self._end = find_whole_records(self._file, self._partial)
         self.truncate(len(self._offsets))
-        self._output = AppendFile(self._file, self._partial)
+        self._batch: list[Buffer] = []
+        self._batch_bytes = 0
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -203,7 +277,7 @@ class PackWriter:
         Raises:
             DataError: when the record breaks a promise of `Record`.
         """
-        check_record(record, f"image {record.name!r}")
+        validate_record(record, f"image {record.name!r}")
         self.add_encoded(encode_record(record))
 
     def add_encoded(self, data: Encoded) -> None:
@@ -217,9 +291,23 @@ class PackWriter:
         set_key(data, len(self._offsets))
         buffers = frame_record(data.head, data.image)
         length = sum(map(len, buffers))
-        self._output.append(buffers, length)
         self._offsets.append(self._end)
         self._end += length
+        self._batch += buffers
+        self._batch_bytes += length
+        if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_BUFFERS:
+            self._write_batch()
+
+    def _write_batch(self) -> None:
+        """Append what waits in few large steps, which cost a caller busy in Python next to nothing."""
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        try:
+            written = os.writev(self._file, batch)
+            rest = b"".join(batch)[written:] if written < sum(map(len, batch)) else b""
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            raise DataError(f"{self._partial}: cannot be written: {error.strerror}") from error
 
     def _publish(self) -> None:
         """Give both files their names. The index goes first: until the pack follows, opening it is refused."""
@@ -234,13 +322,15 @@ class PackWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        kept = self._resume and bool(self._offsets)
         try:
-            self._output.finish()
+            self._write_batch()
             if kind is None:
                 self._publish()
-            elif not self._resume or not self._offsets:
-                self._partial.unlink(missing_ok=True)
+                kept = True
         finally:
+            if not kept:
+                self._partial.unlink(missing_ok=True)
             os.close(self._file)
 
 

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
 from lffd.errors import DataError
-from lffd.images.encoded import is_jpeg, read_file
+from lffd.images.jpeg import is_jpeg
+from lffd.untrusted import read_file
 
 NUMBER_CODES = frozenset({"b1", "f2", "f4", "f8", *(kind + size for kind in "iu" for size in "1248")})
 ORDERS: dict[str, Literal["<", ">"]] = {"<": "<", ">": ">", "|": "<", "=": "<"}

@@ -18,7 +18,7 @@ from data_provider_farm.readers.annotations import (
     relative_name,
 )
 from lffd.errors import DataError
-from lffd.images.encoded import list_images, read_size
+from lffd.images.files import list_images, read_size
 
 NAME_FILES = ("classes.txt", "obj.names")
 
