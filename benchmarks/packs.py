@@ -13,9 +13,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -65,26 +66,23 @@ def plain_parse(annotations: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
         position += 2 + max(count, 1)
 
 
-def copy_files(options: Options, folder: Path) -> int:
-    """Parse, and copy every image to a file of its own; return the number of images."""
-    images = 0
+def plain_images(options: Options) -> Iterator[bytes]:
+    """Parse the annotations, and yield each image's bytes after parsing its header."""
     for name, _ in plain_parse(options.annotations):
         data = (options.images / name).read_bytes()
         parse_jpeg(data, name)
-        (folder / f"{images}.jpg").write_bytes(data)
-        images += 1
-    return images
+        yield data
+
+
+def copy_files(options: Options, folder: Path) -> int:
+    """Copy every image to a file of its own; return the number of images."""
+    return sum((folder / f"{number}.jpg").write_bytes(data) > 0 for number, data in enumerate(plain_images(options)))
 
 
 def append_files(options: Options, folder: Path) -> int:
-    """Parse, and append every image to one file; return the number of images."""
-    images = 0
+    """Append every image to one file; return the number of images."""
     with (folder / "all.bin").open("wb") as stream:
-        for name, _ in plain_parse(options.annotations):
-            data = (options.images / name).read_bytes()
-            parse_jpeg(data, name)
-            stream.write(data)
-            images += 1
+        images = sum(stream.write(data) > 0 for data in plain_images(options))
         stream.flush()
         os.fsync(stream.fileno())
     return images
@@ -98,26 +96,20 @@ def pack_files(options: Options, folder: Path) -> int:
     ).counts.images
 
 
-def measure_rate(work: Callable[[Options, Path], int], options: Options) -> float:
-    """Return images per second of one run in an empty folder."""
-    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        start = time.perf_counter()
-        images = work(options, Path(folder))
-        return images / (time.perf_counter() - start)
+PROGRAMS = {"copy_files": copy_files, "append_files": append_files, "pack": pack_files}
 
 
 def measure_packing(options: Options) -> dict[str, float]:
     """Return images per second of the two plain programs and of the packer, and the packer's share of each."""
-    works = {"copy_files": copy_files, "append_files": append_files, "pack": pack_files}
-    runs: dict[str, list[float]] = {name: [] for name in works}
+    runs: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for _ in range(options.repeats):
-        for name, work in works.items():
-            runs[name].append(measure_rate(work, options))
-    rates = {name: float(np.median(found)) for name, found in runs.items()}
-    found = {f"{name}_images_per_s": rate for name, rate in rates.items()}
-    found["pack_over_copy_files"] = rates["pack"] / rates["copy_files"]
-    found["pack_over_append_files"] = rates["pack"] / rates["append_files"]
-    return found
+        for name, work in PROGRAMS.items():
+            with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+                start = time.perf_counter()
+                runs[name].append(work(options, Path(folder)) / (time.perf_counter() - start))
+    rates = {f"{name}_images_per_s": float(np.median(found)) for name, found in runs.items()}
+    packed = rates["pack_images_per_s"]
+    return rates | {f"pack_over_{name}": packed / rates[f"{name}_images_per_s"] for name in PROGRAMS if name != "pack"}
 
 
 def peak_memory(options: Options, annotations: Path, folder: Path) -> int:
@@ -140,11 +132,9 @@ def peak_memory(options: Options, annotations: Path, folder: Path) -> int:
 def measure_memory(options: Options, folder: Path) -> dict[str, float]:
     """Return the peak memory for the first 300 images and for all."""
     few = folder / "few.txt"
-    lines = options.annotations.read_text().splitlines()
-    position = 0
-    for _ in range(FEW):
-        position += 2 + max(int(lines[position + 1]), 1)
-    few.write_text("\n".join(lines[:position]) + "\n")
+    counts = [len(boxes) for _, boxes in islice(plain_parse(options.annotations), FEW)]
+    lines = options.annotations.read_text().splitlines()[: sum(2 + max(count, 1) for count in counts)]
+    few.write_text("\n".join(lines) + "\n")
     small, large = peak_memory(options, few, folder), peak_memory(options, options.annotations, folder)
     return {"few_images": FEW, "few_peak_bytes": small, "all_peak_bytes": large, "all_over_few": large / small}
 

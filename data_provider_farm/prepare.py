@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,11 +13,11 @@ from numpy.typing import NDArray
 
 from data_provider_farm.backgrounds import find_empty_windows
 from data_provider_farm.pack_format.record_layout import Encoded, check_frame, encode_records
-from data_provider_farm.readers.annotations import Problem, SourceImage
+from data_provider_farm.readers.annotations import Flaw, SourceImage
 from lffd.boxes import Boxes, clip, scale
 from lffd.errors import DataError
 from lffd.images import encoded as images
-from lffd.images.jpeg import is_jpeg, is_whole, parse_jpeg, upright
+from lffd.images.jpeg import check_whole, is_jpeg, parse_jpeg, upright
 from lffd.records import Record
 from lffd.untrusted import read_file
 
@@ -57,10 +55,6 @@ class Preparation:
     crop_side: int = 160
     seed: int = 0
 
-    def fingerprint(self) -> str:
-        """Return all settings as text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
 
 class Counts(NamedTuple):
     """What is in a pack, or in part of one; `boxes` includes the ignored ones."""
@@ -72,12 +66,7 @@ class Counts(NamedTuple):
 
     def plus(self, other: Counts) -> Counts:
         """Return the sum, field by field."""
-        return Counts(
-            self.images + other.images,
-            self.boxes + other.boxes,
-            self.ignored_boxes + other.ignored_boxes,
-            self.backgrounds + other.backgrounds,
-        )
+        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 @dataclass
@@ -86,10 +75,10 @@ class Prepared:
 
     records: list[Encoded] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Flaw] = field(default_factory=list)
 
 
-def encode_all(made: Sequence[tuple[list[Record], list[Problem]]]) -> list[Prepared]:
+def encode_all(made: Sequence[tuple[list[Record], list[Flaw]]]) -> list[Prepared]:
     """Return the records and problems of each source image with the records encoded and counted."""
     encoded = iter(encode_records([record for records, _ in made for record in records]))
     return [Prepared(list(islice(encoded, len(records))), _count(records), problems) for records, problems in made]
@@ -97,11 +86,9 @@ def encode_all(made: Sequence[tuple[list[Record], list[Problem]]]) -> list[Prepa
 
 def _count(records: list[Record]) -> Counts:
     """Return what is in some records."""
-    counts = Counts()
-    for record in records:
-        boxes = len(record.boxes)
-        counts = counts.plus(Counts(1, boxes, int(np.count_nonzero(record.ignored)), int(boxes == 0)))
-    return counts
+    boxes = [len(record.boxes) for record in records]
+    ignored = sum(int(np.count_nonzero(record.ignored)) for record in records)
+    return Counts(len(records), sum(boxes), ignored, boxes.count(0))
 
 
 @dataclass(frozen=True)
@@ -113,17 +100,12 @@ class _Loaded:
     source_size: tuple[int, int]
 
 
-def prepare(source: SourceImage, settings: Preparation) -> Prepared:
-    """Return the records of one source image; see `prepare_all`."""
-    return prepare_all([source], settings)[0]
-
-
 def prepare_all(sources: Sequence[SourceImage], settings: Preparation) -> list[Prepared]:
-    """Return the records of each source image; a fault of an image or its boxes becomes a `Problem`.
+    """Return the records of each source image; a fault of an image or its boxes becomes a `Flaw`.
 
     Several at once cost less than one by one: box arithmetic is done for all of them together.
     """
-    made: list[tuple[list[Record], list[Problem]]] = [([], list(source.problems)) for source in sources]
+    made: list[tuple[list[Record], list[Flaw]]] = [([], list(source.problems)) for source in sources]
     loaded = [
         (source, image, records, problems)
         for source, (records, problems) in zip(sources, made, strict=True)
@@ -152,9 +134,7 @@ def _inside(boxes: Sequence[Boxes], sizes: Sequence[tuple[int, int]]) -> list[bo
     limits = np.repeat(np.array([size * 2 for size in sizes], np.float32).reshape(-1, 4), counts, axis=0)
     everything = np.concatenate([NO_BOXES, *boxes])
     inside = ((everything >= 0) & (everything <= limits)).all(axis=1)
-    if inside.all():
-        return [True] * len(boxes)
-    return [bool(part.all()) for part in np.split(inside, np.cumsum(counts)[:-1])]
+    return [bool(part.all()) for part in _parts(inside, counts)]
 
 
 def _unusable(placed: Sequence[tuple[Boxes, Flags]], min_side: float) -> list[Flags]:
@@ -164,11 +144,16 @@ def _unusable(placed: Sequence[tuple[Boxes, Flags]], min_side: float) -> list[Fl
     width, height = sizes[:, 0], sizes[:, 1]
     small = (np.maximum(width, height) < min_side) | (np.minimum(width, height) <= 0)
     flags = small | np.concatenate([np.zeros(0, np.bool_), *(ignored for _, ignored in placed)])
-    ends = list(accumulate(len(boxes) for boxes, _ in placed))
+    return _parts(flags, [len(boxes) for boxes, _ in placed])
+
+
+def _parts(flags: Flags, counts: Sequence[int]) -> list[Flags]:
+    """Return flags in parts of so many each."""
+    ends = list(accumulate(counts))
     return [flags[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _load(source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
+def _load(source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded | None:
     """Return the image ready for the pack; None, with a problem, when it cannot be used."""
     try:
         data = read_file(source.path) if source.data is None else source.data
@@ -177,25 +162,24 @@ def _load(source: SourceImage, settings: Preparation, problems: list[Problem]) -
             check_frame(source.name, *loaded.size, source.path)
     except DataError as error:
         kind = "unreadable-image" if source.path.exists() else "missing-image"
-        problems.append(Problem(kind, source.where, str(error)))
+        problems.append(Flaw(kind, source.where, str(error)))
         return None
     return loaded
 
 
-def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
+def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded | None:
     """Return a JPEG as it is where nothing about it must change, else a new one; None for a wrong annotation.
 
     Raises:
         DataError: when the image is damaged.
     """
     header = parse_jpeg(data, source.path) if is_jpeg(data) else None
-    if header is not None and not is_whole(data, header):
-        raise DataError(f"{source.path}: the JPEG is cut short: it has no end marker")
     pixels, orientation = None, 1
     if header is None:
         pixels = images.decode(data, source.path)
         stored = pixels.shape[1], pixels.shape[0]
     else:
+        check_whole(data, header, source.path)
         stored, orientation = (header.width, header.height), header.orientation
     turned = orientation if settings.exif == "turned" else 1
     shown = stored[::-1] if turned >= 5 else stored
@@ -212,17 +196,17 @@ def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: 
 
 
 def _fits_annotation(
-    source: SourceImage, size: tuple[int, int], orientation: int, turned: int, problems: list[Problem]
+    source: SourceImage, size: tuple[int, int], orientation: int, turned: int, problems: list[Flaw]
 ) -> bool:
     """Return whether the image has the size that its annotation claims; report what its EXIF tag may do to boxes."""
     if source.size is not None and source.size != size:
         text = f"the annotation is for {source.size[0]}x{source.size[1]} pixels, {source.path} has {size[0]}x{size[1]}"
         hint = "; its EXIF tag turns it: try --exif turned" if orientation >= 5 and turned == 1 else ""
-        problems.append(Problem("size-mismatch", source.where, text + hint))
+        problems.append(Flaw("size-mismatch", source.where, text + hint))
         return False
     if orientation != turned:
         text = f"{source.path} has EXIF orientation {orientation}; boxes are taken as of the pixels stored"
-        problems.append(Problem("orientation", source.where, text + " (--exif stored)"))
+        problems.append(Flaw("orientation", source.where, text + " (--exif stored)"))
     return True
 
 
@@ -232,7 +216,7 @@ def _shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, in
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _place(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tuple[Boxes, Flags]:
+def _place(source: SourceImage, loaded: _Loaded, problems: list[Flaw]) -> tuple[Boxes, Flags]:
     """Return the boxes in pixels of the packed image, cut at its border, and their ignore flags."""
     width, height = loaded.source_size
     boxes, ignored = _cut_boxes(source, width, height, problems)
@@ -241,7 +225,7 @@ def _place(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tup
     return boxes, ignored
 
 
-def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Problem]) -> tuple[Boxes, Flags]:
+def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Flaw]) -> tuple[Boxes, Flags]:
     """Return the boxes cut at the border of their image, without those that lie outside; report both kinds."""
     inside = clip(source.boxes, width, height)
     changed = (source.boxes != inside).any(axis=1)
@@ -251,12 +235,12 @@ def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Prob
         kind = "outside-box" if outside[index] else "clipped-box"
         shown = ", ".join(f"{value:g}" for value in source.boxes[index])
         verb = "lies outside" if outside[index] else "reaches over the border of"
-        problems.append(Problem(kind, source.box_where[index], f"box ({shown}) {verb} the image of {width}x{height}"))
+        problems.append(Flaw(kind, source.box_where[index], f"box ({shown}) {verb} the image of {width}x{height}"))
     return inside[~outside], source.ignored[~outside]
 
 
 def _crop_backgrounds(
-    name: str, loaded: _Loaded, boxes: Boxes, settings: Preparation, problems: list[Problem]
+    name: str, loaded: _Loaded, boxes: Boxes, settings: Preparation, problems: list[Flaw]
 ) -> list[Record]:
     """Return empty regions of an image as background records."""
     rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode())])
@@ -266,7 +250,7 @@ def _crop_backgrounds(
     try:
         pixels = images.decode(loaded.data, name)
     except DataError as error:
-        problems.append(Problem("unreadable-image", name, f"{error}; no background cut from it"))
+        problems.append(Flaw("unreadable-image", name, f"{error}; no background cut from it"))
         return []
     crops = []
     for number, (x0, y0, x1, y1) in enumerate(windows):

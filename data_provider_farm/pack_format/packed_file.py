@@ -27,6 +27,7 @@ from data_provider_farm.pack_format.record_layout import (
 )
 from lffd.errors import DataError, UsageError
 from lffd.records import Record
+from lffd.untrusted import open_file
 
 KEY_DIGITS, OFFSET_DIGITS = 10, 15
 LINE_BYTES = KEY_DIGITS + OFFSET_DIGITS + 2
@@ -126,12 +127,12 @@ class PackReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._index_path = index_path(path)
-        self._index = _open_file(self._index_path)
+        self._data = open_file(self.path)
         try:
-            self._data = _open_file(self.path)
-        except DataError:
-            os.close(self._index)
-            raise
+            self._index = open_file(self._index_path)
+        except DataError as error:
+            os.close(self._data)
+            raise DataError(f"{error}; {rebuild_hint(self.path)}") from None
         self._open = True
         try:
             self._size = os.fstat(self._data).st_size
@@ -210,15 +211,6 @@ class PackReader:
 
     def __del__(self) -> None:
         self.close()
-
-
-def _open_file(path: Path) -> int:
-    """Return a descriptor for reading."""
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        hint = f"; {rebuild_hint(path)}" if path.suffix == ".idx" and path.with_suffix(".rec").exists() else ""
-        raise DataError(f"{path}: cannot be opened: {error.strerror}{hint}") from error
 
 
 class PackWriter:

@@ -33,7 +33,7 @@ MAX_COORDINATE = 1e6
 
 
 @dataclass(frozen=True)
-class Problem:
+class Flaw:
     """One fault of a dataset that does not stop the work.
 
     Attributes:
@@ -67,7 +67,7 @@ class SourceImage(AnnotatedImage):
     where: str
     box_where: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Flaw, ...] = ()
     data: bytes | None = None
 
 
@@ -117,7 +117,7 @@ def build_source(
     """Return the source image for raw boxes, with unusable boxes turned into problems."""
     corners = np.array(raw.corners, np.float64).reshape(-1, 4)
     ignored, places = np.array(raw.ignored, np.bool_), tuple(raw.where)
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Flaw, ...] = ()
     good = _are_boxes(corners)
     if not good.all():
         problems = tuple(_fault(raw.corners[index], places[index]) for index in np.flatnonzero(~good))
@@ -150,13 +150,13 @@ def _are_boxes(corners: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (np.abs(corners) <= MAX_COORDINATE).all(axis=1) & (corners[:, 2:] >= corners[:, :2]).all(axis=1)
 
 
-def _fault(corners: Corners, where: str) -> Problem:
+def _fault(corners: Corners, where: str) -> Flaw:
     """Return what makes a box unusable."""
     x0, y0, x1, y1 = corners
     shown = ", ".join(f"{value:g}" for value in corners)
     numbers = all(abs(value) <= MAX_COORDINATE for value in corners)
     fault = f"has a negative size ({x1 - x0:g}x{y1 - y0:g})" if numbers else "is not made of usable numbers"
-    return Problem("bad-box", where, f"box ({shown}) {fault}")
+    return Flaw("bad-box", where, f"box ({shown}) {fault}")
 
 
 def parse_number(text: str, where: str, what: str) -> float:

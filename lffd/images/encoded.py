@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import DataError
-from lffd.images.jpeg import ORIENTATION_TAG, JpegHeader, is_jpeg, is_whole, parse_jpeg
+from lffd.images.jpeg import ORIENTATION_TAG, JpegHeader, check_whole, is_jpeg, parse_jpeg
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -152,8 +152,8 @@ def _decode_jpeg(
     """Decode straight to BGR."""
     import simplejpeg
 
-    if faults != "mend" and not is_whole(data, header):
-        raise DataError(f"{where}: the JPEG file is truncated: cut short before its end marker")
+    if faults != "mend":
+        check_whole(data, header, where)
     options = {"min_width": at_least[0], "min_height": at_least[1]}
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, "BGR", **options), np.uint8)

@@ -124,9 +124,14 @@ def _find_orientation(tiff: bytes) -> tuple[int, int] | None:
     return None
 
 
-def is_whole(data: bytes, header: JpegHeader) -> bool:
-    """Return whether the JPEG has its end marker; what comes after it is nobody's business."""
-    return data.rfind(END) > header.scan_at
+def check_whole(data: bytes, header: JpegHeader, where: str | Path) -> None:
+    """Refuse a JPEG without its end marker; what comes after it is nobody's business.
+
+    Raises:
+        DataError: when there is none.
+    """
+    if data.rfind(END) < header.scan_at:
+        raise DataError(f"{where}: the JPEG file is truncated: cut short before its end marker")
 
 
 def upright(data: bytes, header: JpegHeader) -> bytes:

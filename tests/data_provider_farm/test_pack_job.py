@@ -14,7 +14,7 @@ import pytest
 from data_provider_farm.pack_format.packed_file import PackReader, partial_path
 from data_provider_farm.pack_job import CHUNK, Job, Summary, ordered_map, problems_path, run_job
 from data_provider_farm.prepare import Counts, Prepared, encode_all
-from data_provider_farm.readers.annotations import Problem
+from data_provider_farm.readers.annotations import Flaw
 from lffd.errors import DataError, UsageError
 from lffd.records import Record
 from tests.data_provider_farm.samples import record
@@ -25,9 +25,9 @@ def work(items: list[int]) -> list[Prepared]:
     return encode_all([make(item) for item in items])
 
 
-def make(item: int) -> tuple[list[Record], list[Problem]]:
+def make(item: int) -> tuple[list[Record], list[Flaw]]:
     if item % 4 == 0:
-        return [], [Problem("missing-image", f"list:{item}", f"no {item}")]
+        return [], [Flaw("missing-image", f"list:{item}", f"no {item}")]
     parts = range(1 + (item % 2 == 0))
     return [record([(1, 1, 5, 5)], [part == 1], name=f"{item}-{part}") for part in parts], []
 

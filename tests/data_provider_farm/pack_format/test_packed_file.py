@@ -128,11 +128,11 @@ def test_a_pack_and_the_index_of_another_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_files_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be opened: No such file"):
+    with pytest.raises(DataError, match="cannot be read: it does not exist"):
         PackReader(tmp_path / "x.rec")
     path = write_pack(tmp_path / "x.rec", [record()])
     path.with_suffix(".idx").unlink()
-    with pytest.raises(DataError, match=r"x.idx: cannot be opened.*edit reindex .*x.rec"):
+    with pytest.raises(DataError, match=r"x.idx: cannot be read.*edit reindex .*x.rec"):
         PackReader(path)
     with pytest.raises(UsageError, match=r"must end in .rec"):
         PackReader(tmp_path / "x.pack")

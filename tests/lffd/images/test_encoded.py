@@ -27,7 +27,7 @@ def test_header_of_a_gray_and_of_a_progressive_jpeg() -> None:
     progressive = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     header = headers.parse_jpeg(progressive, "x")
     assert (header.width, header.height) == (64, 48)
-    assert headers.is_whole(progressive, header)
+    headers.check_whole(progressive, header, "x")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -71,14 +71,15 @@ def test_damaged_exif_is_passed_over() -> None:
 def test_a_cut_header_is_an_error_and_a_cut_body_is_not_whole() -> None:
     data = jpeg()
     header = headers.parse_jpeg(data, "x")
-    assert headers.is_whole(data, header)
-    assert headers.is_whole(data + b"trailing bytes of a phone", header)
+    headers.check_whole(data, header, "x")
+    headers.check_whole(data + b"trailing bytes of a phone", header, "x")
     for length in range(2, header.scan_at):
         with pytest.raises(DataError, match=r"x: .*cut short inside its header"):
             headers.parse_jpeg(data[:length], "x")
     for length in range(header.scan_at + 4, len(data) - 1, 11):
         cut = data[:length]
-        assert not headers.is_whole(cut, headers.parse_jpeg(cut, "x"))
+        with pytest.raises(DataError, match="x: the JPEG file is truncated"):
+            headers.check_whole(cut, headers.parse_jpeg(cut, "x"), "x")
 
 
 def test_a_thumbnail_does_not_count_as_the_end() -> None:
@@ -87,7 +88,8 @@ def test_a_thumbnail_does_not_count_as_the_end() -> None:
     with_thumbnail = data[:2] + b"\xff\xe2" + (len(app) + 2).to_bytes(2, "big") + app + data[2:]
     header = headers.parse_jpeg(with_thumbnail, "x")
     assert (header.width, header.height) == (64, 48)
-    assert not headers.is_whole(with_thumbnail[:-2], header)
+    with pytest.raises(DataError, match="truncated"):
+        headers.check_whole(with_thumbnail[:-2], header, "x")
 
 
 def test_decoding_gives_bgr() -> None:
