@@ -21,10 +21,9 @@ from data_provider_farm.pack_format.packed_file import (
     index_path,
     write_index,
 )
-from data_provider_farm.readers.annotations import read_text
 from lffd import cli
 from lffd.errors import DataError, UsageError
-from lffd.untrusted import open_file
+from lffd.untrusted import open_file, read_text
 
 Pack = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]
 Packs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]

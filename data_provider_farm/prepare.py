@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_provider_farm.backgrounds import find_empty_windows
-from data_provider_farm.pack_format.record_layout import Encoded, check_frame, encode_records
+from data_provider_farm.pack_format.record_layout import check_frame, encode_record
 from data_provider_farm.readers.annotations import Flaw, SourceImage
 from lffd.boxes import Boxes, clip, scale
 from lffd.errors import DataError
@@ -69,26 +68,15 @@ class Counts(NamedTuple):
         return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
-@dataclass
 class Prepared:
     """What one source image gave: encoded records (none when it cannot be used), their counts, and problems."""
 
-    records: list[Encoded] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
-    problems: list[Flaw] = field(default_factory=list)
-
-
-def encode_all(made: Sequence[tuple[list[Record], list[Flaw]]]) -> list[Prepared]:
-    """Return the records and problems of each source image with the records encoded and counted."""
-    encoded = iter(encode_records([record for records, _ in made for record in records]))
-    return [Prepared(list(islice(encoded, len(records))), _count(records), problems) for records, problems in made]
-
-
-def _count(records: list[Record]) -> Counts:
-    """Return what is in some records."""
-    boxes = [len(record.boxes) for record in records]
-    ignored = sum(int(np.count_nonzero(record.ignored)) for record in records)
-    return Counts(len(records), sum(boxes), ignored, boxes.count(0))
+    def __init__(self, records: Sequence[Record], problems: Sequence[Flaw]) -> None:
+        boxes = [len(record.boxes) for record in records]
+        ignored = sum(int(np.count_nonzero(record.ignored)) for record in records)
+        self.records = [encode_record(record) for record in records]
+        self.counts = Counts(len(records), sum(boxes), ignored, boxes.count(0))
+        self.problems = list(problems)
 
 
 @dataclass(frozen=True)
@@ -100,57 +88,26 @@ class _Loaded:
     source_size: tuple[int, int]
 
 
-def prepare_all(sources: Sequence[SourceImage], settings: Preparation) -> list[Prepared]:
-    """Return the records of each source image; a fault of an image or its boxes becomes a `Flaw`.
-
-    Several at once cost less than one by one: box arithmetic is done for all of them together.
-    """
-    made: list[tuple[list[Record], list[Flaw]]] = [([], list(source.problems)) for source in sources]
-    loaded = [
-        (source, image, records, problems)
-        for source, (records, problems) in zip(sources, made, strict=True)
-        if (image := _load(source, settings, problems)) is not None
-    ]
-    tidy = _inside([source.boxes for source, *_ in loaded], [image.source_size for _, image, *_ in loaded])
-    placed = [
-        (source.boxes, source.ignored) if fits and image.size == image.source_size else _place(source, image, problems)
-        for fits, (source, image, _, problems) in zip(tidy, loaded, strict=True)
-    ]
-    unusable = _unusable(placed, settings.min_side)
-    for (source, image, records, _), (boxes, _), flags in zip(loaded, placed, unusable, strict=True):
-        kept, marks = (boxes[~flags], flags[~flags]) if settings.unusable == "drop" else (boxes, flags)
-        records.append(Record(source.name, image.data, *image.size, kept, marks))
-    if settings.crop_background:
-        for (source, image, records, problems), (boxes, _) in zip(loaded, placed, strict=True):
-            # A box that could not be read may lie anywhere, so nothing of its image is known to be empty.
-            if len(boxes) and not source.problems:
-                records.extend(_crop_backgrounds(source.name, image, boxes, settings, problems))
-    return encode_all(made)
-
-
-def _inside(boxes: Sequence[Boxes], sizes: Sequence[tuple[int, int]]) -> list[bool]:
-    """Return for each image whether all its boxes lie inside its width and height."""
-    counts = [len(each) for each in boxes]
-    limits = np.repeat(np.array([size * 2 for size in sizes], np.float32).reshape(-1, 4), counts, axis=0)
-    everything = np.concatenate([NO_BOXES, *boxes])
-    inside = ((everything >= 0) & (everything <= limits)).all(axis=1)
-    return [bool(part.all()) for part in _parts(inside, counts)]
-
-
-def _unusable(placed: Sequence[tuple[Boxes, Flags]], min_side: float) -> list[Flags]:
-    """Return for the boxes of each image which ones are marked, too small or flat."""
-    boxes = np.concatenate([NO_BOXES, *(boxes for boxes, _ in placed)])
+def prepare(source: SourceImage, settings: Preparation) -> Prepared:
+    """Return the records of one source image; a fault of the image or its boxes becomes a problem."""
+    problems = list(source.problems)
+    image = _load(source, settings, problems)
+    if image is None:
+        return Prepared([], problems)
+    boxes, ignored = _place(source, image, problems)
     sizes = boxes[:, 2:] - boxes[:, :2]
-    width, height = sizes[:, 0], sizes[:, 1]
-    small = (np.maximum(width, height) < min_side) | (np.minimum(width, height) <= 0)
-    flags = small | np.concatenate([np.zeros(0, np.bool_), *(ignored for _, ignored in placed)])
-    return _parts(flags, [len(boxes) for boxes, _ in placed])
+    unusable = ignored | (sizes.max(axis=1, initial=0) < settings.min_side) | (sizes <= 0).any(axis=1)
+    dropped = unusable if settings.unusable == "drop" else np.zeros(len(boxes), np.bool_)
+    records = [Record(source.name, image.data, *image.size, boxes[~dropped], unusable[~dropped])]
+    # A box that could not be read may lie anywhere, so nothing of its image is known to be empty.
+    if settings.crop_background and len(boxes) and not source.problems:
+        records += _crop_backgrounds(source.name, image, boxes, settings, problems)
+    return Prepared(records, problems)
 
 
-def _parts(flags: Flags, counts: Sequence[int]) -> list[Flags]:
-    """Return flags in parts of so many each."""
-    ends = list(accumulate(counts))
-    return [flags[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+def prepare_all(sources: Sequence[SourceImage], settings: Preparation) -> list[Prepared]:
+    """Return what `prepare` makes of each source image."""
+    return [prepare(source, settings) for source in sources]
 
 
 def _load(source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded | None:

@@ -97,7 +97,7 @@ def write_report(
     bins = np.ceil(np.log2(np.asarray(found.boxes_per_image, np.int64) + 1)).astype(int).clip(0, len(COUNT_LABELS) - 1)
     axes.bar(range(len(COUNT_LABELS)), np.bincount(bins, minlength=len(COUNT_LABELS)), color=ACCENT, width=0.75)
     axes.set_xticks(range(len(COUNT_LABELS)), COUNT_LABELS, rotation=60)
-    axes = _titled(figure.add_axes((0.875, bottom, 0.11, share)), "image widths, heights, px")
+    axes = _titled(figure.add_axes((0.875, bottom, 0.11, share)), "widths, heights, px")
     axes.scatter(found.widths, found.heights, s=6, alpha=0.25, color=ACCENT, linewidths=0)
     limit = 1.05 * max(*found.widths, *found.heights)
     axes.set(xlim=(0, limit), ylim=(0, limit))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_provider_farm.drawn_faces.face import REACH, Appearance, draw_face, face_box, person_box, random_appearance
 from data_provider_farm.drawn_faces.scenery import draw_background, draw_distractors
-from data_provider_farm.prepare import Prepared, encode_all
+from data_provider_farm.prepare import Prepared
 from lffd.boxes import Boxes, areas, clip, intersections, longer_sides, scale
 from lffd.errors import UsageError
 from lffd.images.encoded import encode
@@ -144,4 +144,4 @@ def synthetic_records(count: int, size: int, seed: int) -> list[Record]:
 
 def prepare_synthetic(indices: Sequence[int], *, size: int, seed: int) -> list[Prepared]:
     """Return the encoded record of each picture, for the packer."""
-    return encode_all([([synthetic_record(index, size, seed)], []) for index in indices])
+    return [Prepared([synthetic_record(index, size, seed)], []) for index in indices]

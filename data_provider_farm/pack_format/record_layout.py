@@ -38,7 +38,6 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,52 +82,23 @@ class Encoded(NamedTuple):
 
 
 def encode_record(record: Record) -> Encoded:
-    """Return the bytes of one record; see `encode_records`."""
-    return encode_records([record])[0]
-
-
-def encode_records(records: Sequence[Record]) -> list[Encoded]:
-    """Return the bytes of records that `validate_record` accepts, with number 0; `set_key` gives them their numbers.
-
-    Several at once cost much less than one by one: the tables of all their boxes are made in one go.
-    """
-    if not records:
-        return []
-    objects, ends, visible = _object_tables(records)
-    names = [record.name.encode() for record in records]
-    words = _pack_names(names)
-    encoded, start = [], 0
-    for record, name, packed, end, seen in zip(records, names, words, ends, visible, strict=True):
-        width = FIXED_FIELDS + len(packed) // 4
-        fixed = (width, OBJECT_WIDTH, record.width, record.height, VERSION, len(record.boxes), 0, 0, len(name))
-        rows = objects[start:end] if seen else objects[start:end] + NOTHING_VISIBLE
-        label = FIXED.pack(*fixed) + packed + rows
-        crc = _checksum(label, record.image)
-        head = bytearray(IMAGE_HEADER.pack(len(label) // 4, 0.0, 0, 0)) + label
-        CRC.pack_into(head, IMAGE_HEADER.size + 4 * CRC_FIELD, crc & 0xFFFF, crc >> 16)
-        encoded.append(Encoded(head, record.image))
-        start = end
-    return encoded
-
-
-def _object_tables(records: Sequence[Record]) -> tuple[bytes, list[int], list[bool]]:
-    """Return the object tables of all records one after the other as bytes.
-
-    Returns:
-        The bytes; where each record's rows end in them; whether each record has a box with area.
-    """
-    counts = [len(record.boxes) for record in records]
-    boxes = np.concatenate([record.boxes for record in records])
-    sizes = np.array([(record.width, record.height) * 2 for record in records], np.float32)
-    table = np.empty((len(boxes), OBJECT_WIDTH), "<f4")
-    table[:, 1:5] = boxes / np.repeat(sizes, counts, axis=0)
-    table[:, 5:9] = boxes
-    table[:, 9] = np.concatenate([record.ignored for record in records])
-    table[:, 0] = 0 - table[:, 9]
-    ends = np.cumsum(counts)
-    with_area = np.concatenate(([0], np.cumsum((table[:, 3:5] > table[:, 1:3]).all(axis=1))))
-    visible = with_area[ends] > with_area[ends - counts]
-    return table.tobytes(), (4 * OBJECT_WIDTH * ends).tolist(), visible.tolist()
+    """Return the bytes of a record that `validate_record` accepts, with number 0; `set_key` gives it its own."""
+    name = record.name.encode()
+    letters = np.frombuffer(name + bytes(-len(name) % 3), np.uint8).reshape(-1, 3).astype("<f4")
+    table = np.zeros((len(record.boxes), OBJECT_WIDTH), "<f4")
+    table[:, 1:5] = record.boxes / np.array([record.width, record.height] * 2, np.float32)
+    table[:, 5:9] = record.boxes
+    table[:, 9] = record.ignored
+    table[:, 0] -= table[:, 9]
+    visible = bool((table[:, 3:5] > table[:, 1:3]).all(axis=1).any())
+    width = FIXED_FIELDS + len(letters)
+    fixed = (width, OBJECT_WIDTH, record.width, record.height, VERSION, len(record.boxes), 0, 0, len(name))
+    words = letters @ np.array([1, 1 << 8, 1 << 16], "<f4")
+    label = FIXED.pack(*fixed) + words.tobytes() + table.tobytes() + (b"" if visible else NOTHING_VISIBLE)
+    crc = _checksum(label, record.image)
+    head = bytearray(IMAGE_HEADER.pack(len(label) // 4, 0.0, 0, 0)) + label
+    CRC.pack_into(head, IMAGE_HEADER.size + 4 * CRC_FIELD, crc & 0xFFFF, crc >> 16)
+    return Encoded(head, record.image)
 
 
 def set_key(data: Encoded, key: int) -> None:
@@ -206,17 +176,8 @@ def _whole_numbers(values: Floats, where: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _pack_names(names: Sequence[bytes]) -> list[bytes]:
-    """Return each name as float32 numbers that hold three bytes each, the first one lowest."""
-    padded = [name + bytes(-len(name) % 3) for name in names]
-    letters = np.frombuffer(b"".join(padded), np.uint8).reshape(-1, 3).astype(np.float32)
-    words = (letters @ np.array([1, 1 << 8, 1 << 16], np.float32)).astype("<f4").tobytes()
-    ends = (4 * np.cumsum([len(name) // 3 for name in padded])).tolist()
-    return [words[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
 def _unpack_name(words: Floats, length: int, where: str) -> str:
-    """Return the name that `_pack_names` packed."""
+    """Return the name that `encode_record` packed."""
     if not ((words >= 0) & (words < 1 << 24)).all():  # false for NaN as well
         raise DataError(f"{where}: the name is not text; not written by this toolkit")
     data = words.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()[:length]

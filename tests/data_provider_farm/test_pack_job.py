@@ -13,7 +13,7 @@ import pytest
 
 from data_provider_farm.pack_format.packed_file import PackReader, partial_path
 from data_provider_farm.pack_job import CHUNK, Job, Summary, ordered_map, problems_path, run_job
-from data_provider_farm.prepare import Counts, Prepared, encode_all
+from data_provider_farm.prepare import Counts, Prepared
 from data_provider_farm.readers.annotations import Flaw
 from lffd.errors import DataError, UsageError
 from lffd.records import Record
@@ -22,7 +22,7 @@ from tests.data_provider_farm.samples import record
 
 def work(items: list[int]) -> list[Prepared]:
     """Odd items give one record, multiples of four none and a problem, the rest two records."""
-    return encode_all([make(item) for item in items])
+    return [Prepared(*make(item)) for item in items]
 
 
 def make(item: int) -> tuple[list[Record], list[Flaw]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_provider_farm.pack_format.record_layout import decode_record
-from data_provider_farm.prepare import Counts, Preparation, Prepared, prepare_all
+from data_provider_farm.prepare import Counts, Preparation, Prepared, prepare
 from data_provider_farm.readers.annotations import RawBoxes, SourceImage, build_source
 from lffd.images import encoded as images
 from lffd.images.jpeg import is_jpeg, parse_jpeg
@@ -28,10 +28,6 @@ def source(path: Path, data: bytes | None, boxes: Sequence[Box] = (), **more: An
     for number, box in enumerate(boxes):
         raw.add(box, f"gt.txt:{number}", number in more.get("ignored", ()))
     return build_source(path, path.name, "gt.txt:0", raw, size=more.get("size"))
-
-
-def prepare(image: SourceImage, settings: Preparation) -> Prepared:
-    return prepare_all([image], settings)[0]
 
 
 def decoded(prepared: Prepared) -> list[Record]:
