@@ -90,10 +90,10 @@ def append_files(options: Options, folder: Path) -> int:
 
 def pack_files(options: Options, folder: Path) -> int:
     """Pack every image; return the number of images."""
-    target = folder / "all.rec"
-    return pack(
-        PackOptions(format="widerface", images=options.images, annotations=options.annotations, output=target)
-    ).counts.images
+    wanted = PackOptions(
+        format="widerface", images=options.images, annotations=options.annotations, output=folder / "all.rec"
+    )
+    return pack(wanted).counts.images
 
 
 PROGRAMS = {"copy_files": copy_files, "append_files": append_files, "pack": pack_files}
@@ -112,30 +112,24 @@ def measure_packing(options: Options) -> dict[str, float]:
     return rates | {f"pack_over_{name}": packed / rates[f"{name}_images_per_s"] for name in PROGRAMS if name != "pack"}
 
 
-def peak_memory(options: Options, annotations: Path, folder: Path) -> int:
-    """Return the peak resident bytes of a process that packs what `annotations` lists.
-
-    Raises:
-        DataError: when the packer fails.
-    """
-    command = [sys.executable, "-m", "data_provider_farm.pack", "--format", "widerface"]
-    command += ["--images", str(options.images), "--annotations", str(annotations)]
-    command += ["--output", str(folder / f"{annotations.stem}.rec")]
-    quiet = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)]
-    process = os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
-    _, status, usage = os.wait4(process, 0)
-    if status:
-        raise DataError(f"packing {annotations} failed: {' '.join(command)}")
-    return usage.ru_maxrss * 1024
-
-
 def measure_memory(options: Options, folder: Path) -> dict[str, float]:
-    """Return the peak memory for the first 300 images and for all."""
+    """Return the peak memory in bytes of processes that pack the first 300 images and all."""
     few = folder / "few.txt"
     counts = [len(boxes) for _, boxes in islice(plain_parse(options.annotations), FEW)]
     lines = options.annotations.read_text().splitlines()[: sum(2 + max(count, 1) for count in counts)]
     few.write_text("\n".join(lines) + "\n")
-    small, large = peak_memory(options, few, folder), peak_memory(options, options.annotations, folder)
+    peaks = []
+    for listed in (few, options.annotations):
+        command = [sys.executable, "-m", "data_provider_farm.pack", "--format", "widerface"]
+        command += ["--images", str(options.images), "--annotations", str(listed)]
+        command += ["--output", str(folder / f"{listed.stem}.rec")]
+        quiet = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)]
+        process = os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
+        _, status, usage = os.wait4(process, 0)
+        if status:
+            raise DataError(f"packing {listed} failed: {' '.join(command)}")
+        peaks.append(usage.ru_maxrss * 1024)
+    small, large = peaks
     return {"few_images": FEW, "few_peak_bytes": small, "all_peak_bytes": large, "all_over_few": large / small}
 
 

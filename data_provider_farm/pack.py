@@ -15,7 +15,7 @@ from typing import Literal
 from data_provider_farm.backgrounds import read_backgrounds
 from data_provider_farm.drawn_faces.pictures import SMALLEST_PICTURE, prepare_synthetic
 from data_provider_farm.pack_job import Job, Summary, problems_path, run_job
-from data_provider_farm.prepare import Preparation, prepare_all
+from data_provider_farm.prepare import Preparation, prepare
 from data_provider_farm.readers.annotations import PROBLEM_KINDS, Listing, SourceImage
 from data_provider_farm.readers.coco import read_coco
 from data_provider_farm.readers.lffd_pickle import read_lffd_pickle
@@ -177,7 +177,7 @@ def _states(options: Options) -> tuple[int, Iterator[Summary]]:
     if not options.workers and not _decodes(options, first):
         job = dataclasses.replace(job, workers=1)
     settings = Preparation(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Preparation)})
-    work = partial(prepare_all, settings=settings)
+    work = partial(prepare, settings=settings)
     return listing.count, run_job(job, chain([first], listing.images), work, identify)
 
 

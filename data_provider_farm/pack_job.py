@@ -25,10 +25,10 @@ from data_provider_farm.readers.annotations import Flaw
 from lffd.errors import DataError, UsageError
 
 Item = TypeVar("Item")
-Preparer = Callable[[list[Item]], list[Prepared]]
+Preparer = Callable[[Item], Prepared]
 
-CHUNK = 16
-"""Items worked on at once: enough to share the cost of handing over and of NumPy calls, few enough for memory."""
+IN_FLIGHT = 8
+"""Items given to each worker ahead of those that are written: enough to keep it busy, few enough for memory."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,13 @@ class Job:
     def map(self, work: Preparer[Item], items: Iterable[Item]) -> Iterator[tuple[Item, Prepared]]:
         """Yield each item with its result, in order, made by the workers."""
         if self.workers == 1:
-            for chunk in chunks(iter(items)):
-                yield from zip(chunk, work(chunk), strict=True)
+            yield from ((item, work(item)) for item in items)
             return
         # Fresh processes: a fork would copy whatever threads and locks the caller has.
         spawn = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(self.workers, spawn) if self.processes else ThreadPoolExecutor(self.workers)
         with pool:
-            yield from ordered_map(work, items, pool, 2 * self.workers)
+            yield from ordered_map(work, items, pool, IN_FLIGHT * self.workers)
 
 
 @dataclass
@@ -104,26 +103,19 @@ def problems_path(output: Path) -> Path:
     return output.with_suffix(".problems.txt")
 
 
-def chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
-    """Yield the items in lists of `CHUNK`."""
-    while chunk := list(islice(items, CHUNK)):
-        yield chunk
-
-
 def ordered_map(
     work: Preparer[Item], items: Iterable[Item], pool: Executor, in_flight: int
 ) -> Iterator[tuple[Item, Prepared]]:
-    """Yield each item with its result, in order, with no more than `in_flight` chunks of items in memory."""
-    source = chunks(iter(items))
-    waiting: deque[tuple[list[Item], Future[list[Prepared]]]] = deque()
+    """Yield each item with its result, in order, with no more than `in_flight` of them in memory."""
+    source = iter(items)
+    waiting: deque[tuple[Item, Future[Prepared]]] = deque()
     try:
         while True:
-            for chunk in islice(source, in_flight - len(waiting)):
-                waiting.append((chunk, pool.submit(work, chunk)))
+            waiting.extend((item, pool.submit(work, item)) for item in islice(source, in_flight - len(waiting)))
             if not waiting:
                 return
-            done, future = waiting.popleft()
-            yield from zip(done, future.result(), strict=True)
+            item, future = waiting.popleft()
+            yield item, future.result()
     finally:
         for _, future in waiting:
             future.cancel()
@@ -137,7 +129,7 @@ def run_job(
     Args:
         job: what and where.
         items: the source items, the same ones in the same order on every run.
-        work: turns a list of items into one result each, in a worker.
+        work: turns an item into its records, in a worker.
         identify: bytes that change when the item does.
 
     Raises:

@@ -105,11 +105,6 @@ def prepare(source: SourceImage, settings: Preparation) -> Prepared:
     return Prepared(records, problems)
 
 
-def prepare_all(sources: Sequence[SourceImage], settings: Preparation) -> list[Prepared]:
-    """Return what `prepare` makes of each source image."""
-    return [prepare(source, settings) for source in sources]
-
-
 def _load(source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded | None:
     """Return the image ready for the pack; None, with a problem, when it cannot be used."""
     try:

@@ -1,4 +1,4 @@
-"""One pass over a pack: what is in it, as numbers and arrays."""
+"""One pass over a pack: what is in a dataset, as numbers and arrays."""
 
 from __future__ import annotations
 

@@ -52,7 +52,6 @@ class Appearance:
         skin, hair, iris, cloth, lips: colours.
         hair_style, mouth, extra: one of `HAIRLINES`, `MOUTHS`, `EXTRAS`.
         eye_open: 0.15 (nearly shut) to 1.
-        light: x and y direction of the light, each -1 to 1.
     """
 
     aspect: float
@@ -68,7 +67,6 @@ class Appearance:
     mouth: str
     extra: str
     eye_open: float
-    light: tuple[float, float]
 
 
 def random_appearance(rng: np.random.Generator) -> Appearance:
@@ -89,7 +87,6 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
         mouth=str(rng.choice(MOUTHS, p=MOUTH_SHARES)),
         extra=str(rng.choice(EXTRAS, p=EXTRA_SHARES)),
         eye_open=rng.uniform(0.15, 1),
-        light=(rng.uniform(-1, 1), rng.uniform(-1, 1)),
     )
 
 
@@ -153,18 +150,16 @@ def draw_face(canvas: Pixels, look: Appearance, center: tuple[float, float], hal
     _draw_mouth(pen)
     _draw_extra(pen)
     _draw_hair(pen)
-    pen.shade()
 
 
 class _Pen:
     """Maps the face's frame to pixels and fills polygons there."""
 
     def __init__(self, canvas: Pixels, look: Appearance, center: tuple[float, float], half_height: float) -> None:
-        self.canvas, self.look, self.half_height = canvas, look, half_height
-        self.center = np.array(center, np.float64)
+        self.canvas, self.look = canvas, look
         # OpenCV counts from pixel centres, boxes from pixel corners.
         self.frame = FRACTION * (half_height - OVERPAINT) * _rotation(look.tilt)
-        self.origin = FRACTION * (self.center - 0.5) + 0.5
+        self.origin = FRACTION * (np.array(center) - 0.5) + 0.5
         self.narrowing, self.turn = 1 - 0.22 * abs(look.yaw), 0.34 * look.yaw * look.aspect
 
     def pixels(self, points: Points) -> NDArray[np.int32]:
@@ -183,26 +178,6 @@ class _Pen:
         depth = np.sqrt(np.maximum(1 - moved[:, 1] ** 2, 0))
         moved[:, 0] = moved[:, 0] * self.narrowing + self.turn * depth
         self.fill(moved, color)
-
-    def shade(self) -> None:
-        """Darken the face away from the light and towards its rim."""
-        import cv2
-
-        limit = self.canvas.shape[1::-1]
-        low = np.maximum(np.floor(self.center - 1.05 * self.half_height), 0).astype(int)
-        high = np.minimum(np.ceil(self.center + 1.05 * self.half_height), limit).astype(int)
-        if (high <= low).any():
-            return
-        x, y = (
-            (np.arange(*ends) + 0.5 - c) / self.half_height for *ends, c in zip(low, high, self.center, strict=True)
-        )
-        light_x, light_y = self.look.light
-        gain = (0.3 * light_y * y - 0.22 * y**2)[:, None] + (1.05 + 0.35 * light_x * x - 0.3 * x**2)[None, :]
-        mask = np.zeros(gain.shape, np.uint8)
-        oval = self.pixels(CIRCLE * (self.look.aspect, 1)) - (FRACTION * low).astype(np.int32)
-        cv2.fillPoly(mask, [oval], (1,), cv2.LINE_8, FRACTION_BITS)
-        region = self.canvas[low[1] : high[1], low[0] : high[0]]
-        np.clip(region * np.where(mask, gain, 1)[:, :, None], 0, 255, out=region, casting="unsafe")
 
 
 def _draw_eye(pen: _Pen, side: float) -> None:

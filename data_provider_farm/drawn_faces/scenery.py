@@ -16,7 +16,7 @@ CLOUD_CELLS = {3: 0.6, 9: 0.5, 32: 0.35, 128: 0.25}
 def draw_background(rng: np.random.Generator, size: int) -> Pixels:
     """Return a textured background, `(size, size, 3)` uint8 BGR."""
     picture = _clouds(rng, size)
-    (_stripes, _tiles, _leaves, _ramp)[rng.integers(4)](rng, picture)
+    (_stripes, _tiles, _leaves)[rng.integers(3)](rng, picture)
     for _ in range(rng.integers(3, 12)):
         _blob(rng, picture, rng.uniform(0.03, 0.3) * size)
     return picture
@@ -53,8 +53,8 @@ def _stripes(rng: np.random.Generator, picture: Pixels) -> None:
     width = max(1, int(rng.uniform(0.2, 0.6) * period))
     across, along = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     for place in np.arange(-0.75 * size, 0.75 * size, period):
-        ends = 0.5 * size + place * across + size * np.array([[-1], [1]]) * along
-        cv2.line(picture, *ends.astype(int).tolist(), color, width)
+        start, end = (0.5 * size + place * across + size * np.array([[-1], [1]]) * along).astype(int).tolist()
+        cv2.line(picture, start, end, color, width)
 
 
 def _tiles(rng: np.random.Generator, picture: Pixels) -> None:
@@ -78,15 +78,6 @@ def _leaves(rng: np.random.Generator, picture: Pixels) -> None:
     colors = np.clip(base + rng.normal(0, 45, (count, 3)), 0, 255).tolist()
     for middle, half, color, angle in zip(middles, axes, colors, rng.uniform(0, 360, count), strict=True):
         cv2.ellipse(picture, middle, half, angle, 0, 360, color, cv2.FILLED, cv2.LINE_AA)
-
-
-def _ramp(rng: np.random.Generator, picture: Pixels) -> None:
-    """Brighten from one side to the other: sky, walls, floors."""
-    import cv2
-
-    ramp = np.linspace(rng.integers(0, 100), rng.integers(155, 256), len(picture)).astype(np.uint8)
-    layer = np.broadcast_to(ramp[:, None, None] if rng.random() < 0.5 else ramp[None, :, None], picture.shape)
-    cv2.addWeighted(picture, 0.55, np.ascontiguousarray(layer), 0.45, 0, dst=picture)
 
 
 def _place(rng: np.random.Generator, picture: Pixels) -> list[int]:
@@ -147,9 +138,4 @@ def _letters(rng: np.random.Generator, picture: Pixels, side: float) -> None:
     cv2.putText(picture, text, _place(rng, picture), font, scale, _any_color(rng), thickness, cv2.LINE_AA)
 
 
-DISTRACTORS: tuple[Callable[[np.random.Generator, Pixels, float], None], ...] = (
-    _blob,
-    _empty_oval,
-    _dotted_oval,
-    _letters,
-)
+DISTRACTORS: tuple[Callable[..., None], ...] = (_blob, _empty_oval, _dotted_oval, _letters)

@@ -26,6 +26,7 @@ from data_provider_farm.pack_format.record_layout import (
     validate_record,
 )
 from lffd.errors import DataError, UsageError
+from lffd.files import write_atomic
 from lffd.records import Record
 from lffd.untrusted import open_file
 
@@ -80,12 +81,7 @@ def hinted_offset(line: bytes) -> int:
 
 def write_index(path: Path, offsets: array[int]) -> None:
     """Write the index of records that start at `offsets`, whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("wb") as stream:
-        stream.writelines(index_line(key, offset) for key, offset in enumerate(offsets))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    write_atomic(path, b"".join(index_line(key, offset) for key, offset in enumerate(offsets)))
 
 
 def find_whole_records(descriptor: int, path: Path) -> tuple[array[int], int]:
@@ -144,32 +140,25 @@ class PackReader:
     def _count_records(self) -> int:
         """Return the number of records after checking that index and file end together."""
         count, left = divmod(os.fstat(self._index).st_size, LINE_BYTES)
-        if left:
+        if left or (count == 0 and self._size):
             raise DataError(
-                f"{self._index_path}: the index is cut short, damaged or of another toolkit; {rebuild_hint(self.path)}"
+                f"{self._index_path}: the index is empty, cut short, damaged or of another toolkit; "
+                f"{rebuild_hint(self.path)}"
             )
-        if count == 0 and self._size == 0:
-            return 0
-        if count == 0:
-            raise DataError(f"{self._index_path}: the index is empty, the pack is not; {rebuild_hint(self.path)}")
-        self._count = count
-        first, last = self._offset(0), self._offset(count - 1)
-        try:
-            end = read_record(self._data, last, self._size, f"{self.path}: record {count - 1}")[1]
-        except DataError as error:
-            raise DataError(
-                f"{error}. The pack was cut short, or the index is not its own; {rebuild_hint(self.path)}"
-            ) from None
+        first = end = 0
+        if count:
+            first, last = self._span(0)[0], self._span(count - 1)[0]
+            try:
+                end = read_record(self._data, last, self._size, f"{self.path}: record {count - 1}")[1]
+            except DataError as error:
+                hint = rebuild_hint(self.path)
+                raise DataError(f"{error}. The pack was cut short, or the index is not its own; {hint}") from None
         if first != 0 or end != self._size:
             raise DataError(
                 f"{self.path}: the index does not fit this file (it covers bytes {first:,}–{end:,} of {self._size:,}); "
                 f"{rebuild_hint(self.path)}"
             )
         return count
-
-    def _offset(self, index: int) -> int:
-        """Return where record `index` starts."""
-        return self._span(index)[0]
 
     def _span(self, index: int) -> tuple[int, int]:
         """Return where record `index` starts, and where the next one seems to."""

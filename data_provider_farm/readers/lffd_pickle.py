@@ -32,6 +32,9 @@ NUMBER_CODES = frozenset({"b1", "f2", "f4", "f8", *(kind + size for kind in "iu"
 ORDERS: dict[str, Literal["<", ">"]] = {"<": "<", ">": ">", "|": "<", "=": "<"}
 
 
+_Steps: Any = pickle._Unpickler
+
+
 class _RefusalError(Exception):
     """A pickle that asks for more than data."""
 
@@ -136,14 +139,14 @@ KNOWN: dict[tuple[str, str], _StandIn] = {
 """What a pickle may ask for, and what it gets."""
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class _Unpickler(_Steps):
     """Finds the known names and nothing else, in memory and time bounded by the pickle's size.
 
     Python's own unpickler, not the one in C, because its steps can be replaced: its memo is a dictionary, so that no
     number in the file makes it reserve memory, and keys are looked at before they are hashed.
     """
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(_Steps.dispatch)
 
     def find_class(self, module: str, name: str) -> _StandIn:
         """Return the stand-in for a known name."""
@@ -159,7 +162,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
         """Put one item into a dictionary; hashing tuples that share tuples could go on for ever."""
         if not isinstance(self.stack[-2], str | bytes | int | float):
             raise _RefusalError("a dictionary with keys other than numbers and texts")
-        pickle._Unpickler.load_setitem(self)  # type: ignore[attr-defined]
+        _Steps.load_setitem(self)
 
     def set_items(self) -> None:
         """Put many items into a dictionary."""

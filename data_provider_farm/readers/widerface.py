@@ -114,8 +114,16 @@ def _load_mat(annotations: Path) -> list[Entry]:
     from scipy.io.matlab import MatReadError
 
     # What a damaged file makes the library raise; its own error is but one of them.
-    damage = (MatReadError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-    damage += (NotImplementedError, MemoryError, AssertionError, zlib.error, struct.error)
+    damage: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError)
+    damage += (
+        MatReadError,
+        ArithmeticError,
+        NotImplementedError,
+        MemoryError,
+        AssertionError,
+        zlib.error,
+        struct.error,
+    )
     with open(open_file(annotations), "rb") as stream:
         try:
             tables: dict[str, Any] = loadmat(stream, variable_names=MAT_TABLES)

@@ -99,12 +99,9 @@ def decode(
 
 
 def image_size(data: bytes, where: str | Path, turned: bool = False) -> tuple[int, int]:
-    """Return the width and height of an image from its header; of a JPEG, `data` may stop after it.
+    """Return the width and height of an image from its header, perhaps after turning it by its EXIF tag.
 
-    Args:
-        data: the encoded image.
-        where: names it in errors.
-        turned: give the size after turning it by its EXIF tag.
+    Of a JPEG, `data` may stop after the header.
 
     Raises:
         DataError: when there is no header that can be read.
@@ -121,17 +118,10 @@ def image_size(data: bytes, where: str | Path, turned: bool = False) -> tuple[in
 
 
 def check_pixels(size: tuple[int, int], size_bytes: int, where: str | Path, most: int, trusted: bool = False) -> None:
-    """Refuse an image that would take too much memory.
-
-    Args:
-        size: width and height that it claims, in pixels.
-        size_bytes: of the encoded image.
-        where: names it in errors.
-        most: limit of its pixels.
-        trusted: accept sizes that are out of proportion to the bytes.
+    """Refuse an image whose claimed width and height ask for too much memory; the arguments are those of `decode`.
 
     Raises:
-        DataError: when it claims too many pixels, or none.
+        DataError: when it claims more than `most` pixels, far more than `size_bytes` can hold, or none.
     """
     width, height = size
     count = width * height

