@@ -24,8 +24,10 @@ from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.engines.factory import AUTO_ORDER, ENGINES, create_engine, install_command
 from lffd.engines.runtime import Precision, Runtime
 from lffd.errors import DataError, EngineError, ModelError, UsageError
-from lffd.images.encoded import decode, list_images, read_file, shrink
+from lffd.images.encoded import decode, shrink
+from lffd.images.files import list_images
 from lffd.model import Model, check_target, save_model
+from lffd.untrusted import read_file
 from metric_farm.average_precision import average_precision
 from symbol_farm.trained_models import resolve_model
 

@@ -17,7 +17,6 @@ from accuracy_evaluation.output_files import write_json
 from accuracy_evaluation.plots import check_plot_path
 from deployment.calibration import collect_ranges
 from deployment.quantized_graph import quantized_onnx
-from detection.image_files import read_image
 from detection.load import parse_peer
 from detection.selection import Selection
 from detection.views import ViewSettings
@@ -32,6 +31,7 @@ from lffd.engines.factory import AUTO_ORDER, ENGINES, installed_kind
 from lffd.engines.runtime import Precision
 from lffd.errors import EngineError, UsageError
 from lffd.files import write_atomic
+from lffd.images.files import read_image
 from lffd.model import Model, make_model, save_model
 from lffd.training.initialization import initial_arrays
 from symbol_farm.trained_models import resolve_model, shipped_models
