@@ -9,7 +9,12 @@ SCRIPT = Script(
     "nano",
     __doc__,
     both={"batch_size": 16},
-    ours={"iterations": 60_000, "schedule.learning_rate": 0.003, "loss.branch_weights": (1.0, 1.5, 2.5)},
+    ours={
+        "iterations": 400_000,
+        "schedule.learning_rate": 0.003,
+        "schedule.shape": "trapezoid",
+        "loss.branch_weights": (1.0, 1.5, 2.5),
+    },
 )
 
 if __name__ == "__main__":

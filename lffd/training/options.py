@@ -123,12 +123,15 @@ class ScheduleOptions:
 
     learning_rate: float = 2.5e-3
     """The base rate."""
-    shape: Literal["cosine", "steps", "constant"] = "cosine"
-    """Cosine from the base rate to `final`; steps: times `factor` at each milestone; constant."""
+    shape: Literal["cosine", "steps", "constant", "trapezoid"] = "cosine"
+    """Cosine from the base rate to `final`; steps: times `factor` at each milestone; constant; trapezoid: constant, then
+    straight down to `final`, so that a run of unknown length can be ended at any time."""
     warm_up: int = 100
     """Iterations of linear rise from 0 to the base rate."""
     final: float = 0.01
-    """Cosine: share of the base rate at the last iteration."""
+    """Cosine and trapezoid: share of the base rate at the last iteration."""
+    decay: float = 0.2
+    """Trapezoid: share of all iterations that the way down takes, at the end."""
     milestones: tuple[float, ...] = (0.25, 0.5, 0.75)
     """Steps: when to cut the rate, as shares of all iterations."""
     factor: float = 0.1
@@ -139,7 +142,7 @@ class ScheduleOptions:
         _require(0 < self.learning_rate < math.inf, "schedule.learning_rate must be finite and above 0")
         _require(self.warm_up >= 0, "schedule.warm_up must be at least 0")
         _require(all(0 <= m <= 1 for m in self.milestones), "schedule.milestones must lie in 0–1")
-        for name in ("final", "factor"):
+        for name in ("final", "factor", "decay"):
             _require(0 <= getattr(self, name) <= 1, f"schedule.{name} must lie in 0–1")
 
     def rate(self, iteration: int, iterations: int) -> float:
@@ -150,6 +153,9 @@ class ScheduleOptions:
         if self.shape == "steps":
             passed = sum(iteration >= milestone * iterations for milestone in self.milestones)
             return self.learning_rate * warm * self.factor**passed
+        if self.shape == "trapezoid":
+            left = (iterations - iteration) / max(1.0, self.decay * iterations)
+            return self.learning_rate * warm * max(self.final, min(1.0, left))
         span = max(1, iterations - 1 - self.warm_up)
         progress = min(1.0, max(0.0, (iteration - self.warm_up) / span))
         return self.learning_rate * warm * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
