@@ -124,8 +124,8 @@ class ScheduleOptions:
     learning_rate: float = 2.5e-3
     """The base rate."""
     shape: Literal["cosine", "steps", "constant", "trapezoid"] = "cosine"
-    """Cosine from the base rate to `final`; steps: times `factor` at each milestone; constant; trapezoid: constant, then
-    straight down to `final`, so that a run of unknown length can be ended at any time."""
+    """Cosine from the base rate to `final`; steps: times `factor` at each milestone; constant; trapezoid: constant,
+    then straight down to `final`, so that a run of unknown length can be ended at any time."""
     warm_up: int = 100
     """Iterations of linear rise from 0 to the base rate."""
     final: float = 0.01
