@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.graphs.network import Network
+from lffd.training.losses import TARGET_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,6 @@ class Batch:
 
 TargetShapes = Sequence[Mapping[str, tuple[tuple[int, ...], Any]]]
 """Per branch, by output name: shape without the batch, and type."""
-
-TARGET_CHANNELS = {"score": 1, "box": 4, "landmarks": 11}
-"""Channels of each output's target, per prediction of a cell."""
 
 
 def target_shapes(network: Network, size: int) -> list[dict[str, tuple[tuple[int, ...], Any]]]:

@@ -116,15 +116,54 @@ POINT_LOSSES: dict[str, Callable[[Sequence[Any], Operators], Any]] = {"smooth-l1
 SURE = 0.1
 """Teacher's score from which its box is taught too."""
 
-TEACHER = ("teacher_score", "teacher_box")
-"""Targets of a network that learns from another one: for every prediction the other's score, 0–1 or −1 for unknown, and
-its box in the network's own code. Each is a term of the loss; see `distil`."""
+
+class FurtherTerm(NamedTuple):
+    """A term of the loss beside those of score and box.
+
+    Attributes:
+        output: what the network says that it reads; of `score` the logit.
+        channels: of its target, per prediction.
+        where: the predictions that it counts: `objects`, those of which a teacher is `sure`, or `everywhere`.
+        loss: from box code, output and target channel by channel, options and operators, to one value per prediction.
+    """
+
+    output: str
+    channels: int
+    where: str
+    loss: Callable[[Any, Sequence[Any], Sequence[Any], Any, Operators], Any]
 
 
-def distil(z: Any, score: Any, options: Any, ops: Operators) -> Any:
-    """Return the quality focal loss of logits against a teacher's scores, 0 where these are unknown."""
+def _points(code: Any, predicted: Sequence[Any], target: Sequence[Any], options: Any, ops: Operators) -> Any:
+    """Return the loss of five points; the target's last channel says whether they are known."""
+    errors = [point - place for point, place in zip(predicted, target, strict=False)]
+    return (target[10] > 0) * POINT_LOSSES[options.landmarks](errors, ops)
+
+
+def _teacher_score(code: Any, predicted: Sequence[Any], target: Sequence[Any], options: Any, ops: Operators) -> Any:
+    """Return the quality focal loss of logits against a teacher's scores, 0 where these are unknown (below 0)."""
+    (z,), (score,) = predicted, target
     loss = ops.abs(score - ops.sigmoid(z)) ** options.focal_gamma * (ops.softplus(z) - score * z)
     return (score >= 0) * loss
+
+
+def _teacher_box(code: Any, predicted: Sequence[Any], target: Sequence[Any], options: Any, ops: Operators) -> Any:
+    """Return the distance IoU loss against a teacher's boxes, in the network's own code."""
+    return BOX_LOSSES["diou"](compare_boxes(code, predicted, target, ops), ops)
+
+
+FURTHER_TERMS: dict[str, FurtherTerm] = {
+    "landmarks": FurtherTerm("landmarks", 11, "objects", _points),
+    "teacher_score": FurtherTerm("score", 1, "everywhere", _teacher_score),
+    "teacher_box": FurtherTerm("box", 4, "sure", _teacher_box),
+}
+"""Terms by the name of their target. To add one, list it here, and its weight in `LossOptions`."""
+
+TEACHER = ("teacher_score", "teacher_box")
+"""Targets of a network that learns from another one: for every prediction the other's score, 0–1 or −1 for unknown, and
+its box in the network's own code."""
+
+TARGET_CHANNELS = {"score": 1, "box": 4} | {name: term.channels for name, term in FURTHER_TERMS.items()}
+"""Channels of each target, per prediction of a cell."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.graphs.batch_norm import training_graph
 from lffd.graphs.codes import CODES
-from lffd.graphs.network import Network
+from lffd.graphs.network import CHANNELS, Network
 from lffd.training.losses import (
     BOX_LOSSES,
-    POINT_LOSSES,
+    FURTHER_TERMS,
     SCORE_LOSSES,
     SURE,
+    TARGET_CHANNELS,
     TEACHER,
     Operators,
     compare_boxes,
-    distil,
     statistic_names,
 )
 from lffd.training.mxnet.batches import target_name
@@ -104,17 +104,18 @@ def branch_statistics(
         "iou": quality,
         "kept": positive + kept,
     }
-    if "landmarks" in outputs:
-        points, known = _channels(outputs["landmarks"], count, 10), _channels(targets["landmarks"], count, 11)
-        errors = [point - place for point, place in zip(points, known, strict=False)]
-        seen = positive * (known[10] > 0)
-        columns["landmarks_loss"] = mx.sym.where(seen, POINT_LOSSES[options.landmarks](errors, ops), nothing)
-    if "teacher_score" in targets:
-        score = mx.sym.reshape(targets["teacher_score"], shape=(-1,))
-        taught = _channels(targets["teacher_box"], count, 4)
-        pair = compare_boxes(CODES[network.code], predicted, taught, ops)
-        columns["teacher_score_loss"] = distil(z, score, options, ops)
-        columns["teacher_box_loss"] = mx.sym.where(score > SURE, BOX_LOSSES["diou"](pair, ops), nothing)
+    channels = {
+        name: _channels(maps, count, TARGET_CHANNELS[name]) for name, maps in targets.items() if name != "score"
+    }
+    shown = {"score": [z], "box": predicted}
+    masks = {"objects": positive}
+    if "teacher_score" in channels:
+        masks["sure"] = channels["teacher_score"][0] > SURE
+    for name in channels.keys() & FURTHER_TERMS.keys():
+        term = FURTHER_TERMS[name]
+        said = shown.get(term.output) or _channels(outputs[term.output], count, CHANNELS[term.output])
+        values = term.loss(CODES[network.code], said, channels[name], options, ops)
+        columns[f"{name}_loss"] = mx.sym.where(masks[term.where], values, nothing) if term.where in masks else values
     return {name: mx.sym.sum(values) for name, values in columns.items()}
 
 

@@ -124,7 +124,7 @@ class TorchTrainingEngine:
     def step(self, batches: Sequence[TrainingBatch], learning_rate: float) -> TorchReport:
         """Make one update; see `TrainingEngine.step`."""
         labels = [collect_labels(batch) for batch in batches]
-        positives = np.sum([found.positives for found in labels], axis=0, dtype=np.float64)
+        positives = np.sum([found.counts["objects"] for found in labels], axis=0, dtype=np.float64)
         counts = self._workers.add_counts(positives)
         divisor = self._to_device(loss_divisors(counts, self._loss.normalizer, batches, self.workers))
         self._gradients.vector.zero_()
@@ -159,10 +159,11 @@ class TorchTrainingEngine:
         return tensor
 
     def _targets(self, labels: Labels) -> Targets:
-        classes, positions = self._to_device(labels.classes), self._to_device(labels.positions)
-        objects = {name: self._to_device(values) for name, values in labels.objects.items()}
-        taught = {name: self._to_device(values) for name, values in labels.taught.items()}
-        return Targets(classes, positions, objects, taught, labels.cells, labels.positives)
+        positions, values = (
+            {name: self._to_device(array) for name, array in group.items()}
+            for group in (labels.positions, labels.values)
+        )
+        return Targets(self._to_device(labels.classes), positions, labels.counts, values)
 
     def _accumulate(self, images: Tensor, targets: Targets, divisor: Tensor) -> Tensor:
         """Add one batch's gradient and move the running statistics; return statistics and loss in one float64 row."""

@@ -21,13 +21,11 @@ from lffd.graphs.network import Network
 from lffd.training.engine import TrainingBatch
 from lffd.training.losses import (
     BOX_LOSSES,
-    POINT_LOSSES,
+    FURTHER_TERMS,
     SCORE_LOSSES,
     SURE,
-    TEACHER,
     Operators,
     compare_boxes,
-    distil,
     statistic_names,
 )
 from lffd.training.options import LossOptions
@@ -46,23 +44,19 @@ OPERATORS = Operators(
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of one batch on the host, the branches one after another.
+    """Labels of one batch on the host, the branches one after another; groups as in `losses.FurtherTerm.where`.
 
     Attributes:
         classes: int8 `(predictions,)`: 1 object, 0 background, −1 ignored.
-        positions: int64 `(positives,)`: of the objects, counted within their branch.
-        objects: their targets by output name, float32 `(positives, channels)`.
-        taught: where a teacher has a say, its scores `(predictions,)`, and positions, branch and box codes of the
-            predictions at which it is sure of an object.
-        cells, positives: number of predictions and of objects of each branch.
+        positions: by group int64 `(members,)`: of its predictions, counted within their branch.
+        counts: by group the number of members in each branch; all predictions are the group `everywhere`.
+        values: targets by name, float32 `(members of their group, channels)`.
     """
 
     classes: NDArray[np.int8]
-    positions: NDArray[np.int64]
-    objects: dict[str, NDArray[np.float32]]
-    taught: dict[str, NDArray[Any]]
-    cells: tuple[int, ...]
-    positives: tuple[int, ...]
+    positions: dict[str, NDArray[np.int64]]
+    counts: dict[str, tuple[int, ...]]
+    values: dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -70,44 +64,30 @@ class Targets:
     """`Labels` with their arrays on the device."""
 
     classes: Tensor
-    positions: Tensor
-    objects: dict[str, Tensor]
-    taught: dict[str, Tensor]
-    cells: tuple[int, ...]
-    positives: tuple[int, ...]
+    positions: dict[str, Tensor]
+    counts: dict[str, tuple[int, ...]]
+    values: dict[str, Tensor]
 
 
 def collect_labels(batch: TrainingBatch) -> Labels:
     """Return the labels of a batch in the form that the losses read: image, cell, prediction from slow to fast."""
-    scores = [_listed(targets["score"]) for targets in batch.targets]
-    positions = [np.flatnonzero(classes == 1) for classes in scores]
-    objects: dict[str, list[NDArray[np.float32]]] = {}
-    for targets, found in zip(batch.targets, positions, strict=True):
-        for name, values in targets.items():
-            if name not in ("score", *TEACHER):
-                objects.setdefault(name, []).append(_at(values, found, targets["score"].shape[1]))
-    return Labels(
-        np.concatenate(scores),
-        np.concatenate(positions),
-        {name: np.concatenate(parts) for name, parts in objects.items()},
-        _taught(batch.targets) if "teacher_score" in batch.targets[0] else {},
-        tuple(classes.size for classes in scores),
-        tuple(found.size for found in positions),
-    )
-
-
-def _taught(targets: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Return what a teacher says, see `Labels.taught`."""
-    scores = [_listed(said["teacher_score"]) for said in targets]
-    sure = [np.flatnonzero(score > SURE) for score in scores]
-    starts = np.cumsum([0, *(score.size for score in scores[:-1])])
-    boxes = [_at(said["teacher_box"], at, said["score"].shape[1]) for said, at in zip(targets, sure, strict=True)]
-    return {
-        "score": np.concatenate(scores),
-        "positions": np.concatenate([at + start for at, start in zip(sure, starts, strict=True)]),
-        "branch": np.repeat(np.arange(len(sure)), [at.size for at in sure]),
-        "box": np.concatenate(boxes),
-    }
+    targets = batch.targets
+    classes = [_listed(said["score"]) for said in targets]
+    members = {"objects": [np.flatnonzero(values == 1) for values in classes]}
+    if "teacher_score" in targets[0]:
+        members["sure"] = [np.flatnonzero(_listed(said["teacher_score"]) > SURE) for said in targets]
+    values = {}
+    for name in targets[0]:
+        where = FURTHER_TERMS[name].where if name in FURTHER_TERMS else "objects"
+        if where == "everywhere":
+            values[name] = np.concatenate([_listed(said[name]) for said in targets])[:, None]
+        elif name != "score":
+            chosen = zip(targets, members[where], strict=True)
+            values[name] = np.concatenate([_at(said[name], at, said["score"].shape[1]) for said, at in chosen])
+    counts = {group: tuple(at.size for at in found) for group, found in members.items()}
+    positions = {group: np.concatenate(found) for group, found in members.items()}
+    counts["everywhere"] = tuple(part.size for part in classes)
+    return Labels(np.concatenate(classes), positions, counts, values)
 
 
 def _listed(maps: NDArray[Any]) -> NDArray[Any]:
@@ -139,19 +119,20 @@ def training_loss(
         divisor: float32 `(terms, branches)`, see `loss_divisors`.
         options: which losses.
     """
-    count = network.predictions
-    z = torch.cat([_logits(maps["score"], count) for maps in outputs])
-    starts = np.cumsum([0, *targets.cells[:-1]])
-    offsets = torch.from_numpy(np.repeat(starts, targets.positives)).to(z.device, non_blocking=True)
-    z_object = z.index_select(0, targets.positions + offsets)
-    places = targets.positions.split(targets.positives)
-    rows = {name: [_rows(maps[name], count) for maps in outputs] for name in targets.objects}
-    said = {
-        name: torch.cat([part.index_select(0, place) for part, place in zip(parts, places, strict=True)])
-        for name, parts in rows.items()
-    }
-    predicted, true = ([*part.unbind(1)] for part in (said["box"], targets.objects["box"]))
-    pair = compare_boxes(CODES[network.code], predicted, true, OPERATORS)
+    count, found, cells = network.predictions, targets.counts["objects"], targets.counts["everywhere"]
+    every = {name: [_rows(maps[name], count) for maps in outputs] for name in network.outputs}
+    every["score"] = [_logit(rows) for rows in every["score"]]
+
+    def said(name: str, group: str) -> list[Tensor]:
+        """Return what the network says of a group's predictions, channel by channel."""
+        if group == "everywhere":
+            return list(torch.cat(every[name]).unbind(1))
+        places = targets.positions[group].split(targets.counts[group])
+        parts = [rows.index_select(0, place) for rows, place in zip(every[name], places, strict=True)]
+        return list(torch.cat(parts).unbind(1))
+
+    (z,), (z_object,), code = said("score", "everywhere"), said("score", "objects"), CODES[network.code]
+    pair = compare_boxes(code, said("box", "objects"), targets.values["box"].unbind(1), OPERATORS)
     quality = pair.overlap.detach()
     loss, kept = SCORE_LOSSES[options.score], (targets.classes == 0).float()
     if options.negatives_per_positive > 0:
@@ -159,7 +140,6 @@ def training_loss(
     on_object = loss.on_object(z_object, quality, options, OPERATORS)
     on_background = kept * loss.on_background(z, options, OPERATORS)
     known = (targets.classes >= 0).float()
-    found, cells = targets.positives, targets.cells
     columns = {
         "score_loss": _branch_sums(on_object, found) + _branch_sums(on_background, cells),
         "box_loss": _branch_sums(BOX_LOSSES[options.box](pair, OPERATORS), found),
@@ -169,19 +149,11 @@ def training_loss(
         "claims": _branch_sums((z > 0) * known, cells),
         "iou": _branch_sums(quality, found),
     }
-    if "landmarks" in said:
-        place = targets.objects["landmarks"]
-        errors = (said["landmarks"] - place[:, :10]).unbind(1)
-        points = POINT_LOSSES[options.landmarks](errors, OPERATORS) * (place[:, 10] > 0)
-        columns["landmarks_loss"] = _branch_sums(points, found)
-    if targets.taught:
-        taught = targets.taught
-        predicted, true = ([*p.unbind(1)] for p in (torch.cat(rows["box"])[taught["positions"]], taught["box"]))
-        pair = compare_boxes(CODES[network.code], predicted, true, OPERATORS)
-        columns["teacher_score_loss"] = _branch_sums(distil(z, taught["score"], options, OPERATORS), cells)
-        nothing = torch.zeros(len(outputs), device=z.device)
-        columns["teacher_box_loss"] = nothing.index_add(0, taught["branch"], BOX_LOSSES["diou"](pair, OPERATORS))
-    names = (*network.outputs, *(TEACHER if targets.taught else ()))
+    names = ["score", *targets.values]
+    for name in targets.values.keys() & FURTHER_TERMS.keys():
+        term = FURTHER_TERMS[name]
+        values = term.loss(code, said(term.output, term.where), targets.values[name].unbind(1), options, OPERATORS)
+        columns[f"{name}_loss"] = _branch_sums(values, targets.counts[term.where])
     if options.normalizer == "published":
         count_kept = columns["positives"] + _branch_sums(kept, cells)
         divisor = torch.cat([divisor[:1] * count_kept.clamp(min=1), divisor[1:]])
@@ -197,10 +169,9 @@ def _rows(maps: Tensor, predictions: int) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1] // predictions).float()
 
 
-def _logits(maps: Tensor, predictions: int) -> Tensor:
-    """Return the logit of every prediction; of two channels the difference."""
-    rows = _rows(maps, predictions)
-    return rows[:, 0] if rows.shape[1] == 1 else rows[:, 0] - rows[:, 1]
+def _logit(rows: Tensor) -> Tensor:
+    """Return the logits `(predictions, 1)` of raw scores; of two channels the difference."""
+    return rows if rows.shape[1] == 1 else rows[:, :1] - rows[:, 1:]
 
 
 def _branch_sums(values: Tensor, sizes: tuple[int, ...]) -> Tensor:
@@ -213,9 +184,9 @@ def _hardest(hardness: Tensor, negative: Tensor, targets: Targets, options: Loss
 
     Only background cells compete: positives and ignored cells rank last, so they use up nothing of the budget.
     """
-    kept = []
+    kept, cells = [], targets.counts["everywhere"]
     for hard, candidate, found in zip(
-        hardness.split(targets.cells), negative.split(targets.cells), targets.positives, strict=True
+        hardness.split(cells), negative.split(cells), targets.counts["objects"], strict=True
     ):
         order = torch.argsort(torch.where(candidate > 0, hard, -1.0), descending=True, stable=True)
         rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
