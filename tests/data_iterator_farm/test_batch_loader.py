@@ -112,7 +112,7 @@ def test_workers_share_the_batch_of_one() -> None:
         np.testing.assert_array_equal(np.concatenate([batch.images for batch in mine]), whole.images)
         for k in range(len(whole.classes)):
             np.testing.assert_array_equal(np.concatenate([batch.classes[k] for batch in mine]), whole.classes[k])
-            np.testing.assert_array_equal(np.concatenate([batch.boxes[k] for batch in mine]), whole.boxes[k])
+            np.testing.assert_array_equal(np.concatenate([batch.boxes[k] for batch in mine]), whole["box"][k])
 
 
 def test_a_cached_source_changes_nothing() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from lffd.engines.mxnet_engine import import_mxnet
-from lffd.training.engine import STATISTICS
 from metric_farm.branch_metrics import METRICS, eval_metric, summarise
 
 ROW = {"score_loss": 6.0, "box_loss": 3.0, "cells": 100, "positives": 4, "hits": 3, "claims": 6, "iou": 2.0}

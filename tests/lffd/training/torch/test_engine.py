@@ -19,7 +19,7 @@ from lffd.training.engine import TrainingEngine
 from lffd.training.initialization import initial_arrays
 from lffd.training.mxnet.engine import MXNetTrainingEngine
 from lffd.training.options import LossOptions, OptimizerOptions
-from symbol_farm.losses import training_symbol
+from lffd.training.mxnet.losses import training_symbol
 from symbol_farm.network import build_json
 from tests.conftest import PROJECT
 from tests.training_batches import NETWORK, make_batch

@@ -13,7 +13,7 @@ from lffd.engines.mxnet_engine import import_mxnet
 from lffd.training.initialization import initial_arrays
 from lffd.training.mxnet.engine import MXNetTrainingEngine
 from lffd.training.options import LossOptions, OptimizerOptions
-from symbol_farm.losses import branch_losses, training_symbol
+from lffd.training.mxnet.losses import training_symbol
 from symbol_farm.network import build_json
 from tests.training_batches import NETWORK, FakeBatch, make_batch
 

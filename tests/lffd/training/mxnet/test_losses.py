@@ -17,7 +17,7 @@ from lffd.errors import UsageError
 from lffd.training.engine import STATISTICS, count_positives, loss_divisors
 from lffd.training.initialization import initial_arrays
 from lffd.training.options import LossOptions
-from symbol_farm.losses import branch_losses, training_symbol
+from lffd.training.mxnet.losses import training_symbol
 from tests.training_batches import NETWORK, make_batch
 
 Case = dict[str, np.ndarray]
