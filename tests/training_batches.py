@@ -35,24 +35,30 @@ class FakeBatch:
 
 
 def make_batch(count: int = 4, seed: int = 0, network: Network = NETWORK) -> FakeBatch:
-    """Targets of every kind at random; box codes are those of boxes around their cell, whatever the network's code."""
+    """Targets at random; boxes are such that they lie around their cell, whatever the network's code."""
     rng = np.random.default_rng(seed)
     side = network.train_input
-    targets = tuple(
-        {name: _target(rng, name, (count, *shape), network) for name, (shape, _) in said.items()}
-        for said in target_shapes(network, side)
-    )
+    shapes = [{name: (count, *shape) for name, (shape, _) in said.items()} for said in target_shapes(network, side)]
+    boxes = [_box_codes(rng, said["box"], network) for said in shapes]
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
-    return FakeBatch(seed, tuple(f"record {i}" for i in range(count)), images, targets)
+    scores = [rng.choice([1, 0, 0, 0, 0, -1], said["score"]).astype(np.int8) for said in shapes]
+    targets = [{"score": score, "box": box} for score, box in zip(scores, boxes, strict=True)]
+    if "landmarks" in network.outputs:
+        for said, shape in zip(targets, shapes, strict=True):
+            said["landmarks"] = _landmarks(rng, shape["landmarks"])
+    return FakeBatch(seed, tuple(f"record {i}" for i in range(count)), images, tuple(targets))
 
 
-def _target(rng: np.random.Generator, name: str, shape: tuple[int, ...], network: Network) -> np.ndarray:
-    if name == "score":
-        return rng.choice([1, 0, 0, 0, 0, -1], shape).astype(np.int8)
-    if name == "landmarks":
-        points = rng.uniform(-1, 1, (shape[0], network.predictions, 11, *shape[2:]))
-        points[:, :, 10] = points[:, :, 10] > 0
-        return points.reshape(shape).astype(np.float32)
-    corners = rng.uniform(0.2, 1, (shape[0], network.predictions, *shape[2:], 4)) * np.array([-1, -1, 1, 1])
-    codes = CODES[network.code].encode(corners.reshape(-1, 4)).reshape(corners.shape)
-    return np.moveaxis(codes, 4, 2).reshape(shape).astype(np.float32)
+def _box_codes(rng: np.random.Generator, shape: tuple[int, ...], network: Network) -> np.ndarray:
+    apart = (shape[0], network.predictions, 4, *shape[2:])
+    corners = rng.uniform(0.2, 1, shape).reshape(apart) * np.array([-1, -1, 1, 1])[:, None, None]
+    codes = CODES[network.code].encode(np.moveaxis(corners, 2, -1).reshape(-1, 4))
+    rows = codes.reshape(shape[0], network.predictions, *shape[2:], 4)
+    return np.ascontiguousarray(np.moveaxis(rows, -1, 2).reshape(shape), np.float32)
+
+
+def _landmarks(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Points around the cell, some of them unknown."""
+    points = rng.uniform(-1, 1, (shape[0], shape[1] // 11, 11, *shape[2:]))
+    points[:, :, 10] = points[:, :, 10] > 0
+    return points.reshape(shape).astype(np.float32)

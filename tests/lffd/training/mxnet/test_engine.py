@@ -203,7 +203,7 @@ def test_divisors() -> None:
 def test_published_divisors_by_hand() -> None:
     """3 workers, 2 batches of 4 images; box maps of 4 channels, 15 × 15 and 7 × 7 cells."""
     batches = [make_batch(4), make_batch(4, seed=1)]
-    assert [targets["box"].shape[1:] for targets in batches[0].targets] == [(4, 7, 7), (4, 3, 3)]
+    assert [targets["box"].shape[1:] for targets in batches[0].targets] == [(4, 15, 15), (4, 7, 7)]
     found = loss_divisors(np.array([0.0, 4.0]), "published", batches, workers=3)
     images = 3 * 2 * 4
-    np.testing.assert_array_equal(found, [[6 * images] * 2, [4 * 7 * 7 * images, 4 * 3 * 3 * images]])
+    np.testing.assert_array_equal(found, [[6 * images] * 2, [4 * 15 * 15 * images, 4 * 7 * 7 * images]])
