@@ -151,7 +151,7 @@ def test_every_edge_of_every_range(version: Any, index: Any, side: Any, want: An
     branch = network.branch_geometry[index]
     size = network.train_input
     middle = branch.first_center + branch.stride * (network.map_sizes(size, size)[index][0] // 2)
-    box = [middle - side / 2, middle - 4, middle + side / 2, middle + 4]
+    box = [middle - side / 2, middle - 3, middle + side / 2, middle + 3]
     classes, _ = labels_of([box], version=version, size=size)
     cell = (middle - branch.first_center) // branch.stride
     assert classes[index][cell, cell] == want

@@ -22,7 +22,12 @@ def test_summary_by_hand() -> None:
     first, empty = summarise(SUMS, images=2)
     assert first == EXPECTED
     assert empty == {**dict.fromkeys(EXPECTED), "positives": 0}
-    assert {metric.name for metric in METRICS} == {*EXPECTED, "landmarks_loss"}
+    assert {metric.name for metric in METRICS} == {
+        *EXPECTED,
+        "landmarks_loss",
+        "teacher_score_loss",
+        "teacher_box_loss",
+    }
     assert summarise({**SUMS, "landmarks_loss": np.array([1.0, 0.0])}, 2)[0]["landmarks_loss"] == 0.25
     assert summarise(SUMS, images=0)[0]["positives"] is None
 
