@@ -39,7 +39,7 @@ def label_maps(
 
     Returns:
         Per branch, int8 `(h, w)` with 1 positive, 0 background, -1 ignored; and per branch, float32 `(4, h, w)` box
-        codes, which `BranchGeometry.decode` turns into pixels, 0 where not positive.
+        codes, which `BranchGeometry.decode` turns into pixels, 0 where not positive (`ignored_keep_box` apart).
     """
     maker = LabelMaker(network, size, policy)
     classes = tuple(np.zeros((1, *shape), np.int8) for shape in maker.shapes)
@@ -117,13 +117,18 @@ class LabelMaker:
         if positive.any():
             claims = self._claims(exact, crops, positive, classes[0].shape[0])
             cells, owners, contested = self._settle(claims)
+            coded, coded_owners = cells, owners
             if not self._policy.positive_over_ignored:
                 cells, owners = self._drop_ignored(cells, owners, classes)
+                if not self._policy.ignored_keep_box:
+                    coded, coded_owners = cells, owners
             if self._policy.positive_region < 1:
                 self._ignore(exact, crops, positive, classes)
             for maps, clash in zip(classes, self._split(contested, classes), strict=True):
                 maps.reshape(-1)[clash] = IGNORED
-            self._write_positives(boxes[owners], cells, classes, codes)
+            for maps, mine in zip(classes, self._split(cells, classes), strict=True):
+                maps.reshape(-1)[mine] = POSITIVE
+            self._write_codes(boxes[coded_owners], coded, classes, codes)
 
     def _cells(self, boxes: NDArray[np.float64], branches: NDArray[np.intp]) -> Cells:
         """Return `(P, 4)`: the cells of a branch with centres in each box `(P, 4)`, borders included."""
@@ -202,13 +207,12 @@ class LabelMaker:
         ends = np.searchsorted(cells, bases)
         return [cells[ends[k] : ends[k + 1]] - bases[k] for k in range(len(classes))]
 
-    def _write_positives(
+    def _write_codes(
         self, boxes: Boxes, cells: NDArray[np.intp], classes: Sequence[ClassMap], codes: Sequence[CodeMap]
     ) -> None:
-        """Write positive cells in growing order and the codes of their boxes `(M, 4)`."""
+        """Write the codes of boxes `(M, 4)`, one for each of the cells in growing order."""
         done = 0
         for k, mine in enumerate(self._split(cells, classes)):
-            classes[k].reshape(-1)[mine] = POSITIVE
             crop, cell = np.divmod(mine, self._areas[k])
             rows, columns = np.divmod(cell, self.shapes[k][1])
             branch = self._branches[k]

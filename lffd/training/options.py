@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lffd.errors import UsageError
+from lffd.limits import check_limits
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ class OptimizerOptions:
         """Refuse values outside their meaning."""
         for name in ("momentum", "beta2", "ema"):
             _require(0 <= getattr(self, name) < 1, f"optimizer.{name} must lie in 0–1, below 1")
-        for name in ("weight_decay", "clip_norm"):
-            _require(0 <= getattr(self, name) < math.inf, f"optimizer.{name} must be finite and at least 0")
+        check_limits(self, "weight_decay")
+        _require(0 <= self.clip_norm < math.inf, "optimizer.clip_norm must be finite and at least 0")
         _require(0 < self.epsilon < math.inf, "optimizer.epsilon must be finite and above 0")
 
 
@@ -110,7 +111,8 @@ class ScheduleOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside their meaning."""
-        _require(0 < self.learning_rate < math.inf, "schedule.learning_rate must be finite and above 0")
+        check_limits(self, "learning_rate")
+        _require(self.learning_rate > 0, "schedule.learning_rate must be above 0")
         _require(self.warm_up >= 0, "schedule.warm_up must be at least 0")
         _require(all(0 <= m <= 1 for m in self.milestones), "schedule.milestones must lie in 0–1")
         for name in ("final", "factor"):

@@ -46,7 +46,7 @@ def reference(boxes: Any, ignored: Any, network: Network, size: int, policy: Lab
                     classes[cell], owner = decide(
                         cell, touching, roles, inside, claims, boxes, (x[cell], y[cell]), policy
                     )
-                    if classes[cell] == 1:
+                    if owner is not None:
                         x0, y0, x1, y1 = boxes[owner].astype(float)
                         n = branch.object_range[1] / 2
                         offsets = (x[cell] - x0, y[cell] - y0, x[cell] - x1, y[cell] - y1)
@@ -92,7 +92,7 @@ def claimed(box: Any, x: Any, y: Any, policy: LabelPolicy) -> Any:
 def decide(
     cell: Any, touching: Any, roles: Any, inside: Any, claims: Any, boxes: Any, point: Any, policy: LabelPolicy
 ) -> Any:
-    """The class of a cell, and the box it is positive for."""
+    """The class of a cell, and the box whose code it is taught."""
     claiming = [i for i in touching if roles[i] == "positive" and claims[i][cell]]
     hidden = any(roles[i] == "hidden" for i in touching)
     rest = any(roles[i] == "positive" and inside[i][cell] for i in touching)
@@ -104,6 +104,8 @@ def decide(
             distances = [(point[0] - m[0]) ** 2 + (point[1] - m[1]) ** 2 for m in middles]
             return 1, claiming[int(np.argmin(distances))]
         return -1, None
+    if hidden and len(claiming) == 1 and policy.ignored_keep_box:
+        return -1, claiming[0]
     return (-1 if hidden or claiming or rest else 0), None
 
 
@@ -124,6 +126,7 @@ POLICIES = {
     "honoured": HONOURED,
     "ours": OURS,
     "mixed": replace(HONOURED, positive_region=0.5, overlap="nearest", smallest=12, nearest_cell=True),
+    "dropped": replace(PUBLISHED, ignored_keep_box=False),
     "strict": replace(OURS, positive_over_ignored=False, overlap="ignore", nearest_cell=False),
 }
 
