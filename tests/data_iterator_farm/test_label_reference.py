@@ -96,16 +96,15 @@ def decide(
     claiming = [i for i in touching if roles[i] == "positive" and claims[i][cell]]
     hidden = any(roles[i] == "hidden" for i in touching)
     rest = any(roles[i] == "positive" and inside[i][cell] for i in touching)
-    if claiming and (policy.positive_over_ignored or not hidden):
-        if len(claiming) == 1:
-            return 1, claiming[0]
-        if policy.overlap == "nearest":
-            middles = [(boxes[i][:2].astype(float) + boxes[i][2:]) / 2 for i in claiming]
-            distances = [(point[0] - m[0]) ** 2 + (point[1] - m[1]) ** 2 for m in middles]
-            return 1, claiming[int(np.argmin(distances))]
-        return -1, None
-    if hidden and len(claiming) == 1 and policy.ignored_keep_box:
-        return -1, claiming[0]
+    owner = claiming[0] if len(claiming) == 1 else None
+    if len(claiming) > 1 and policy.overlap == "nearest":
+        middles = [(boxes[i][:2].astype(float) + boxes[i][2:]) / 2 for i in claiming]
+        distances = [(point[0] - m[0]) ** 2 + (point[1] - m[1]) ** 2 for m in middles]
+        owner = claiming[int(np.argmin(distances))]
+    if owner is not None and (policy.positive_over_ignored or not hidden):
+        return 1, owner
+    if owner is not None and policy.ignored_keep_box:
+        return -1, owner
     return (-1 if hidden or claiming or rest else 0), None
 
 
