@@ -1,8 +1,7 @@
-"""Run a detector over a pack and compute COCO's average precision: AP at IoU 0.5, and the mean over 0.5 to 0.95."""
+"""Run a detector over a pack and compute COCO's average precision (AP): at IoU 0.5, and the mean over 0.5 to 0.95."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from tqdm import tqdm
 from accuracy_evaluation.output_files import write_json
 from data_provider_farm.pack_format.packed_file import PackReader
 from detection.detections import ImageDetector
-from detection.load import DetectorOptions, model_facts
+from detection.load import DetectorOptions, load_detector, model_facts
 from lffd import cli
+from lffd.ahead import map_ahead
 from lffd.errors import DataError
 from lffd.images.encoded import decode
 from lffd.records import Record, RecordSource
@@ -43,7 +43,7 @@ class Options(DetectorOptions):
     """Write ground_truth.json and detections.json here in COCO's form, for any other evaluator."""
 
 
-def read_record(source: RecordSource, index: int) -> tuple[Record, NDArray[np.uint8]]:
+def load_record(source: RecordSource, index: int) -> tuple[Record, NDArray[np.uint8]]:
     """Return a record and its image `(H, W, 3)` uint8, BGR."""
     record = source[index]
     return record, decode(record.image, record.name)
@@ -57,19 +57,16 @@ def detect_records(detector: ImageDetector, source: RecordSource) -> tuple[list[
     """
     if not len(source):
         raise DataError("the pack holds no image")
+
     truth: list[Truth] = []
     found: list[Found] = []
     names: list[str] = []
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(read_record, source, 0)
-        for index in tqdm(range(len(source)), detector.name, unit="image", disable=None):
-            record, pixels = following.result()
-            if index + 1 < len(source):
-                following = pool.submit(read_record, source, index + 1)  # decodes while the detector works
-            detections = detector(pixels)
-            truth.append((record.boxes, record.ignored))
-            found.append((detections.boxes, detections.scores))
-            names.append(record.name)
+    pictures = map_ahead(lambda index: load_record(source, index), range(len(source)), 1)
+    for record, pixels in tqdm(pictures, detector.name, len(source), unit="image", disable=None):
+        detections = detector(pixels)
+        truth.append((record.boxes, record.ignored))
+        found.append((detections.boxes, detections.scores))
+        names.append(record.name)
     return truth, found, names
 
 
@@ -101,7 +98,7 @@ def main(options: Options) -> None:
     """
     facts = model_facts(options.model)
     with PackReader(options.pack) as source:
-        truth, found, names = detect_records(options.load(), source)
+        truth, found, names = detect_records(load_detector(options.model, options.selection, options.runtime), source)
     figures = average_precision(truth, found, options.counted_detections)
     print(to_text(figures))
     if options.json:
@@ -109,7 +106,7 @@ def main(options: Options) -> None:
         write_json(options.json, {"model": facts.spec, "sha256": facts.sha256, "pack": str(options.pack), **values})
     if options.coco_dir:
         write_json(options.coco_dir / "ground_truth.json", to_coco(truth, names), indent=None)
-        results = to_coco_results(found, options.max_detections)
+        results = to_coco_results(found, options.selection.max_detections)
         write_json(options.coco_dir / "detections.json", results, indent=None)
 
 

@@ -13,7 +13,7 @@ from accuracy_evaluation.fddb.report import build_report, plot, to_json, to_text
 from accuracy_evaluation.output_files import write_json
 from lffd import cli
 from lffd.errors import UsageError
-from lffd.images.encoded import read_size
+from lffd.images.files import read_size
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from lffd.errors import DataError, UsageError
+from detection.load import DetectorOptions
+from lffd.errors import DataError, LffdError, UsageError
 from lffd.files import write_atomic
 
 RUN_RECORD = "run.json"
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(DetectorOptions):
+    """The options of every command that runs a detector over a test set and goes on where it stopped."""
+
+    images: Path
+    """Folder of the test set's images, with its own folders below it (0--Parade or 2002/08/11/big and so on)."""
+    output_dir: Path
+    """Result files, report.json and the plots go here."""
+    json: Path | None = None
+    """Write the figures to this file too."""
+    overwrite: bool = False
+    """Replace results in the output folder instead of going on from them."""
 
 
 def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2) -> None:
@@ -24,14 +42,33 @@ def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2)
 
     Raises:
         ValueError: for nan or infinity, which JSON does not have.
-        UsageError: when the place cannot be written.
     """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, (json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise UsageError(f"{target}: cannot be written ({error.strerror})") from error
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.encode())
+
+
+def without_results(
+    options: EvaluationOptions, run: Mapping[str, Any], items: Sequence[Item], read: Callable[[Item], object], what: str
+) -> list[Item]:
+    """Return the items of a test set that still have to be done: those whose results cannot be read; else all.
+
+    Raises:
+        UsageError: when the output folder holds results of another run.
+    """
+    if options.overwrite:
+        return list(items)
+    refuse_other_results(options.output_dir, run)
+    todo = []
+    for item in items:
+        try:
+            read(item)
+        except (LffdError, OSError):
+            todo.append(item)
+    if len(todo) < len(items):
+        done = len(items) - len(todo)
+        print(f"{done:,} of {len(items):,} {what} already have results in {options.output_dir}")
+    return todo
 
 
 def refuse_other_results(folder: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
@@ -46,24 +83,14 @@ def refuse_other_results(folder: str | os.PathLike[str], run: Mapping[str, Any])
     """
     root = Path(folder)
     record = root / RUN_RECORD
-    if record.is_file():
-        _refuse_other_run(record, json.loads(json.dumps(run)))
-    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UsageError(
-            f"{root} is not an empty folder and has no {RUN_RECORD} that says what made its files: choose another "
-            "folder, or replace the results that are there with --overwrite"
-        )
-
-
-def start_run(folder: str | os.PathLike[str], run: Mapping[str, Any], old_results: Iterable[Path]) -> None:
-    """Delete results that shall not be kept, and record the run in its folder, which is made when missing."""
-    for path in old_results:  # before the record changes: a stop in between must not leave a mixture
-        path.unlink(missing_ok=True)
-    write_json(Path(folder) / RUN_RECORD, run)
-
-
-def _refuse_other_run(record: Path, wanted: Mapping[str, Any]) -> None:
-    """Raise when a record differs from the run that is wanted."""
+    if not record.is_file():
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise UsageError(
+                f"{root} is not an empty folder and has no {RUN_RECORD} that says what made its files: choose another "
+                "folder, or replace the results that are there with --overwrite"
+            )
+        return
+    wanted = json.loads(json.dumps(run))
     try:
         found = json.loads(record.read_bytes())
         differences = [
@@ -75,6 +102,13 @@ def _refuse_other_run(record: Path, wanted: Mapping[str, Any]) -> None:
         raise DataError(f"{record}: is damaged; choose another folder, or start again with --overwrite") from error
     if differences:
         raise UsageError(
-            f"{record.parent} holds results of another run: {'; '.join(differences)}. Choose another folder, or "
-            "replace them with --overwrite"
+            f"{root} holds results of another run: {'; '.join(differences)}. Choose another folder, or replace them "
+            "with --overwrite"
         )
+
+
+def start_run(folder: str | os.PathLike[str], run: Mapping[str, Any], old_results: Iterable[Path]) -> None:
+    """Delete results that shall not be kept, and record the run in its folder, which is made when missing."""
+    for path in old_results:  # before the record changes: a stop in between must not leave a mixture
+        path.unlink(missing_ok=True)
+    write_json(Path(folder) / RUN_RECORD, run)

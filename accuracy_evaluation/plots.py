@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from accuracy_evaluation.widerface.ground_truth import SUBSETS
-from accuracy_evaluation.widerface.report import Report
 from lffd.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 
 FORMATS = (".png", ".svg", ".pdf")
+
+ALL_TOGETHER = "all folds"
+"""The curve of this name is drawn over the others."""
 
 
 def check_plot_path(path: str | os.PathLike[str]) -> None:
@@ -33,69 +32,38 @@ def check_plot_path(path: str | os.PathLike[str]) -> None:
         raise UsageError(f"{path}: cannot plot to {suffix or 'a file without an ending'}; use {', '.join(FORMATS)}")
 
 
-def plot_precision_recall(report: Report, title: str, path: str | os.PathLike[str]) -> None:
-    """Draw the precision–recall curves of the three subsets into one picture.
-
-    Args:
-        report: from `widerface_report.build_report`.
-        title: usually the detector's name.
-        path: PNG, SVG or PDF by its ending.
-    """
-    figure, axes = _figure()
-    for subset, found in zip(SUBSETS, report.curves, strict=True):
-        if np.isfinite(found.average_precision):
-            reached = np.flatnonzero(found.recall > 0)
-            label = f"{subset}: AP {found.average_precision:.3f}, {found.faces:,} faces"
-            axes.plot(found.recall[reached], found.precision[reached], label=label, linewidth=1.8)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axes.set_title(f"{title}\n{report.scope}", fontsize=9, wrap=True)
-    if axes.lines:
-        axes.legend(loc="lower left")
-    _save(figure, path)
-
-
-def plot_roc(
-    curves: Mapping[str, NDArray[np.float64]],
-    title: str,
-    kind: str,
-    path: str | os.PathLike[str],
-    false_positives_shown: int = 2000,
-) -> None:
-    """Draw FDDB ROC curves into one picture.
-
-    Args:
-        curves: by label, `(N, 2)` false positives and true-positive rate.
-        title: usually the detector's name.
-        kind: `discrete` or `continuous`, for the axis.
-        path: PNG, SVG or PDF by its ending.
-        false_positives_shown: right end of the axis.
-    """
-    figure, axes = _figure()
-    for label, points in curves.items():
-        style = {"color": "black", "linewidth": 2.0} if label == "all folds" else {"linewidth": 0.9, "alpha": 0.8}
-        axes.plot(*points.T, label=label, **style)
-    axes.set(xlim=(0, false_positives_shown), ylim=(0, 1), xlabel="false positives")
-    axes.set_ylabel(f"true-positive rate ({kind})")
-    axes.set_title(title, fontsize=9, wrap=True)
-    axes.legend(loc="lower right", fontsize=8)
-    _save(figure, path)
-
-
-def _figure() -> tuple[Figure, Axes]:
-    """Return an empty figure with one set of axes and a grid."""
+@contextmanager
+def plotting(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[Axes]:
+    """Give a figure's empty axes, and write the figure to `path` (PNG, SVG or PDF by its ending) at the end."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 5.2), dpi=150, layout="constrained")
+    check_plot_path(path)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.grid(color="0.9")
-    return figure, axes
+    yield axes
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure in the format that the file's ending names."""
-    check_plot_path(path)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target)
+def plot_curves(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    title: str,
+    names: tuple[str, str],
+    limits: tuple[float, float],
+    path: str | os.PathLike[str],
+) -> None:
+    """Draw curves, x and y by label, into one picture; `names` and upper `limits` are those of the axes."""
+    with plotting(path, (6.4, 5.2)) as axes:
+        for label, (x, y) in curves.items():
+            if ALL_TOGETHER in curves:
+                style = {"color": "black", "linewidth": 2.0} if label == ALL_TOGETHER else {"linewidth": 0.9}
+            else:
+                style = {"linewidth": 1.8}
+            axes.plot(x, y, label=label, **style)
+        axes.set(xlim=(0, limits[0]), ylim=(0, limits[1]), xlabel=names[0], ylabel=names[1])
+        axes.set_title(title, fontsize=9, wrap=True)
+        if axes.lines:
+            axes.legend(loc="best", fontsize=8)

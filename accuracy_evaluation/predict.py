@@ -5,29 +5,28 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from detection.detections import ImageDetector
 from detection.detector import DEFAULT_MODEL, PREDICTION
-from detection.load import DetectorOptions, load_detector, parse_peer
+from detection.load import DetectorOptions, load_detector
 from detection.prediction.inputs import find_sources
 from detection.prediction.run import Pace, Run
 from detection.prediction.writers import (
     CropWriter,
     CsvWriter,
+    Display,
     JsonWriter,
     PictureWriter,
     PredictionWriter,
     StopRequested,
-    Window,
 )
+from detection.selection import Selection
 from detection.views import ViewSettings
 from lffd import cli
-from lffd.boxes import Overlap
 from lffd.errors import UsageError
 
 DEFAULT_OUTPUT = Path("predictions")
@@ -41,16 +40,7 @@ class Options(DetectorOptions):
     """Images, videos, folders, patterns such as 'photos/**/*.jpg', camera:0, or - for a list on standard input."""
     model: str = DEFAULT_MODEL
     """Shipped name, model directory, VERSION=FILE.params, or peer:KIND=FILE.onnx."""
-    score_threshold: float = PREDICTION.score_threshold
-    """Show what scores more than this, 0-1."""
-    top_k: int = PREDICTION.top_k
-    """How many of the best candidates of an image enter suppression."""
-    suppression_threshold: float = PREDICTION.suppression_threshold
-    """A candidate that overlaps a better one by more than this is dropped, 0-1."""
-    overlap: Overlap = PREDICTION.overlap
-    """What overlap means: iou, or own-area, the published LFFD rule."""
-    max_detections: int = PREDICTION.max_detections
-    """How many detections are kept per image."""
+    selection: Annotated[Selection, tyro.conf.arg(name="")] = PREDICTION
     output_dir: Path | None = None
     """Annotated pictures and videos, and crops, go here. Without any output option: ./predictions."""
     json: Path | None = None
@@ -65,34 +55,10 @@ class Options(DetectorOptions):
     """Write the scores into annotated pictures."""
     show: bool = False
     """Show the results in a window; Escape or q ends."""
-    min_face: float | None = None
-    """Faces have at least this longer side in pixels: chooses scale and branches. 300 makes large images fast, 5 finds
-    tinier faces than the network is made for."""
-    max_face: float | None = None
-    """Faces have at most this longer side in pixels: deeper branches than needed are cut off."""
-    scale: float | None = None
-    """Resize every image by this factor first."""
-    branches: tuple[int, ...] | None = None
-    """Use these branches only, 0 the shallowest; the others are cut off."""
-    minimum_side: int = ViewSettings.minimum_side
-    """Enlarge images whose shorter side is under this."""
-    pyramid: bool = False
-    """Look at smaller copies too, for faces beyond the network's range."""
-    tile_memory: float = ViewSettings.tile_memory
-    """MB of working memory for the network; larger images are run in exact tiles."""
-    batch_size: int = 1
-    """How many images are read before they are run; those of one size run together."""
-    every: int = 1
-    """Look at every so many frames of a video or camera."""
-    max_frames: int | None = None
-    """Stop a video or camera after so many frames that were looked at."""
+    views: Annotated[ViewSettings, tyro.conf.arg(name="")] = field(default_factory=ViewSettings)
+    pace: Annotated[Pace, tyro.conf.arg(name="")] = field(default_factory=Pace)
     trusted: bool = False
     """Open images even if their size is out of proportion to their file."""
-
-    @property
-    def views(self) -> ViewSettings:
-        """At which sizes the network looks at an image."""
-        return ViewSettings(**{f.name: getattr(self, f.name) for f in fields(ViewSettings)})
 
     @property
     def folder(self) -> Path | None:
@@ -100,22 +66,6 @@ class Options(DetectorOptions):
         if self.output_dir is None and (self.save_crops or not (self.json or self.csv or self.show)):
             return DEFAULT_OUTPUT
         return self.output_dir
-
-    def load(self) -> ImageDetector:
-        """Return the detector.
-
-        Raises:
-            UsageError: for options that a detector of another project does not have.
-        """
-        changed = [f.name for f in fields(ViewSettings) if getattr(self, f.name) != f.default]
-        if changed and parse_peer(self.model):
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-            raise UsageError(f"{flags}: only for our own networks, which have branches; not for {self.model}")
-        names = ("device", "threads", "engine", "precision")
-        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
-        if changed:
-            settings["views"] = self.views
-        return load_detector(self.model, self.selection, **settings)
 
 
 def open_writers(options: Options, stack: ExitStack) -> list[PredictionWriter]:
@@ -127,7 +77,7 @@ def open_writers(options: Options, stack: ExitStack) -> list[PredictionWriter]:
         stack.callback(writer.close)
 
     if options.show:
-        add(Window(options.draw_scores))
+        add(Display(options.draw_scores))
     if options.json:
         add(JsonWriter(options.json))
     if options.csv:
@@ -152,9 +102,7 @@ def report(options: Options, run: Run, seconds: float) -> None:
         if target:
             print(f"{what}: {target}")
     if run.problems:
-        print(f"{len(run.problems)} failed:", file=sys.stderr)
-        for problem in run.problems:
-            print(f"  {problem.message}", file=sys.stderr)
+        print(f"{len(run.problems)} failed:", *(f"  {problem}" for problem in run.problems), sep="\n", file=sys.stderr)
 
 
 def main(options: Options) -> int:
@@ -164,18 +112,17 @@ def main(options: Options) -> int:
     """
     from tqdm import tqdm
 
-    pace = Pace(options.batch_size, options.every, options.max_frames)
     sources, problems = find_sources(options.paths, sys.stdin, options.folder)
     if not sources:
-        raise UsageError("there is nothing to look at: " + "; ".join(problem.message for problem in problems))
-    detector = options.load()
+        raise UsageError(f"there is nothing to look at: {'; '.join(problems)}")
+    detector = load_detector(options.model, options.selection, options.runtime, options.views)
     moving = any(source.kind != "image" for source in sources)
     started = time.perf_counter()
     code = 0
     with ExitStack() as stack:
         writers = open_writers(options, stack)
         bar = stack.enter_context(tqdm(total=None if moving else len(sources), unit="image", disable=None))
-        run = Run(detector, pace, writers, bar, options.trusted, problems)
+        run = Run(detector, options.pace, writers, bar, options.trusted, problems)
         try:
             run.over(sources)
         except StopRequested:

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.detections import Detections
 from lffd.errors import DataError
+
+
+def corner_and_sides(detections: Detections) -> NDArray[np.float64]:
+    """Return `(N, 5)` float64 rows `x, y, width, height, score`."""
+    boxes = detections.boxes.astype(np.float64)
+    return np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2], detections.scores])
+
+
+def format_block(name: str, rows: NDArray[Any], pattern: str) -> str:
+    """Return a block under its name: the number of rows, then each row by `pattern`."""
+    lines: Iterable[str] = (pattern % tuple(row) for row in rows.tolist())
+    return f"{name}\n{len(rows)}\n" + "".join(f"{line}\n" for line in lines)
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
     """Return a text file's lines without their ends; empty lines at the end are dropped.
 
     Raises:
-        DataError: when the file is missing, unreadable or not text.
+        DataError: when the file is not text.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not a text file (byte {error.start} is not UTF-8)") from error
     while lines and not lines[-1].strip():
@@ -48,13 +60,13 @@ def parse_block(
     """
     text = lines[start].strip() if start < len(lines) else ""
     if not text.isdecimal():
-        raise DataError(f"{path}:{start + 1}: expected the number of rows that follow, found {text!r}")
-    first, stop = start + 1, start + 1 + int(text)
-    if stop > len(lines):
-        raise DataError(f"{path}:{start + 1}: says {text} rows, but the file ends after {len(lines) - first}")
-    if first == stop:
-        return np.zeros((0, columns[0])), stop
-    return _parse_rows(path, lines[first:stop], first, columns), stop
+        raise DataError(f"{path}:{start + 1}: expected the number of rows that follow, found {text[:40]!r}")
+    first, count = start + 1, int(text) if len(text) <= 18 else len(lines)
+    if count > len(lines) - first:
+        raise DataError(f"{path}:{start + 1}: says {text[:40]} rows, but the file ends after {len(lines) - first}")
+    if not count:
+        return np.zeros((0, columns[0])), first
+    return _parse_rows(path, lines[first : first + count], first, columns), first + count
 
 
 def _parse_rows(
@@ -82,7 +94,6 @@ def _parse_rows(
 
 
 def _is_finite_number(word: str) -> bool:
-    """Say whether a word is a number other than nan and inf."""
     try:
         return bool(np.isfinite(float(word)))
     except ValueError:

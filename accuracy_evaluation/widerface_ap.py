@@ -9,9 +9,9 @@ from typing import Annotated
 import tyro
 
 from accuracy_evaluation.output_files import write_json
-from accuracy_evaluation.plots import check_plot_path, plot_precision_recall
+from accuracy_evaluation.plots import check_plot_path
 from accuracy_evaluation.widerface.ground_truth import images_present, load_ground_truth
-from accuracy_evaluation.widerface.report import Report, build_report, to_json, to_text
+from accuracy_evaluation.widerface.report import Report, build_report, plot, to_json, to_text
 from accuracy_evaluation.widerface.results import read_results
 from lffd import cli
 
@@ -39,13 +39,7 @@ class Options:
 def score_folder(
     result_dir: Path, ground_truth_dir: Path, image_dir: Path | None = None, missing_as_empty: bool = False
 ) -> Report:
-    """Return the report on a folder of result files.
-
-    Args:
-        result_dir: holds `EVENT/IMAGE.txt`.
-        ground_truth_dir: holds the four official `.mat` files.
-        image_dir: when given, only images that lie there are scored.
-        missing_as_empty: take a missing result file as an image without detections.
+    """Return the report on a folder of result files; the arguments are those of `Options`.
 
     Raises:
         DataError: for a damaged file.
@@ -70,7 +64,7 @@ def main(options: Options) -> None:
     if options.json:
         write_json(options.json, to_json(report))
     if options.plot:
-        plot_precision_recall(report, options.result_dir.name, options.plot)
+        plot(report, options.result_dir.name, options.plot)
 
 
 if __name__ == "__main__":

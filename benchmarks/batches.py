@@ -34,7 +34,7 @@ from data_iterator_farm.rendering import draw_window
 from data_provider_farm.pack_format.packed_file import PackReader
 from lffd.cli import run
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.limits import check_batch_memory, check_limits
 from lffd.records import Record, RecordSource
 from symbol_farm.versions import version_network

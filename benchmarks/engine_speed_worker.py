@@ -16,7 +16,7 @@ from typing import Any
 from config_farm.run.assembly import create_run_engine
 from config_farm.run.data import open_batches, training_records
 from config_farm.run.experiment import Experiment, recipe
-from inference_speed_evaluation.worker import run_worker
+from inference_speed_evaluation.processes import run_worker
 from lffd.errors import UsageError
 from lffd.training.engine import TrainingBatch
 from lffd.training.loop import LoopOptions, Trainer
@@ -140,4 +140,4 @@ class SpeedWorker:
 
 
 if __name__ == "__main__":
-    run_worker(SpeedWorker())
+    run_worker(SpeedWorker().answer)

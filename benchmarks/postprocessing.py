@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 from accuracy_evaluation.output_files import write_json
 from detection.decoding import decode
 from detection.detector import PREDICTION
+from inference_speed_evaluation.inference_speed_eval import random_weights
 from lffd import cli
 from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import BranchGeometry, Network
-from lffd.model import Model, make_model
-from lffd.training.initialization import initial_arrays
-from symbol_farm.trained_models import deploy_json
-from symbol_farm.versions import version_network
+from lffd.graphs.network import BranchGeometry, Network
 
 _MIDDLE = 0.65
 """Share of a face's side around its centre in which cells find it."""
@@ -74,9 +72,9 @@ def crowded_maps(
     network: Network, width: int, height: int, faces: NDArray[np.float32], rng: np.random.Generator
 ) -> list[BranchMaps]:
     """Return maps as a trained network gives them for these faces."""
-    maps = []
+    maps: list[BranchMaps] = []
     for geometry, (rows, columns) in zip(network.branch_geometry, network.map_sizes(height, width), strict=True):
-        part = BranchMaps(np.zeros((1, rows, columns), np.float32), np.zeros((1, 4, rows, columns), np.float32))
+        part = {name: np.zeros((1, count, rows, columns), np.float32) for name, count in (("score", 1), ("box", 4))}
         for face in faces:
             low, high = geometry.gray_range
             if low <= face[2] - face[0] <= high:
@@ -88,21 +86,13 @@ def crowded_maps(
 def _answer(part: BranchMaps, geometry: BranchGeometry, face: NDArray[np.float32], rng: np.random.Generator) -> None:
     """Let the cells in the middle of a face find it."""
     side, middle = face[2] - face[0], (face[:2] + face[2:]) / 2
-    rows, columns = part.scores.shape[1:]
+    rows, columns = part["score"].shape[2:]
     for row in np.flatnonzero(np.abs(geometry.centers(rows) - middle[1]) <= _MIDDLE * side / 2):
         for column in np.flatnonzero(np.abs(geometry.centers(columns) - middle[0]) <= _MIDDLE * side / 2):
             place = geometry.first_center + geometry.stride * np.array([[column, row]], np.float32)
             found = face + rng.normal(0, 0.05 * side, 4).astype(np.float32)
-            part.scores[0, row, column] = rng.uniform(0.5, 1)
-            part.boxes[0, :, row, column] = geometry.encode(found[None], place)[0]
-
-
-def random_weights(version: str) -> Model:
-    """Return a model of a version with random weights."""
-    network = version_network(version)
-    start = initial_arrays(network, batch_norm=False, seed=0, style="prior")
-    weights = {name.removeprefix("arg:"): value for name, value in start.items()}
-    return make_model(network, deploy_json(network.name), weights)
+            part["score"][0, 0, row, column] = rng.uniform(0.5, 1)
+            part["box"][0, :, row, column] = geometry.encode(found[None], place)[0]
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -112,11 +102,10 @@ def measure(options: Options) -> dict[str, Any]:
     network, rng = model.network, np.random.default_rng(0)
     faces = crowd(width, height, options.faces, network.object_range[0], rng)
     maps = crowded_maps(network, width, height, faces, rng)
-    engine = create_engine(model, options.engine, threads=options.threads)
+    engine = create_engine(model, Runtime(options.engine, threads=options.threads))
     image = rng.integers(0, 256, (1, height, width, 3), np.uint8)
     selection = replace(PREDICTION, overlap=options.overlap, max_detections=10_000)
     times: list[Sequence[float]] = []
-    candidates, kept = 0, 0
     for _ in range(options.rounds + 2):
         moments = [time.perf_counter()]
         engine.run(image)
@@ -126,15 +115,14 @@ def measure(options: Options) -> dict[str, Any]:
         chosen = selection.select(found.boxes, found.scores)
         moments.append(time.perf_counter())
         times.append(np.diff(moments).tolist())
-        candidates, kept = found.scores.size, chosen.size
     forward, decoding, suppression = (1000 * statistics.median(column) for column in zip(*times[2:], strict=True))
     return {
         "network": network.name,
         "engine": engine.name,
         "size": options.size,
         "faces": len(faces),
-        "candidates": candidates,
-        "detections": kept,
+        "candidates": found.scores.size,
+        "detections": chosen.size,
         "forward_ms": forward,
         "decoding_ms": decoding,
         "suppression_ms": suppression,

@@ -52,12 +52,8 @@ def time_scoring(ground_truth_dir: Path, count: int) -> dict[str, float]:
             write_result(folder, image, made_up_detections(image, count, generator))
         wall, processor = time.perf_counter(), time.process_time()
         score_folder(Path(folder), ground_truth_dir)
-        return {
-            "images": len(images),
-            "detections_per_image": count,
-            "wall_seconds": time.perf_counter() - wall,
-            "processor_seconds": time.process_time() - processor,
-        }
+        seconds = {"wall_seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - processor}
+    return {"images": len(images), "detections_per_image": count, **seconds}
 
 
 def main(options: Options) -> None:

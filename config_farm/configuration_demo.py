@@ -10,9 +10,10 @@ The faces are drawn, so the figure says that training, saving, loading and predi
 from pathlib import Path
 
 from config_farm.run.script import Script
-from lffd.graphs.receptive_field import Branch, Network, Stage
+from lffd.graphs.network import Branch
+from symbol_farm.lffd_network import Stage, lffd_network
 
-NETWORK = Network(
+NETWORK = lffd_network(
     name="demo_10_160",
     stem=(16,),
     stages=(Stage(16, pairs=2), Stage(32, pairs=1), Stage(48, pairs=1), Stage(64, pairs=1)),

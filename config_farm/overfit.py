@@ -17,7 +17,7 @@ from data_iterator_farm.policies import SamplingPolicy
 from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
 from lffd import cli
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.training.choice import TrainingEngineName
 from lffd.training.options import ScheduleOptions
 from lffd.training.run_log import METRICS_FILE, read_metrics

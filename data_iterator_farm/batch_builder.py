@@ -17,7 +17,7 @@ from data_iterator_farm.label_maps import LabelMaker
 from data_iterator_farm.policies import Policies
 from data_iterator_farm.record_order import RecordKinds, RecordOrder
 from lffd.errors import DataError, LffdError, UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import Record, RecordSource
 
 MAX_TRIES = 100
@@ -83,7 +83,7 @@ class BatchBuilder:
         use_ignored = policies.labels.ignored_boxes == "ignore"
         self.order = RecordOrder(kinds, policies.sampling.background_share, use_ignored, seed)
         self.bad_records: dict[int, str] = {}
-        self._memory = BatchMemory(batch_size, input_size, self.labels.shapes, keep)
+        self._memory = BatchMemory(batch_size, input_size, self.labels.targets, keep)
         self._source, self._network, self._policies = source, network, policies
         self.batch_size, self._input_size, self._seed = batch_size, input_size, seed
         self._rank, self._size, self._skip = rank, size, skip_bad_records
@@ -161,7 +161,7 @@ class BatchBuilder:
         boxes = np.concatenate([crop.boxes for crop in crops])
         ignored = np.concatenate([crop.ignored for crop in crops])
         slots = np.repeat(np.arange(len(crops)), [len(crop.boxes) for crop in crops])
-        self.labels.write(boxes, ignored, slots, making.batch.classes, making.batch.boxes)
+        self.labels.write(boxes, ignored, slots, making.batch.targets)
         making.batch.faces[:] = np.bincount(slots[~ignored], minlength=len(crops))
 
     def _scratch(self) -> Scratch:

@@ -16,7 +16,7 @@ from data_iterator_farm.batch_builder import BatchBuilder, Making
 from data_iterator_farm.policies import Policies
 from data_iterator_farm.record_order import RecordKinds, sort_records
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import RecordSource
 
 PARTS_PER_THREAD = 4
@@ -88,7 +88,7 @@ class BatchLoader:
             skip_bad_records=skip_bad_records,
             keep=prefetch + 2,  # those in the making, the user's, and the one before it
         )
-        self.batch_size, self.input_size, self.map_sizes = batch_size, input_size, self._builder.labels.shapes
+        self.batch_size, self.input_size, self.targets = batch_size, input_size, self._builder.labels.targets
         self._part = max(batch_size // (PARTS_PER_THREAD * threads), 1)
         self._next, self._stop, self._prefetch = start, stop, prefetch
         self._waiting: deque[tuple[Making, list[Future[None]]]] = deque()

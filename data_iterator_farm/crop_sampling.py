@@ -19,7 +19,7 @@ from data_iterator_farm.decoding import BadRecordError, Scratch
 from data_iterator_farm.policies import MAX_SCALE, SamplingPolicy
 from data_iterator_farm.rendering import CropWindow, draw_window
 from lffd.boxes import Boxes, areas, as_boxes, clip, longer_sides, shift
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import Record
 
 

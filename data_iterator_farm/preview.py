@@ -13,13 +13,13 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from data_iterator_farm.assignment import BACKGROUND, IGNORED, POSITIVE, ClassMap
 from data_iterator_farm.batch import Batch
 from data_iterator_farm.batch_loader import BatchLoader
-from data_iterator_farm.label_maps import BACKGROUND, IGNORED, POSITIVE, ClassMap, CodeMap
 from data_iterator_farm.policies import PresetName, preset
 from lffd.cli import run
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import BranchGeometry, Network
+from lffd.graphs.network import BranchGeometry, Network
 from lffd.limits import check_batch_memory, check_limits
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def draw_batch(batch: Batch, network: Network) -> Figure:
         image = batch.images[row][..., ::-1]
         _draw_image(axes[row, 0], image, batch.names[row], int(batch.faces[row]))
         for branch in network.branch_geometry:
-            classes, codes = batch.classes[branch.index][row], batch.boxes[branch.index][row]
+            said = batch.targets[branch.index]
+            classes, codes = said["score"][row, 0], said["box"][row, :4]
             left, top, side = _part(classes, branch, image.shape[0])
             panel = axes[row, branch.index + 1]
             _draw_branch(panel, image, branch, classes, codes)
@@ -139,7 +140,7 @@ def _draw_image(axes: Axes, image: NDArray[np.uint8], names: str, faces: int) ->
 
 
 def _draw_branch(
-    axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, classes: ClassMap, codes: CodeMap
+    axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, classes: ClassMap, codes: NDArray[np.float32]
 ) -> None:
     """Draw the cells of one branch over a darkened crop, and the boxes that its positive cells are taught."""
     from matplotlib.collections import EllipseCollection, PatchCollection

@@ -16,13 +16,13 @@ from multiprocessing import connection, shared_memory
 from types import TracebackType
 from typing import Any
 
-from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch import Batch, target_shapes
 from data_iterator_farm.batch_builder import BatchBuilder, BatchError
 from data_iterator_farm.policies import Policies
 from data_iterator_farm.record_order import RecordKinds
 from data_iterator_farm.shared_memory import BlockPool, Field, batch_of, empty_batch, layout
 from lffd.errors import DataError, LffdError, UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import RecordSource
 
 
@@ -80,7 +80,8 @@ class ProcessLoader:
         if processes < 1 or start < 0:
             raise UsageError(f"processes {processes} must be at least 1, and start {start} at least 0")
         size = int(work.settings["input_size"])
-        fields = layout(int(work.settings["batch_size"]), size, work.network.map_sizes(size, size))
+        self._targets = target_shapes(work.network, size)
+        fields = layout(int(work.settings["batch_size"]), size, self._targets)
         self._pool, self._next, self._closed = BlockPool(fields), start, False
         self._jobs: deque[_Job] = deque()
         context = multiprocessing.get_context("spawn")
@@ -111,7 +112,7 @@ class ProcessLoader:
             names = self._answer(job)
             self._next += 1
             self._make_ahead()
-            return batch_of(job.index, names, self._pool.lend(job.block))
+            return batch_of(job.index, names, self._pool.lend(job.block), self._targets)
         except BaseException:
             self.close()
             raise
@@ -191,7 +192,8 @@ def _serve(work: BatchWork, fields: list[Field], pipe: connection.Connection) ->
                 index, name = pipe.recv()
                 if name not in blocks:
                     blocks[name] = shared_memory.SharedMemory(name)
-                pipe.send(builder.build(index, empty_batch(index, blocks[name], fields)).names)
+                memory = empty_batch(index, blocks[name], fields, builder.labels.targets)
+                pipe.send(builder.build(index, memory).names)
     except EOFError:
         return  # the other end is gone
     except LffdError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from deployment.parity import TOLERANCE, measure_parity, named_maps, probe_images
 from lffd import cli
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.files import write_atomic
 from lffd.graphs.ncnn_graph import ncnn_files
 from symbol_farm.trained_models import resolve_model
@@ -32,7 +33,7 @@ def main(options: Options) -> None:
     box code of each branch, are printed. The files are run and compared with MXNet first.
     """
     model = resolve_model(options.model)
-    subject, reference = create_engine(model, "ncnn", threads=1), create_engine(model, "mxnet")
+    subject, reference = create_engine(model, Runtime("ncnn", threads=1)), create_engine(model, Runtime("mxnet"))
     parity = measure_parity(
         ("the ncnn network", lambda images: named_maps(subject.run(images))),
         ("MXNet", lambda images: named_maps(reference.run(images))),
@@ -48,8 +49,8 @@ def main(options: Options) -> None:
     for index, branch in enumerate(model.network.branch_geometry):
         low, high = branch.object_range
         print(
-            f"  {low:g}–{high:g} px: score_{index} (1, h, w), box_{index} (4, h, w); centre {branch.first_center} + "
-            f"{branch.stride} × cell, box = centre − code × {branch.normalizer:g}"
+            f"  {low:g}–{high:g} px: {', '.join(f'{name}_{index}' for name in model.network.outputs)}; centre "
+            f"{branch.first_center} + {branch.stride} × cell, box code {branch.code!r} × {branch.normalizer:g} px"
         )
 
 

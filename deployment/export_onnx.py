@@ -16,11 +16,13 @@ from lffd import cli
 from lffd.boxes import clip, suppress
 from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
-from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
+from lffd.engines.onnxruntime_engine import open_session
+from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.files import write_atomic
-from lffd.graphs.onnx_graph import InputForm, maps_onnx
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.graph import Graph
+from lffd.graphs.network import Network
+from lffd.graphs.onnx_graph import InputForm, image_position, maps_onnx, normalisation
 from lffd.model import Model
 from symbol_farm.trained_models import resolve_model
 
@@ -60,29 +62,31 @@ class Options:
 
 def decode_maps(network: Network, maps: list[BranchMaps]) -> Outputs:
     """Return what the decoded graph must give for an engine's maps: `boxes` `(B, N, 4)`, `scores` `(B, N)`."""
-    batch, everything = range(len(maps[0].scores)), sum(branch.scores[0].size for branch in maps)
+    batch, everything = range(len(maps[0]["score"])), sum(branch["score"][0].size for branch in maps)
     listed = [decode(maps, network.branch_geometry, -1, everything, row=row) for row in batch]
     return {"boxes": np.stack([row.boxes for row in listed]), "scores": np.stack([row.scores for row in listed])}
 
 
 def box_codes(network: Network, outputs: Outputs, images: NDArray[np.uint8]) -> Outputs:
-    """Return decoded outputs with boxes divided by their branch's normalizer, so that one tolerance fits all."""
+    """Return decoded outputs with boxes in units of their prediction, so that one tolerance fits all."""
     sizes = network.map_sizes(images.shape[1], images.shape[2])
-    counts = [rows * columns for rows, columns in sizes]
-    normalizers = np.repeat([branch.normalizer for branch in network.branch_geometry], counts).astype(np.float32)
-    return {"boxes": outputs["boxes"] / normalizers[:, None], "scores": outputs["scores"]}
+    units = [unit * 2 for branch in network.branch_geometry for unit in branch.units]
+    counts = np.repeat([rows * columns for rows, columns in sizes], network.predictions)
+    per_box = np.repeat(units, counts, axis=0).astype(np.float32)
+    return {"boxes": outputs["boxes"] / per_box, "scores": outputs["scores"]}
 
 
-def session_run(content: bytes, form: InputForm, normalised: bool) -> Run:
+def session_run(graph: Graph, content: bytes, form: InputForm, normalised: bool) -> Run:
     """Return a function that runs an ONNX file with ONNX Runtime on uint8 images, as its user would."""
-    session = open_session(import_onnxruntime(), content)
+    session = open_session(content)
     names = [output.name for output in session.get_outputs()]
 
     def run(images: NDArray[np.uint8]) -> Outputs:
         data: NDArray[Any] = images
         if form == "nchw-float":
             data = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
-            data = (data - np.float32(127.5)) / np.float32(127.5) if normalised else data
+            offset, factor = normalisation(graph, image_position(graph))
+            data = (data - np.float32(offset)) / np.float32(factor) if normalised else data
         return dict(zip(names, session.run(names, {"data": data}), strict=True))
 
     return run
@@ -118,7 +122,8 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
     normalised, rule, network = options.normalization == "outside", options.suppression, model.network
     make = decoded_onnx if options.decoded or rule is not None else maps_onnx
     content = make(model, options.input, normalised).SerializeToString()
-    run, reference = session_run(content, options.input, normalised), create_engine(model, "mxnet")
+    run = session_run(model.graph, content, options.input, normalised)
+    reference = create_engine(model, Runtime("mxnet"))
 
     def found(images: NDArray[np.uint8]) -> Outputs:
         return run(images) if make is maps_onnx else box_codes(network, run(images), images)
@@ -131,7 +136,7 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
     parity.check(options.tolerance)
     if rule is not None:
         content = decoded_onnx(model, options.input, normalised, rule).SerializeToString()
-        check_suppression(network, session_run(content, options.input, normalised), run, rule)
+        check_suppression(network, session_run(model.graph, content, options.input, normalised), run, rule)
     return content, parity
 
 

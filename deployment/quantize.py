@@ -22,11 +22,14 @@ from detection.load import load_detector
 from detection.selection import Selection
 from lffd import cli
 from lffd.engines import onnxruntime_engine, openvino_engine
-from lffd.engines.factory import AUTO_ORDER, ENGINES, Precision, create_engine, install_command
+from lffd.engines.factory import AUTO_ORDER, ENGINES, create_engine, install_command
+from lffd.engines.runtime import Precision, Runtime
 from lffd.errors import DataError, EngineError, ModelError
-from lffd.images.encoded import decode, list_images, read_file, shrink
+from lffd.images.encoded import decode, shrink
+from lffd.images.files import list_images
 from lffd.limits import check_limits
 from lffd.model import Model, check_target, save_model
+from lffd.untrusted import read_file
 from metric_farm.average_precision import average_precision
 from symbol_farm.trained_models import resolve_model
 
@@ -146,7 +149,8 @@ def measure_engine(
     model: Model, reduced: Model, images: list[NDArray[np.uint8]], engine: str, precision: str
 ) -> Parity:
     """Return how far a reduced model on an engine is from the full one on MXNet, over single images."""
-    runner, reference = create_engine(reduced, engine, precision=precision), create_engine(model, "mxnet")
+    runner = create_engine(reduced, Runtime(engine, precision=precision))
+    reference = create_engine(model, Runtime("mxnet"))
     return measure_parity(
         (f"{engine} {precision}", lambda x: named_maps(runner.run(x))),
         ("MXNet fp32", lambda x: named_maps(reference.run(x))),
@@ -162,7 +166,7 @@ def measure_ap(model: Model, pack: Path, engine: str, precision: str) -> float:
     """
     with TemporaryDirectory(prefix="lffd-quantize-") as folder, PackReader(pack) as source:
         save_model(model, Path(folder, "model"))
-        detector = load_detector(str(Path(folder, "model")), engine=engine, precision=precision)
+        detector = load_detector(str(Path(folder, "model")), runtime=Runtime(engine, precision=precision))
         truth, found, _ = detect_records(detector, source)
     return average_precision(truth, found, Selection().max_detections).ap50
 

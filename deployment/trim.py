@@ -12,9 +12,10 @@ import numpy as np
 from deployment.parity import probe_images
 from lffd import cli
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.graphs.cut import keep_branches
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.model import Model, check_target, save_model
 from symbol_farm.trained_models import resolve_model
 
@@ -80,11 +81,11 @@ def check_kept_maps(whole: Model, trimmed: Model, kept: Sequence[int]) -> None:
     Raises:
         ModelError: when a map differs.
     """
-    before, after = create_engine(whole, "mxnet"), create_engine(trimmed, "mxnet")
+    before, after = create_engine(whole, Runtime("mxnet")), create_engine(trimmed, Runtime("mxnet"))
     for images in probe_images(whole.network):
         expected = [before.run(images)[index] for index in kept]
         for index, (left, right) in enumerate(zip(after.run(images), expected, strict=True)):
-            if not (np.array_equal(left.scores, right.scores) and np.array_equal(left.boxes, right.boxes)):
+            if not all(np.array_equal(left[name], right[name]) for name in whole.network.outputs):
                 raise ModelError(f"branch {kept[index]} of {whole.network.name} gives other maps after trimming")
 
 

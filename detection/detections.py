@@ -49,21 +49,17 @@ class Detections:
 
     def top(self, count: int) -> Detections:
         """Return the best `count` detections."""
-        return self._slice(count)
-
-    def above(self, threshold: float) -> Detections:
-        """Return the detections whose score is over `threshold`."""
-        return self._slice(int(np.count_nonzero(self.scores > threshold)))
-
-    def _slice(self, stop: int) -> Detections:
-        """Return the first `stop` detections."""
-        stop = max(stop, 0)
+        stop = max(count, 0)
         return Detections(
             self.boxes[:stop],
             self.scores[:stop],
             None if self.landmarks is None else self.landmarks[:stop],
             None if self.branches is None else self.branches[:stop],
         )
+
+    def above(self, threshold: float) -> Detections:
+        """Return the detections whose score is over `threshold`."""
+        return self.top(int(np.count_nonzero(self.scores > threshold)))
 
 
 class ImageDetector(Protocol):
@@ -82,5 +78,7 @@ def check_image(image: NDArray[np.uint8]) -> None:
     Raises:
         UsageError: with the shape and type that came.
     """
+    if not isinstance(image, np.ndarray):
+        raise UsageError(f"an image must be a NumPy array, not {type(image).__name__}; cv2.imread makes one of a file")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UsageError(f"an image must be uint8 (H, W, 3) in BGR order, not {image.dtype} {image.shape}")

@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.decoding import Candidates, decode, join
-from detection.detections import Detections
+from detection.detections import Detections, check_image
 from detection.selection import Selection
 from detection.tiling import plan_tiles, smallest_tile, working_bytes_per_pixel
 from detection.views import View, ViewSettings, plan_views, used_branches
 from lffd import boxes as bx
-from lffd.engines import BranchMaps, Engine, check_images
+from lffd.engines import BranchMaps, Engine
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
 from lffd.graphs.cut import keep_branches
 from lffd.model import Model
@@ -55,11 +56,7 @@ class Detector:
         model: Model,
         selection: Selection = PREDICTION,
         views: ViewSettings | None = None,
-        *,
-        engine: str = "auto",
-        device: str = "cpu",
-        threads: int | None = None,
-        precision: str = "fp32",
+        runtime: Runtime | None = None,
     ) -> None:
         """Cut the branches that are not used, and start the engine; see `load`."""
         self.name = model.network.name
@@ -67,11 +64,12 @@ class Detector:
         self.selection = selection
         self.views = views or ViewSettings()
         self._kept = used_branches(model.network, self.views)
-        if precision == "int8":  # the quantised graph comes as a whole: unused branches are computed and ignored
+        # A quantised graph comes as a whole: unused branches are computed and ignored.
+        if runtime is not None and runtime.precision == "int8":
             self._kept = tuple(range(len(model.network.branches)))
         cut = keep_branches(model, self._kept)
         self._cut_network = cut.network
-        self.engine: Engine = create_engine(cut, engine, device, threads, precision)
+        self.engine: Engine = create_engine(cut, runtime)
         self._max_pixels = int(self.views.tile_memory * 2**20 / working_bytes_per_pixel(cut.network, self.engine.name))
 
     @classmethod
@@ -104,14 +102,10 @@ class Detector:
         """
         from symbol_farm.trained_models import resolve_model
 
-        options = {"engine": engine, "device": device, "precision": precision}
-        return cls(resolve_model(model), selection, views, threads=threads, **options)
+        return cls(resolve_model(model), selection, views, Runtime(engine, device, threads, precision))
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
-        """Return what is in an image.
-
-        Args:
-            image: `(H, W, 3)` uint8, BGR, 0–255, of any size; large ones are run in tiles.
+        """Return what is in an image `(H, W, 3)` uint8, BGR, 0–255, of any size; large ones are run in tiles.
 
         Returns:
             Boxes in the image's pixels, clipped to it, best first, each with the branch that found it.
@@ -123,16 +117,10 @@ class Detector:
         return self.batch([image])[0]
 
     def batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """Return what is in each image; images of one size run through the network together.
-
-        Args:
-            images: as for a single call; sizes may differ.
-        """
+        """Return what is in each image; those of one size run through the network together."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
-            if image.ndim != 3 or 0 in image.shape:
-                raise UsageError(f"an image must be uint8 (H, W, 3) in BGR order, not {image.dtype} {image.shape}")
-            check_images(image[None])
+            check_image(image)
             groups[image.shape[0], image.shape[1]].append(index)
         found: dict[int, list[Candidates]] = defaultdict(list)
         for (height, width), members in groups.items():
@@ -146,7 +134,7 @@ class Detector:
         self, images: Sequence[NDArray[np.uint8]], members: Sequence[int], view: View
     ) -> Iterator[tuple[int, Candidates]]:
         """Yield candidates in the view's pixels for images of one size, with the index of the image."""
-        height, width = (max(side, self._cut_network.minimum_input) for side in (view.height, view.width))
+        height, width = (self._cut_network.fitting(side) for side in (view.height, view.width))
         count = max(1, min(MAX_BATCH, self._max_pixels // (height * width)))
         for start in range(0, len(members), count):
             chunk = members[start : start + count]

@@ -19,13 +19,7 @@ _SMALLEST_LABELLED = 24
 
 
 def draw_detections(image: NDArray[np.uint8], detections: Detections, scores: bool = True) -> NDArray[np.uint8]:
-    """Return a copy of an image with boxes, scores and landmarks drawn in.
-
-    Args:
-        image: `(H, W, 3)` uint8, BGR.
-        detections: in the image's pixels; the best are drawn last, on top.
-        scores: write the score at boxes that are large enough.
-    """
+    """Return a copy of an image `(H, W, 3)` uint8 BGR with boxes, landmarks and the scores of large boxes drawn in."""
     import cv2
 
     drawn = image.copy()

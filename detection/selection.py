@@ -15,22 +15,20 @@ from lffd.errors import UsageError
 class Selection:
     """Which candidates become detections. The defaults are those of an evaluation of average precision.
 
-    Attributes:
-        score_threshold: candidates must score more than this, 0–1.
-        top_k: how many of the best candidates enter suppression.
-        suppression_threshold: a candidate that overlaps a better one by more than this is dropped, 0–1.
-        overlap: what overlap means: `iou`, or `own-area`, the published LFFD rule.
-        max_detections: how many detections are kept at most.
-
     Raises:
         UsageError: for a value outside its range.
     """
 
     score_threshold: float = 0.02
+    """Detections must score more than this, 0-1. A higher floor costs average precision."""
     top_k: int = 5000
+    """How many of the best candidates of an image enter suppression (NMS)."""
     suppression_threshold: float = 0.45
+    """A candidate that overlaps a better one by more than this is dropped, 0-1."""
     overlap: Overlap = "iou"
+    """What overlap means: iou, or own-area, the published LFFD rule."""
     max_detections: int = 750
+    """How many detections are kept per image."""
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "suppression_threshold"):

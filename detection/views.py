@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 MAX_ENLARGED_SIDE = 2048
 """Small images are not enlarged beyond this longer side: a 20,000×3 strip holds no face that is worth 850,000 px."""
@@ -21,27 +21,25 @@ PYRAMID_STEP = 4
 class ViewSettings:
     """How an image is shown to the network. Face means whatever the model detects.
 
-    Attributes:
-        branches: indices of the branches to use, 0 the shallowest; all when None. The others are cut off.
-        scale: factor by which every image is resized first.
-        min_face: longer side in pixels of the smallest face that matters. The image is resized so that such a face
-            gets the smallest size that the network finds: smaller and faster for large faces, larger for tiny ones.
-        max_face: longer side in pixels of the largest face; deeper branches than it needs are cut off.
-        minimum_side: without `scale` and `min_face`, images whose shorter side is under this are enlarged to it.
-        pyramid: look at ever smaller copies too, for faces beyond the network's range.
-        tile_memory: MB of working memory for the network; larger images are run in exact tiles.
-
     Raises:
         UsageError: for a value outside its range, or two that exclude each other.
     """
 
-    branches: tuple[int, ...] | None = None
-    scale: float | None = None
     min_face: float | None = None
+    """Faces have at least this longer side in pixels: the image is resized so that such a face gets the smallest size
+    that the network finds. 300 makes large images fast, 5 finds tinier faces than the network is made for."""
     max_face: float | None = None
+    """Faces have at most this longer side in pixels: deeper branches than needed are cut off."""
+    scale: float | None = None
+    """Resize every image by this factor first."""
+    branches: tuple[int, ...] | None = None
+    """Use these branches only, 0 the shallowest; the others are cut off."""
     minimum_side: int = 128
+    """Without scale and min-face, enlarge images whose shorter side is under this."""
     pyramid: bool = False
+    """Look at ever smaller copies too, for faces beyond the network's range."""
     tile_memory: float = 1024
+    """MB of working memory for the network; larger images are run in exact tiles."""
 
     def __post_init__(self) -> None:
         for name in ("scale", "min_face", "max_face", "tile_memory"):
@@ -60,13 +58,7 @@ class ViewSettings:
 
 @dataclass(frozen=True)
 class View:
-    """One look at an image.
-
-    Attributes:
-        height: to which the image is resized.
-        width: likewise.
-        branches: indices of the network's branches that are asked.
-    """
+    """One look at an image: resized to `height` × `width`; `branches` are the indices of those that are asked."""
 
     height: int
     width: int

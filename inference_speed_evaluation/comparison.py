@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import tyro
@@ -18,7 +17,7 @@ from detection.peers.size import peer_size
 from inference_speed_evaluation import inference_speed_eval as speed
 from inference_speed_evaluation.machine import describe_machine
 from lffd import cli
-from lffd.engines.factory import Precision
+from lffd.engines.runtime import Precision, Runtime
 from lffd.errors import UsageError
 from lffd.files import write_atomic
 from symbol_farm.trained_models import params_file, resolve_model
@@ -127,16 +126,14 @@ def measure_accuracy(options: Options, spec: str, folder: str) -> dict[str, Any]
         ground_truth=options.ground_truth,
         output_dir=options.output_dir / folder,
         overwrite=options.overwrite,
-        engine=options.engine if ours else "auto",
-        precision=options.precision if ours else "fp32",
+        runtime=Runtime(options.engine, precision=options.precision) if ours else Runtime(),
     )
     return widerface.evaluate(run)[0]
 
 
 def measure_latency(options: speed.Options) -> list[tuple[float | None, float | None]]:
     """Return median and 95th percentile of each detector in ms per image, measured in turns."""
-    with TemporaryDirectory(prefix="lffd-compare-") as name:
-        rows = list(speed.time_all(options, speed.gather_candidates(options, Path(name)), Path(name)))
+    rows = speed.time_models(options)
     for row in rows:
         if row.error:
             print(f"{row.model}: {row.error}")
@@ -154,13 +151,10 @@ def to_markdown(rows: Sequence[Compared], options: Options, scope: str, machine:
         "|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: -(row.hard or 0)):
-        precisions = " / ".join(
-            "-" if value is None else f"{value:.3f}".lstrip("0") for value in (row.easy, row.medium, row.hard)
-        )
+        figures = ("-" if ap is None else f"{ap:.3f}".lstrip("0") for ap in (row.easy, row.medium, row.hard))
         time = "-" if row.milliseconds is None else f"{row.milliseconds:.1f} ({row.slowest_milliseconds:.1f})"
-        lines.append(
-            f"| {row.name} | {precisions} | {row.parameters:,} | {row.megabytes:.1f} | {row.gmac:.3f} | {time} |"
-        )
+        cells = (row.name, " / ".join(figures), f"{row.parameters:,}", f"{row.megabytes:.1f}", f"{row.gmac:.3f}", time)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -17,23 +17,23 @@ from accuracy_evaluation.output_files import write_json
 from accuracy_evaluation.plots import check_plot_path
 from deployment.calibration import collect_ranges
 from deployment.quantized_graph import quantized_onnx
-from detection.image_files import read_image
 from detection.load import parse_peer
 from detection.selection import Selection
 from detection.views import ViewSettings
 from inference_speed_evaluation.machine import describe_machine
 from inference_speed_evaluation.processes import WorkerProcess
 from inference_speed_evaluation.speed_report import detail_table, latency_tables, plot_latency, to_csv
-from inference_speed_evaluation.sweep import Candidate, Effort, Row, Setting, measure_setting, with_peak
+from inference_speed_evaluation.sweep import Contender, Effort, Row, Setting, measure_setting, with_peak
 from lffd import cli
 from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.engines.base import gpu_number
-from lffd.engines.factory import AUTO_ORDER, ENGINES, Precision, installed_kind
+from lffd.engines.factory import AUTO_ORDER, ENGINES, installed_kind
+from lffd.engines.runtime import Precision
 from lffd.errors import EngineError, UsageError
 from lffd.files import write_atomic
+from lffd.images.files import read_image
 from lffd.model import Model, make_model, save_model
 from lffd.training.initialization import initial_arrays
-from symbol_farm.network import build_json
 from symbol_farm.trained_models import resolve_model, shipped_models
 from symbol_farm.versions import VERSIONS, version_network
 
@@ -122,10 +122,15 @@ def load_weights(spec: str) -> tuple[Model, str]:
         folder for folder in shipped_models().values() if resolve_model(folder).network.name == VERSIONS[short]
     ]:
         return resolve_model(shipped[0]), shipped[0].name
-    network = version_network(short)
+    return random_weights(short), RANDOM
+
+
+def random_weights(version: str) -> Model:
+    """Return a model of a version with random weights."""
+    network = version_network(version)
     start = initial_arrays(network, batch_norm=False, seed=0, style="prior")
     weights = {name.removeprefix("arg:"): value for name, value in start.items()}
-    return make_model(network, build_json(network, deploy=True), weights), RANDOM
+    return make_model(network, weights)
 
 
 def quantized(model: Model) -> Model:
@@ -160,20 +165,20 @@ def engine_pairs(options: Options) -> list[tuple[str, str]]:
     return [(name, precision) for name, precision in pairs if precision in ENGINES[name].precisions]
 
 
-def gather_candidates(options: Options, folder: Path) -> list[Candidate]:
+def gather_contenders(options: Options, folder: Path) -> list[Contender]:
     """Return everything that is timed; our networks are written to `folder`, so that all workers load the same."""
     pairs = engine_pairs(options)
     found = []
     for number, spec in enumerate(options.model):
         if parse_peer(spec) is not None:
-            found.append(Candidate(short_name(spec), "peer", spec, "onnxruntime", "fp32", None))
+            found.append(Contender(short_name(spec), "peer", spec, "onnxruntime", "fp32", None))
             continue
         model, weights = load_weights(spec)
         if weights == RANDOM and "int8" in options.precisions:
             model = quantized(model)
         place = folder / str(number)
         save_model(model, place)
-        found += [Candidate(short_name(spec), weights, str(place), *pair, model.network) for pair in pairs]
+        found += [Contender(short_name(spec), weights, str(place), *pair, model.network) for pair in pairs]
     return found
 
 
@@ -202,17 +207,19 @@ def measure_peaks(options: Options, known: Mapping[int, float]) -> dict[int, flo
     return peaks
 
 
-def time_all(options: Options, candidates: list[Candidate], folder: Path) -> Iterator[Row]:
-    """Yield the rows of every setting."""
+def time_models(options: Options) -> list[Row]:
+    """Return the rows of every setting."""
     selection = Selection(score_threshold=options.score_threshold)
     effort = Effort(options.rounds, options.seconds, options.warmup)
     settings = list(product(options.threads, options.batches, options.sizes))
-    for threads, batch, (width, height) in tqdm(settings, "settings", unit="setting", disable=None):
-        np.save(folder / "images.npy", make_images(options, width, height, batch))
-        setting = Setting(width, height, batch, threads, options.device)
-        yield from measure_setting(
-            candidates, setting, images=folder / "images.npy", selection=selection, effort=effort
-        )
+    rows: list[Row] = []
+    with TemporaryDirectory(prefix="lffd-speed-") as folder:
+        contenders, images = gather_contenders(options, Path(folder)), Path(folder, "images.npy")
+        for threads, batch, (width, height) in tqdm(settings, "settings", unit="setting", disable=None):
+            np.save(images, make_images(options, width, height, batch))
+            setting = Setting(width, height, batch, threads, options.device)
+            rows += measure_setting(contenders, setting, images=images, selection=selection, effort=effort)
+    return rows
 
 
 def main(options: Options) -> None:
@@ -223,11 +230,10 @@ def main(options: Options) -> None:
     """
     count = len(options.sizes)
     machine = describe_machine(options.device)
-    with TemporaryDirectory(prefix="lffd-speed-") as name:
-        candidates = gather_candidates(options, Path(name))
-        peaks = measure_peaks(options, {})
-        rows = list(time_all(options, candidates, Path(name)))
-        peaks = measure_peaks(options, peaks)
+    engine_pairs(options)  # refuses what cannot be before anything is measured
+    peaks = measure_peaks(options, {})
+    rows = time_models(options)
+    peaks = measure_peaks(options, peaks)
     if all(row.error for row in rows):
         raise EngineError(f"nothing could be timed at {count} sizes: {rows[0].error}")
     rows = [with_peak(row, peaks) for row in rows]
@@ -246,10 +252,7 @@ def write_files(options: Options, machine: dict[str, object], rows: list[Row], t
         write_json(options.json, {"machine": machine, "rows": [asdict(row) for row in rows]})
     for path, content in ((options.csv, to_csv(rows)), (options.markdown, text)):
         if path is not None:
-            try:
-                write_atomic(path, content.encode())
-            except OSError as error:
-                raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
+            write_atomic(path, content.encode())
     if options.plot is not None:
         plot_latency(rows, str(machine["cpu"]), options.plot)
 

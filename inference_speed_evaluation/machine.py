@@ -30,7 +30,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "cpu": _cpu_field("model name") or platform.processor() or "unknown",
         "cores": os.cpu_count(),
-        "instructions": [flag for flag in _FLAGS if flag in (_cpu_field("flags") or "").split()],
+        "instructions": [flag for flag in _FLAGS if flag in _cpu_field("flags").split()],
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
@@ -41,16 +41,12 @@ def describe_machine(device: str) -> dict[str, Any]:
     return facts
 
 
-def _cpu_field(name: str) -> str | None:
-    """Return a field of the first processor in Linux's list; None on other systems."""
+def _cpu_field(name: str) -> str:
+    """Return a field of the first processor in Linux's list; empty on other systems."""
     listing = Path("/proc/cpuinfo")
-    if not listing.exists():
-        return None
-    for line in listing.read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return None
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    found = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in found if key.strip() == name), "")
 
 
 def _version(package: str) -> str | None:

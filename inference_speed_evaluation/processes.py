@@ -1,4 +1,7 @@
-"""Starting, asking and stopping the worker processes."""
+"""Worker processes: starting, asking and stopping them, and how they answer.
+
+A worker reads one JSON order per line and answers with one JSON line.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,18 @@ import select
 import subprocess
 import sys
 import tempfile
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable
+from typing import IO, Any, TextIO, cast
 
-from lffd.errors import EngineError
+from lffd.errors import EngineError, LffdError
 
 ANSWER_SECONDS = 600.0
 """A worker that does not answer for so long is stopped."""
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+"""Carries out one order; raises an `LffdError` when it cannot be met."""
 
 
 class WorkerProcess:
@@ -25,27 +31,21 @@ class WorkerProcess:
     Args:
         threads: number of CPU threads for its libraries.
         name: says in errors which one it is.
-        module: what it runs, by `worker.run_worker`.
+        module: what it runs, by `run_worker`.
     """
 
     def __init__(self, threads: int, name: str, module: str = "inference_speed_evaluation.worker") -> None:
         self.name = name
         environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment,
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
+        self._process = subprocess.Popen([sys.executable, "-m", module], **pipes, env=environment)  # type: ignore[call-overload]
+        self._orders, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
 
     def __enter__(self) -> WorkerProcess:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self.close()
 
     def ask(self, **order: Any) -> dict[str, Any]:
@@ -54,18 +54,15 @@ class WorkerProcess:
         Raises:
             EngineError: when the worker says why it cannot, dies, or does not answer in time.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+            self._orders.write(json.dumps(order).encode() + b"\n")
+            self._orders.flush()
         except BrokenPipeError as error:
             raise self._died() from error
-        ready, _, _ = select.select([self._process.stdout], [], [], ANSWER_SECONDS)
-        if not ready:
+        if not select.select([self._answers], [], [], ANSWER_SECONDS)[0]:
             self.close()
             raise EngineError(f"{self.name}: no answer in {ANSWER_SECONDS:g} s")
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise self._died()
         answer: dict[str, Any] = json.loads(line)
@@ -86,9 +83,27 @@ class WorkerProcess:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
-            if stream is not None and not stream.closed:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    continue
+        for stream in (self._orders, self._answers, self._log):
+            try:
+                stream.close()
+            except BrokenPipeError:
+                continue
+
+
+def serve(orders: TextIO, answers: TextIO, answer: Answer) -> None:
+    """Answer orders until there are no more; what a user has to know is answered as `error`."""
+    for line in orders:
+        try:
+            found = answer(json.loads(line))
+        except LffdError as error:
+            found = {"error": str(error)}
+        answers.write(json.dumps(found) + "\n")
+        answers.flush()
+
+
+def run_worker(answer: Answer) -> None:
+    """Answer the orders on standard input."""
+    # Libraries print to standard output, which would break the protocol: theirs goes to standard error.
+    private = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    serve(sys.stdin, private, answer)

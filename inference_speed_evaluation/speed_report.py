@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
-from accuracy_evaluation.plots import check_plot_path
+from accuracy_evaluation.plots import check_plot_path, plotting
 from inference_speed_evaluation.sweep import Row
 from lffd.errors import UsageError
 
@@ -56,17 +56,10 @@ def detail_table(rows: Sequence[Row]) -> str:
         if row.ratio_low is not None and row.ratio_high is not None:
             ratio += f" ({row.ratio_low:.3f}–{row.ratio_high:.3f})"
         share = f" ({100 * row.peak_share:.0f} %)" if row.peak_share is not None else ""
-        values = [
-            row_name(row),
-            row.resolution.replace("x", "×"),
-            str(row.batch),
-            str(row.threads),
-            f"{_number(row.forward_ms, '.2f')} ({_number(row.forward_p95_ms, '.2f')})",
-            *(_number(value, ".2f") for value in (row.decode_ms, row.suppression_ms, row.other_ms)),
-            ratio,
-            _number(row.gflops, ".0f") + share,
-            _number(row.peak_memory_mb, ".0f"),
-        ]
+        values = [row_name(row), row.resolution.replace("x", "×"), str(row.batch), str(row.threads)]
+        values.append(f"{_number(row.forward_ms, '.2f')} ({_number(row.forward_p95_ms, '.2f')})")
+        values += [_number(value, ".2f") for value in (row.decode_ms, row.suppression_ms, row.other_ms)]
+        values += [ratio, _number(row.gflops, ".0f") + share, _number(row.peak_memory_mb, ".0f")]
         lines.append(" | ".join(values) + " |")
     lines += [f"\n{row_name(row)} at {row.resolution}: {row.error}" for row in rows if row.error]
     return "\n".join(lines)
@@ -86,38 +79,26 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def plot_latency(rows: Sequence[Row], title: str, path: str | os.PathLike[str]) -> None:
-    """Draw latency over image size, one line per model, engine, precision, batch and threads.
-
-    Args:
-        rows: rows without figures are left out.
-        title: usually the machine.
-        path: PNG, SVG or PDF by its ending.
+    """Draw latency over image size, one line per model, engine, precision, batch and threads, to PNG, SVG or PDF.
 
     Raises:
-        UsageError: for another ending, when nothing was timed, or when the file cannot be written.
+        UsageError: for another ending, or when nothing was timed.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
-    check_plot_path(path)
     timed = [row for row in rows if row.total_ms is not None]
+    check_plot_path(path)
     if not timed:
         raise UsageError("nothing was timed, so there is nothing to plot")
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(xscale="log", yscale="log", xlabel="image size in pixels", title=title)
-    axes.set_ylabel("ms from image in memory to boxes")
-    _draw_lines(axes, timed)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
-    axes.grid(True, alpha=0.3)
-    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
-    try:
-        figure.savefig(path, dpi=130)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
+    with plotting(path, (8, 6)) as axes:
+        axes.set(xscale="log", yscale="log", xlabel="image size in pixels", title=title)
+        axes.set_ylabel("ms from image in memory to boxes")
+        _draw_lines(axes, timed)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_locator(NullLocator())
+        axes.figure.legend(fontsize=8, loc="outside lower center", ncols=2)
 
 
 def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detection.selection import Selection
 from inference_speed_evaluation.processes import WorkerProcess
+from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 BASELINE = ("mxnet", "fp32")
 """Engine and precision that ratios refer to."""
@@ -23,7 +25,7 @@ FEWEST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Contender:
     """One detector that takes part.
 
     Attributes:
@@ -41,15 +43,10 @@ class Candidate:
     precision: str
     network: Network | None
 
-    @property
-    def label(self) -> str:
-        """Name of the row."""
-        return f"{self.model} {self.engine} {self.precision}"
-
 
 @dataclass(frozen=True)
 class Setting:
-    """Attributes: width, height: of the images; batch: images per pass; threads: of the CPU; device: of all."""
+    """Size of the images in pixels, images per pass, threads of the CPU, and the device of all."""
 
     width: int
     height: int
@@ -69,7 +66,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one candidate in one setting; times are medians in ms per pass.
+    """The figures of one contender in one setting; times are medians in ms per pass.
 
     Attributes:
         model, weights, engine, precision, resolution, batch, threads, device: what was timed.
@@ -115,127 +112,96 @@ class Row:
 
 @dataclass
 class _Times:
-    """Passes of one candidate."""
+    """Passes of one contender, or why there are none."""
 
     passes: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
 
-    def column(self, name: str) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-        values = [entry[name] for entry in self.passes]
-        return None if not values or None in values else np.array(values, np.float64)
+    def column(self, name: str) -> NDArray[np.float64] | None:
+        """Return one phase of every pass in ms; None where it is not told apart."""
+        values = [entry[name] for entry in self.passes if name in entry]
+        return 1e3 * np.array(values) if values else None
+
+    def attempt(self, worker: WorkerProcess, **order: Any) -> None:
+        """Ask a worker that has not failed yet, and keep its answer to a `pass`, or its failure."""
+        if self.error:
+            return
+        try:
+            answer = worker.ask(**order)
+        except EngineError as error:
+            self.error = str(error)
+            worker.close()
+            return
+        if order["do"] == "pass":
+            self.passes.append(answer)
 
 
 def measure_setting(
-    candidates: Sequence[Candidate],
-    setting: Setting,
-    *,
-    images: Path,
-    selection: Selection,
-    effort: Effort,
+    contenders: Sequence[Contender], setting: Setting, *, images: Path, selection: Selection, effort: Effort
 ) -> list[Row]:
-    """Time all candidates in one setting, in turn.
+    """Time all contenders in one setting, in turn.
 
     Args:
-        candidates: what to time.
+        contenders: what to time.
         setting: sizes, threads, device.
         images: `.npy` file with the images `(B, H, W, 3)` uint8.
-        selection: which candidates of the networks become detections.
+        selection: which candidates become detections.
         effort: how long.
 
     Returns:
-        One row per candidate; one that cannot run has its `error` instead of figures.
+        One row per contender; one that cannot run has its `error` instead of figures.
     """
-    times = {candidate: _Times() for candidate in candidates}
+    times = {contender: _Times() for contender in contenders}
     with ExitStack() as stack:
-        workers: dict[Candidate, WorkerProcess] = {}
-        for candidate in candidates:
-            worker = stack.enter_context(WorkerProcess(setting.threads, candidate.label))
-            order = {"do": "load", "model": candidate.place, "engine": candidate.engine, "images": str(images)}
-            order |= {"precision": candidate.precision, "device": setting.device}
-            _attempt(times[candidate], worker, **order, threads=setting.threads, selection=asdict(selection))
+        workers: dict[Contender, WorkerProcess] = {}
+        for contender in contenders:
+            name = f"{contender.model} {contender.engine} {contender.precision}"
+            worker = workers[contender] = stack.enter_context(WorkerProcess(setting.threads, name))
+            runtime = asdict(Runtime(contender.engine, setting.device, setting.threads, contender.precision))
+            order = {"model": contender.place, "images": str(images), "selection": asdict(selection)}
+            times[contender].attempt(worker, do="load", **order, runtime=runtime)
             for _ in range(effort.warmup):
-                _attempt(times[candidate], worker, do="pass")
-            times[candidate].passes.clear()
-            workers[candidate] = worker
-        _run_rounds(workers, times, effort)
-    baselines = {c.model: times[c] for c in candidates if (c.engine, c.precision) == BASELINE}
-    return [_row(c, setting, times[c], baselines.get(c.model)) for c in candidates]
+                times[contender].attempt(worker, do="pass")
+            times[contender].passes.clear()
+        end = time.perf_counter() + effort.seconds
+        for number in range(effort.rounds):
+            if number >= FEWEST_ROUNDS and time.perf_counter() > end:
+                break
+            first = number % len(contenders)  # each round starts with another, so that none always follows the same one
+            for contender in [*contenders[first:], *contenders[:first]]:
+                times[contender].attempt(workers[contender], do="pass")
+    baselines = {c.model: times[c].column("forward") for c in contenders if (c.engine, c.precision) == BASELINE}
+    return [_row(c, setting, times[c], baselines.get(c.model)) for c in contenders]
 
 
-def _attempt(record: _Times, worker: WorkerProcess, **order: Any) -> None:
-    """Ask a worker that has not failed yet, and keep its answer or its failure."""
-    if record.error:
-        return
-    try:
-        answer = worker.ask(**order)
-    except EngineError as error:
-        record.error = str(error)
-        worker.close()
-        return
-    if order["do"] == "pass":
-        record.passes.append(answer)
-
-
-def _run_rounds(workers: dict[Candidate, WorkerProcess], times: dict[Candidate, _Times], effort: Effort) -> None:
-    """Run rounds; each starts with another candidate, so that none always follows the same one."""
-    order, end = list(workers), time.perf_counter() + effort.seconds
-    for number in range(effort.rounds):
-        if number >= FEWEST_ROUNDS and time.perf_counter() > end:
-            break
-        first = number % len(order)
-        for candidate in order[first:] + order[:first]:
-            _attempt(times[candidate], workers[candidate], do="pass")
-
-
-def _row(candidate: Candidate, setting: Setting, times: _Times, baseline: _Times | None) -> Row:
-    """Return the figures of one candidate."""
-    identity: dict[str, Any] = {
-        "model": candidate.model,
-        "weights": candidate.weights,
-        "engine": candidate.engine,
-        "precision": candidate.precision,
-        "resolution": f"{setting.width}x{setting.height}",
-        "batch": setting.batch,
-        "threads": setting.threads,
-        "device": setting.device,
-    }
+def _row(contender: Contender, setting: Setting, times: _Times, baseline: NDArray[np.float64] | None) -> Row:
+    """Return the figures of one contender; `baseline` is what forward took the baseline in each round, in ms."""
+    identity = (contender.model, contender.weights, contender.engine, contender.precision)
+    size = f"{setting.width}x{setting.height}"
+    row = Row(*identity, size, setting.batch, setting.threads, setting.device, error=times.error)
     total, forward = times.column("total"), times.column("forward")
     if times.error or total is None or forward is None:
-        return Row(**identity, error=times.error or "no pass was timed")
-    parts = {name: times.column(name) for name in ("decode", "suppression")}
-    split: dict[str, Any] = {f"{n}_ms": 1e3 * float(np.median(v)) for n, v in parts.items() if v is not None}
-    if parts["decode"] is not None and parts["suppression"] is not None:
-        rest = total - forward - parts["decode"] - parts["suppression"]
-        split["other_ms"] = 1e3 * float(np.median(np.maximum(rest, 0)))
-    return Row(
-        **identity,
-        total_ms=1e3 * float(np.median(total)),
-        total_p95_ms=1e3 * float(np.percentile(total, 95)),
-        forward_ms=1e3 * float(np.median(forward)),
-        forward_p95_ms=1e3 * float(np.percentile(forward, 95)),
-        fps=setting.batch / float(np.median(total)),
-        peak_memory_mb=float(times.passes[-1]["memory_mb"]),
-        rounds=len(times.passes),
-        **split,
-        **_ratios(forward, None if baseline is None else baseline.column("forward")),
-        **_work(candidate, setting, float(np.median(forward))),
-    )
-
-
-def _ratios(forward: Any, baseline: Any) -> dict[str, Any]:
-    """Return median and quartiles of the ratios to the baseline, round by round."""
-    if baseline is None or len(baseline) != len(forward):
-        return {}
-    low, middle, high = np.percentile(forward / baseline, [25, 50, 75])
-    return {"ratio_to_mxnet": float(middle), "ratio_low": float(low), "ratio_high": float(high)}
-
-
-def _work(candidate: Candidate, setting: Setting, forward: float) -> dict[str, Any]:
-    """Return what the network computes per image and per second."""
-    if candidate.network is None:
-        return {}
-    gmac = sum(candidate.network.multiply_adds(setting.height, setting.width).values()) / 1e9
-    return {"gmac": gmac, "gflops": 2 * gmac * setting.batch / forward}
+        return replace(row, error=times.error or "no pass was timed")
+    figures: dict[str, float] = {
+        "total_ms": float(np.median(total)),
+        "total_p95_ms": float(np.percentile(total, 95)),
+        "forward_ms": float(np.median(forward)),
+        "forward_p95_ms": float(np.percentile(forward, 95)),
+        "fps": 1e3 * setting.batch / float(np.median(total)),
+        "peak_memory_mb": float(times.passes[-1]["memory_mb"]),
+    }
+    decode, suppression = times.column("decode"), times.column("suppression")
+    if decode is not None and suppression is not None:
+        parts = (decode, suppression, np.maximum(total - forward - decode - suppression, 0))
+        names = ("decode_ms", "suppression_ms", "other_ms")
+        figures |= {name: float(np.median(part)) for name, part in zip(names, parts, strict=True)}
+    if baseline is not None and len(baseline) == len(forward):
+        quartiles = np.percentile(forward / baseline, [25, 50, 75]).tolist()
+        figures |= dict(zip(("ratio_low", "ratio_to_mxnet", "ratio_high"), quartiles, strict=True))
+    if contender.network is not None:
+        gmac = sum(contender.network.multiply_adds(setting.height, setting.width).values()) / 1e9
+        figures |= {"gmac": gmac, "gflops": 2e3 * gmac * setting.batch / figures["forward_ms"]}
+    return replace(row, rounds=len(times.passes), **figures)  # type: ignore[arg-type]  # all of them are floats
 
 
 def with_peak(row: Row, peaks: dict[int, float]) -> Row:

@@ -1,39 +1,114 @@
-"""One process per engine, so that each gets its own number of threads and its own memory count.
+"""One process per detector, so that each gets its own number of threads and its own memory count.
 
 MXNet and NumPy read their number of threads once, when they start; two OpenMP libraries in one process disturb each
-other. The process reads one JSON order per line and answers with one JSON line: `load`, then any number of `pass`,
-then `end`. `peak` measures matrix products instead.
+other. Orders are `load`, then any number of `pass`; `peak` measures matrix products instead.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from detection.decoding import Candidates, decode, join
+from detection.detector import Detector
 from detection.load import parse_peer
+from detection.peers.detector import PeerDetector
 from detection.selection import Selection
 from inference_speed_evaluation.machine import matrix_peak
-from inference_speed_evaluation.subjects import NetworkSubject, PeerSubject, Subject
-from lffd.errors import LffdError, UsageError
-from lffd.model import load_model
+from inference_speed_evaluation.processes import run_worker
+from lffd.engines import BranchMaps
+from lffd.engines.runtime import Runtime
+from lffd.errors import UsageError
+from lffd.model import Model, load_model
+
+Images = NDArray[np.uint8]
+
+Pass = Callable[[], dict[str, float]]
+"""Runs a detector once over its images, and returns wall time in seconds.
+
+`total`: from images to detections; `forward`: inside the engine, all tiles together; where they can be told apart also
+`decode`: from maps to candidate boxes, and `suppression`: from candidates to detections."""
 
 
-def load_subject(order: dict[str, Any]) -> Subject:
-    """Return what an order describes: `model` (directory or peer), `images` (a `.npy` file), and the options."""
-    images = np.load(order["images"], allow_pickle=False)
-    selection = Selection(**order["selection"])
-    options = {"device": order["device"], "threads": order["threads"]}
-    peer = parse_peer(order["model"])
-    if peer is not None:
-        return PeerSubject(peer[0], Path(peer[1]), images, selection, **options)
-    model = load_model(order["model"])
-    return NetworkSubject(model, images, selection, engine=order["engine"], precision=order["precision"], **options)
+class TimedEngine:
+    """Stands in for a detector's engine and measures it.
+
+    Attributes:
+        forward: seconds inside the engine.
+        decoding: seconds of decoding once more what the detector decodes itself; no part of a pass.
+        candidates: what it found, image by image.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self.name, self.device = detector.engine.name, detector.engine.device
+        self._engine, self._selection = detector.engine, detector.selection
+        self._branches = detector.network.branch_geometry
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was measured."""
+        self.forward, self.decoding = 0.0, 0.0
+        self.candidates: list[Candidates] = []
+
+    def run(self, images: Images) -> list[BranchMaps]:
+        """Run the engine."""
+        start = time.perf_counter()
+        maps = self._engine.run(images)
+        middle = time.perf_counter()
+        limits = self._selection.score_threshold, self._selection.top_k
+        self.candidates += [decode(maps, self._branches, *limits, row=row) for row in range(len(images))]
+        self.forward += middle - start
+        self.decoding += time.perf_counter() - middle
+        return maps
+
+
+def network_pass(model: Model, images: Images, selection: Selection, runtime: Runtime) -> Pass:
+    """Return a pass of one of our networks over `images` `(B, H, W, 3)` uint8 BGR, which run together."""
+    detector = Detector(model, selection, runtime=runtime)
+    detector.engine = timed = TimedEngine(detector)
+
+    def run() -> dict[str, float]:
+        timed.reset()
+        start = time.perf_counter()
+        detector.batch(list(images))
+        total = time.perf_counter() - start - timed.decoding
+        found = timed.candidates if len(timed.candidates) == len(images) else [join(timed.candidates)]
+        start = time.perf_counter()
+        for part in found:
+            selection.select(part.boxes, part.scores)
+        suppression = time.perf_counter() - start
+        return {"total": total, "forward": timed.forward, "decode": timed.decoding, "suppression": suppression}
+
+    return run
+
+
+def peer_pass(kind: str, path: Path, images: Images, selection: Selection, runtime: Runtime) -> Pass:
+    """Return a pass of a detector of another project, image after image."""
+    detector = PeerDetector(kind, path, selection, runtime)
+    forward, spent = detector.forward, [0.0]
+
+    def timed(tensor: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        start = time.perf_counter()
+        outputs = forward(tensor)
+        spent[0] += time.perf_counter() - start
+        return outputs
+
+    detector.forward = timed  # type: ignore[method-assign]
+
+    def run() -> dict[str, float]:
+        spent[0], start = 0.0, time.perf_counter()
+        for image in images:
+            detector(image)
+        return {"total": time.perf_counter() - start, "forward": spent[0]}
+
+    return run
 
 
 def peak_memory() -> float:
@@ -42,19 +117,11 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-class Answers(Protocol):
-    """What answers the orders of a process."""
-
-    def answer(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one order; raises an `LffdError` when it cannot be met."""
-        ...
-
-
 class Worker:
     """Answers orders, one after the other."""
 
     def __init__(self) -> None:
-        self._subject: Subject | None = None
+        self._pass: Pass | None = None
 
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
         """Carry out one order.
@@ -65,34 +132,19 @@ class Worker:
         if order["do"] == "peak":
             return {"gflops": matrix_peak()}
         if order["do"] == "load":
-            self._subject = load_subject(order)
+            images = np.load(order["images"], allow_pickle=False)
+            selection, runtime = Selection(**order["selection"]), Runtime(**order["runtime"])
+            if peer := parse_peer(order["model"]):
+                self._pass = peer_pass(*peer, images, selection, runtime)
+            else:
+                self._pass = network_pass(load_model(order["model"]), images, selection, runtime)
             return {}
-        if self._subject is None:
+        if self._pass is None:
             raise UsageError("the first order must be load")
         if order["do"] == "pass":
-            return {**vars(self._subject.run()), "memory_mb": peak_memory()}
+            return {**self._pass(), "memory_mb": peak_memory()}
         raise UsageError(f"unknown order {order['do']!r}")
 
 
-def serve(orders: TextIO, answers: TextIO, worker: Answers | None = None) -> None:
-    """Answer orders until there are no more; what a user has to know is answered as `error`."""
-    worker = worker or Worker()
-    for line in orders:
-        try:
-            answer = worker.answer(json.loads(line))
-        except LffdError as error:
-            answer = {"error": str(error)}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
-def run_worker(worker: Answers) -> None:
-    """Answer the orders on standard input."""
-    # Libraries print to standard output, which would break the protocol: theirs goes to standard error.
-    private = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    serve(sys.stdin, private, worker)
-
-
 if __name__ == "__main__":
-    run_worker(Worker())
+    run_worker(Worker().answer)

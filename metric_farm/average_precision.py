@@ -59,12 +59,7 @@ class AveragePrecision:
 def average_precision(
     truth: Sequence[Truth], found: Sequence[Found], max_detections: int = MAX_DETECTIONS
 ) -> AveragePrecision:
-    """Return COCO's average precision of one class.
-
-    Args:
-        truth: the objects of each image.
-        found: the detections in each image, in the same order.
-        max_detections: how many of the best detections of each image count.
+    """Return COCO's average precision of one class: the objects of each image against the detections found there.
 
     Raises:
         UsageError: when the two do not have the same number of images, or `max_detections` is under 1.
@@ -83,44 +78,24 @@ def average_precision(
     precision = evaluator.eval["precision"].reshape(10, 101, len(_AREAS))  # IoU, recall, (one class), area, (one limit)
     recall = evaluator.eval["recall"].reshape(10, len(_AREAS))
     counts = [int(np.count_nonzero(~ignored)) for _, ignored in truth]
-    return AveragePrecision(
-        ap=_mean(precision[..., _AREAS.index("all")]),
-        ap50=_mean(precision[0, :, _AREAS.index("all")]),
-        ap75=_mean(precision[_IOU_75, :, _AREAS.index("all")]),
-        ap_small=_mean(precision[..., _AREAS.index("small")]),
-        ap_medium=_mean(precision[..., _AREAS.index("medium")]),
-        ap_large=_mean(precision[..., _AREAS.index("large")]),
-        recall=_mean(recall[:, _AREAS.index("all")]),
-        images=len(truth),
-        objects=sum(counts),
-        crowded_images=sum(count > max_detections for count in counts),
-        max_detections=max_detections,
-    )
+    ap, small, medium, large = (_mean(precision[..., area]) for area in range(len(_AREAS)))
+    ap50, ap75 = (_mean(precision[iou, :, 0]) for iou in (0, _IOU_75))
+    crowded = sum(count > max_detections for count in counts)
+    figures = (ap, ap50, ap75, small, medium, large, _mean(recall[:, 0]))
+    return AveragePrecision(*figures, len(truth), sum(counts), crowded, max_detections)
 
 
 def to_coco(truth: Sequence[Truth], names: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return ground truth as the content of a COCO annotation file; images are numbered from 1.
-
-    Args:
-        truth: the objects of each image.
-        names: the images' file names, where they matter.
-    """
+    """Return ground truth as the content of a COCO annotation file; images are numbered from 1, and named if asked."""
     images: list[dict[str, Any]] = [{"id": number + 1} for number in range(len(truth))]
     for image, name in zip(images, names or [], strict=names is not None):
         image["file_name"] = name
     annotations: list[dict[str, Any]] = []
     for number, (boxes, ignored) in enumerate(truth, 1):
         for (x0, y0, x1, y1), crowd in zip(boxes.tolist(), ignored.tolist(), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": 1,
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": (x1 - x0) * (y1 - y0),
-                    "iscrowd": int(crowd),
-                }
-            )
+            width, height = x1 - x0, y1 - y0
+            entry = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": [x0, y0, width, height]}
+            annotations.append({**entry, "area": width * height, "iscrowd": int(crowd)})
     return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from types import ModuleType
 
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
+from lffd.hints import unknown
 
 VERSIONS: dict[str, str] = {
     "v1": "10_560_25L_8scales_v1",
     "v2": "10_320_20L_5scales_v2",
     "v3": "10_320_light_v3",
+    "nano": "9_400_nano",
     "head": "10_160_17L_4scales_v1",
     "pedestrian": "30_320_20L_4scales_v1",
     "plate": "64_512_16L_3scales_v1",
@@ -29,10 +30,7 @@ def version_module(name: str) -> ModuleType:
     """
     full = VERSIONS.get(name, name)
     if full not in VERSIONS.values():
-        known = [*VERSIONS, *VERSIONS.values()]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"unknown version {name!r}: {hint}Known: {', '.join(VERSIONS)}")
+        raise UsageError(unknown(name, [*VERSIONS, *VERSIONS.values()], "version", f"Known: {', '.join(VERSIONS)}"))
     return importlib.import_module(f"symbol_farm.symbol_{full}")
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from accuracy_evaluation.evaluation_on_widerface import Options, evaluate
 from detection.detector import DEFAULT_MODEL, Detector
-from detection.image_files import read_image
+from lffd.engines.runtime import Runtime
+from lffd.images.files import read_image
 from lffd.model import load_model
 from symbol_farm.trained_models import shipped_models
 from tests.conftest import PROJECT
@@ -64,7 +65,7 @@ def test_accuracy_on_real_photos(name: str, shared: Path, tmp_path: Path) -> Non
             images=tmp_path / "images",
             ground_truth=real / "wider_face_split",
             output_dir=tmp_path / "out",
-            engine="onnxruntime",
+            runtime=Runtime("onnxruntime"),
         )
     )
     said = load_model(MODELS[name]).card["accuracy"][0]

@@ -54,12 +54,7 @@ def polygon_areas(polygons: Floats) -> Floats:
 
 
 def shared_with_ellipse(ellipses: Floats, polygons: Floats) -> Floats:
-    """Return the areas `(N,)` that each ellipse shares with the polygon of the same row, in square pixels.
-
-    Args:
-        ellipses: `(N, 5)`.
-        polygons: `(N, V, 2)`, corners in either order.
-    """
+    """Return the areas `(N,)` that each ellipse `(N, 5)` shares with the polygon `(N, V, 2)` of its row, in px²."""
     major, minor, angle, x, y = ellipses.T
     offset = polygons - np.stack([x, y], axis=-1)[:, None]
     cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]

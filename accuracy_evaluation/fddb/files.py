@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from accuracy_evaluation.text_rows import parse_block, read_lines
+from accuracy_evaluation.text_rows import corner_and_sides, format_block, parse_block, read_lines
 from detection.detections import Detections
 from lffd.errors import DataError, UsageError
 
@@ -26,13 +26,7 @@ RECTANGLE, ELLIPSE = 5, 6
 
 @dataclass(frozen=True)
 class FddbImage:
-    """One annotated image.
-
-    Attributes:
-        name: such as `2002/08/11/big/img_591`.
-        fold: 1–10.
-        ellipses: `(N, 5)` float64 `major, minor, angle, x, y`.
-    """
+    """One annotated image: its name such as `2002/08/11/big/img_591`, its fold, and its faces, `(N, 5)` ellipses."""
 
     name: str
     fold: int
@@ -56,8 +50,6 @@ def read_annotations(folder: str | os.PathLike[str]) -> list[FddbImage]:
         for line, name, rows in _blocks(path, (6,)):
             if name in images:
                 raise DataError(f"{path}:{line}: {name} is already annotated in fold {images[name].fold}")
-            if np.any(rows[:, :2] <= 0):
-                raise DataError(f"{path}:{line}: {name} has an ellipse with a radius that is not above 0")
             images[name] = FddbImage(name, fold, rows[:, :5])
     return list(images.values())
 
@@ -65,12 +57,7 @@ def read_annotations(folder: str | os.PathLike[str]) -> list[FddbImage]:
 def read_results(
     path: str | os.PathLike[str], images: Sequence[FddbImage], missing_as_empty: bool = False
 ) -> list[NDArray[np.float64]]:
-    """Return the detections of each image, best first, ties in file order.
-
-    Args:
-        path: one result file, with the images in any order.
-        images: the annotated images.
-        missing_as_empty: take an image that the file does not list as one without detections.
+    """Return the detections of each image from one result file, best first, ties in file order.
 
     Returns:
         For each image `(N, 5)` rectangles or `(N, 6)` ellipses; see the module.
@@ -86,8 +73,6 @@ def read_results(
             raise DataError(f"{path}:{line}: {name!r} is not an annotated image")
         if name in found:
             raise DataError(f"{path}:{line}: {name} is already listed above")
-        if rows.shape[1] == ELLIPSE and np.any(rows[:, :2] <= 0):
-            raise DataError(f"{path}:{line}: {name} has an ellipse with a radius that is not above 0")
         found[name] = rows[np.argsort(-rows[:, -1], kind="stable")]
     missing = [image.name for image in images if image.name not in found]
     if len(missing) == len(images) or (missing and not missing_as_empty):
@@ -99,24 +84,14 @@ def read_results(
 
 
 def format_result(name: str, detections: Detections, ellipses: bool = False) -> str:
-    """Return an image's part of a result file.
-
-    Args:
-        name: such as `2002/08/11/big/img_591`.
-        detections: in order, best first.
-        ellipses: write the ellipse that fits into each box, upright, instead of the box.
-    """
-    boxes = detections.boxes.astype(np.float64)
-    sides, scores = boxes[:, 2:] - boxes[:, :2], detections.scores
-    if ellipses:
-        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-        angles = np.where(sides[:, 1] >= sides[:, 0], np.pi / 2, 0)
-        rows = np.column_stack([sides.max(axis=1) / 2, sides.min(axis=1) / 2, angles, centers, scores])
-        pattern = "%.3f %.3f %.6f %.3f %.3f %.9g\n"
-    else:
-        rows = np.column_stack([boxes[:, :2], sides, scores])
-        pattern = "%.3f %.3f %.3f %.3f %.9g\n"
-    return f"{name}\n{len(detections)}\n" + "".join(pattern % tuple(row) for row in rows.tolist())
+    """Return an image's part of a result file: its boxes, or the upright ellipses that fit into them."""
+    rows = corner_and_sides(detections)
+    if not ellipses:
+        return format_block(name, rows, "%.3f %.3f %.3f %.3f %.9g")
+    corners, sides, scores = rows[:, :2], rows[:, 2:4], rows[:, 4]
+    angles = np.where(sides[:, 1] >= sides[:, 0], np.pi / 2, 0)
+    rows = np.column_stack([sides.max(axis=1) / 2, sides.min(axis=1) / 2, angles, corners + sides / 2, scores])
+    return format_block(name, rows, "%.3f %.3f %.6f %.3f %.3f %.9g")
 
 
 def read_image_sizes(path: str | os.PathLike[str]) -> dict[str, tuple[int, int]]:
@@ -145,6 +120,8 @@ def _blocks(path: Path, columns: Sequence[int]) -> list[tuple[int, str, NDArray[
                 f"{path}:{position + 1}: expected an image's name such as 2002/08/11/big/img_591, not {name!r}"
             )
         rows, end = parse_block(path, lines, position + 1, columns)
+        if rows.shape[1] == ELLIPSE and np.any(rows[:, :2] <= 0):
+            raise DataError(f"{path}:{position + 1}: {name} has an ellipse with a radius that is not above 0")
         blocks.append((position + 1, name, rows))
         position = end
     return blocks

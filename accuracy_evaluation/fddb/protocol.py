@@ -45,13 +45,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Roc:
-    """Both curves, one point per number of false positives, rising from 0.
-
-    Attributes:
-        discrete, continuous: `(N, 2)` false positives and true-positive rate.
-        faces: number of annotated faces.
-        detections: number of detections.
-    """
+    """Both curves, `(N, 2)` false positives, rising from 0, and true-positive rate; numbers of faces and detections."""
 
     discrete: NDArray[np.float64]
     continuous: NDArray[np.float64]
@@ -64,7 +58,7 @@ def overlaps(faces: NDArray[np.float64], detections: NDArray[np.float64], size: 
 
     Args:
         faces: `(F, 5)` ellipses.
-        detections: `(D, 5)` rectangles or `(D, 6)` ellipses, see `fddb_files`.
+        detections: `(D, 5)` rectangles or `(D, 6)` ellipses, see `files`.
         size: width and height at which regions are cut off; they are always cut off at 0.
     """
     if detections.shape[1] == ELLIPSE:
@@ -111,15 +105,10 @@ def last_of_equals(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.append(scores[1:] != scores[:-1], True)[: len(scores)]
 
 
-def evaluate(
+def match_images(
     images: Sequence[FddbImage], results: Sequence[NDArray[np.float64]], sizes: Mapping[str, Size] | None = None
 ) -> Steps:
-    """Match the detections of every image at every threshold.
-
-    Args:
-        images: the annotated images.
-        results: the detections of each, best first.
-        sizes: width and height by image name; without, regions are cut off at 0 alone.
+    """Match the detections of every image, best first, at every threshold; without sizes, regions end at 0 alone.
 
     Raises:
         UsageError: when `sizes` lacks an image.

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accuracy_evaluation.fddb.files import FddbImage
-from accuracy_evaluation.fddb.protocol import Roc, Size, evaluate, rate_at, roc
-from accuracy_evaluation.plots import plot_roc
+from accuracy_evaluation.fddb.protocol import Roc, Size, match_images, rate_at, roc
+from accuracy_evaluation.plots import ALL_TOGETHER, plot_curves
 
 REPORTED = (100, 200, 500, 1000, 2000)
 """Numbers of false positives at which the text gives the true-positive rate."""
@@ -27,14 +27,7 @@ CLIPPED_AT_ZERO = (
 
 @dataclass(frozen=True)
 class Report:
-    """The curves of all folds together and of each.
-
-    Attributes:
-        together: all images.
-        folds: by number of the fold; folds without an annotated face are left out.
-        images: how many images there are.
-        exact: whether regions were cut off at the images' borders.
-    """
+    """The curves of all folds together and of each that has faces; `exact`: regions were cut off at image borders."""
 
     together: Roc
     folds: Mapping[int, Roc]
@@ -45,8 +38,8 @@ class Report:
 def build_report(
     images: Sequence[FddbImage], results: Sequence[NDArray[np.float64]], sizes: Mapping[str, Size] | None = None
 ) -> Report:
-    """Evaluate detections; the arguments are those of `fddb_protocol.evaluate`."""
-    steps = evaluate(images, results, sizes)
+    """Evaluate detections; the arguments are those of `protocol.match_images`."""
+    steps = match_images(images, results, sizes)
     folds = {fold: roc(steps, fold) for fold, faces in sorted(steps.faces.items()) if faces}
     return Report(roc(steps), folds, len(images), sizes is not None)
 
@@ -84,8 +77,10 @@ def plot(report: Report, title: str, folder: Path) -> None:
     """Draw `roc_discrete.png` and `roc_continuous.png` into a folder."""
     heading = title if report.exact else f"{title}\nimage sizes unknown: regions cut off at 0 alone"
     for kind in ("discrete", "continuous"):
-        curves = {f"fold {fold}": getattr(found, kind) for fold, found in report.folds.items()}
-        plot_roc({**curves, "all folds": getattr(report.together, kind)}, heading, kind, folder / f"roc_{kind}.png")
+        curves = {f"fold {fold}": getattr(found, kind).T for fold, found in report.folds.items()}
+        curves[ALL_TOGETHER] = getattr(report.together, kind).T
+        names = ("false positives", f"true-positive rate ({kind})")
+        plot_curves(curves, heading, names, (REPORTED[-1], 1), folder / f"roc_{kind}.png")
 
 
 def _curves(found: Roc) -> dict[str, Any]:

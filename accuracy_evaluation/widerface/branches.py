@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accuracy_evaluation.text_rows import parse_block, read_lines
+from accuracy_evaluation.text_rows import format_block, parse_block, read_lines
 from accuracy_evaluation.widerface.ground_truth import ImageTruth
 from accuracy_evaluation.widerface.protocol import Matches
 from accuracy_evaluation.widerface.report import HARD, RecallRow, recall_by_size, recall_lines, rows_to_json
 from lffd.errors import DataError
 from lffd.files import write_atomic
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 FOLDER = "branches"
 
@@ -48,7 +48,7 @@ def write_branches(folder: str | os.PathLike[str], image: ImageTruth, branches: 
     """Write the branch index of each detection, in the order of the image's result file."""
     path = branches_path(folder, image)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, "\n".join([image.name, str(len(branches)), *map(str, branches.tolist()), ""]).encode())
+    write_atomic(path, format_block(image.name, branches[:, None], "%d").encode())
 
 
 def read_branches(folder: str | os.PathLike[str], image: ImageTruth, count: int) -> NDArray[np.intp]:
@@ -71,10 +71,10 @@ def recall_by_branch(
 
     Args:
         images: those that were matched.
-        matches: from `widerface_protocol.match`.
+        matches: from `protocol.match`.
         branches: of each image's detections, from `read_branches`.
         network: the declaration with the object ranges, at the size of the images.
-        score: the working point, from `widerface_report.working_score`.
+        score: the working point, from `report.working_score`.
     """
     ranges = [branch.object_range for branch in network.branches]
     lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)

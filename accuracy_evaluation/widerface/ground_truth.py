@@ -45,10 +45,7 @@ class ImageTruth:
 
 
 def load_ground_truth(folder: str | os.PathLike[str]) -> list[ImageTruth]:
-    """Return every validation image in the official order.
-
-    Args:
-        folder: holds the four `.mat` files.
+    """Return every validation image in the official order, from a folder that holds the four `.mat` files.
 
     Raises:
         DataError: when a file is missing, cannot be read, or is not laid out as the official ones.

@@ -100,12 +100,7 @@ class Curve:
 
 
 def match(images: Sequence[ImageTruth], results: Sequence[NDArray[np.float64]]) -> Matches:
-    """Match the detections of each image with its faces.
-
-    Args:
-        images: the images to evaluate.
-        results: for each image `(N, 5)` float64 `x, y, width, height, score`, best first.
-    """
+    """Match the detections of each image, `(N, 5)` float64 `x, y, width, height, score` best first, with its faces."""
     low, span = _score_range(results)
     rows_images, rows_kept, rows_faces, rows_first = [], [], [], []
     face_offset = 0
@@ -134,11 +129,7 @@ def match(images: Sequence[ImageTruth], results: Sequence[NDArray[np.float64]]) 
 def match_image(
     detections: NDArray[np.float64], faces: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Match the detections of one image.
-
-    Args:
-        detections: `(N, 4)` `x, y, width, height`, best first.
-        faces: `(M, 4)` `x, y, width, height`, `M` > 0.
+    """Match the detections `(N, 4)` of one image, best first, with its faces `(M, 4)`, `M` > 0: `x, y, width, height`.
 
     Returns:
         `(N,)` index of the face that each detection meets, or -1; `(N,)` bool, whether it is the first to meet it.

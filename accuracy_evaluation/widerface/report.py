@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accuracy_evaluation.plots import plot_curves
 from accuracy_evaluation.widerface.ground_truth import SUBSETS, ImageTruth
 from accuracy_evaluation.widerface.protocol import Curve, Matches, curve, match
 
@@ -48,8 +50,7 @@ class Report:
     """All figures of one evaluation.
 
     Attributes:
-        images: how many images were evaluated.
-        images_total: how many the official set has.
+        images, images_total: how many images were evaluated, and how many the official set has.
         matches: the matching below everything.
         curves: one per subset.
         events: per event, in official order, its number of images and one curve per subset.
@@ -115,13 +116,7 @@ def working_score(matches: Matches) -> float:
 
 
 def recall_by_size(matches: Matches, classes: Sequence[tuple[float, float]], score: float) -> list[RecallRow]:
-    """Return the recall of the hard subset's faces per class of longer side.
-
-    Args:
-        matches: from `widerface_protocol.match`.
-        classes: lowest side of each class in pixels, and the first side over it.
-        score: the working point, from `working_score`.
-    """
+    """Return the recall of the hard subset's faces per class of longer side (from, up to in px), and at `score`."""
     evaluated = matches.evaluated[HARD]
     found, working = (np.zeros(len(evaluated), bool) for _ in range(2))
     hits = matches.hits(HARD)
@@ -162,16 +157,18 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def rows_to_json(rows: Sequence[RecallRow]) -> list[dict[str, Any]]:
     """Return recall rows as JSON values."""
-    return [
-        {
-            "low": row.low,
-            "high": number(row.high),
-            "faces": row.faces,
-            "recall": number(row.recall),
-            "working_recall": number(row.working_recall),
-        }
-        for row in rows
-    ]
+    return [{name: number(value) for name, value in asdict(row).items()} for row in rows]
+
+
+def plot(report: Report, title: str, path: str | os.PathLike[str]) -> None:
+    """Draw the precision-recall curves of the three subsets into one picture, PNG, SVG or PDF by its ending."""
+    curves = {}
+    for subset, found in zip(SUBSETS, report.curves, strict=True):
+        if np.isfinite(found.average_precision):
+            reached = np.flatnonzero(found.recall > 0)
+            label = f"{subset}: AP {found.average_precision:.3f}, {found.faces:,} faces"
+            curves[label] = (found.recall[reached], found.precision[reached])
+    plot_curves(curves, f"{title}\n{report.scope}", ("recall", "precision"), (1, 1.02), path)
 
 
 def number(value: float) -> float | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from accuracy_evaluation.text_rows import parse_block, read_lines
+from accuracy_evaluation.text_rows import corner_and_sides, format_block, parse_block, read_lines
 from accuracy_evaluation.widerface.ground_truth import ImageTruth
 from detection.detections import Detections
 from lffd.errors import DataError, UsageError
@@ -32,15 +32,11 @@ def format_result(name: str, detections: Detections, published: bool = False) ->
             up) and scores with three decimals, which costs average precision. Otherwise coordinates have three
             decimals and scores the nine digits that hold any float32.
     """
-    rows = np.empty((len(detections), 5))
-    rows[:, :2] = detections.boxes[:, :2]
-    rows[:, 2:4] = detections.boxes[:, 2:].astype(np.float64) - detections.boxes[:, :2]
-    rows[:, 4] = detections.scores
-    if published:
-        rows[:, :2] = np.floor(rows[:, :2])
-        rows[:, 2:4] = np.ceil(rows[:, 2:4])
-    pattern = "%d %d %d %d %.3f\n" if published else "%.3f %.3f %.3f %.3f %.9g\n"
-    return f"{name}\n{len(detections)}\n" + "".join(pattern % tuple(row) for row in rows.tolist())
+    rows = corner_and_sides(detections)
+    if not published:
+        return format_block(name, rows, "%.3f %.3f %.3f %.3f %.9g")
+    rows[:, :2], rows[:, 2:4] = np.floor(rows[:, :2]), np.ceil(rows[:, 2:4])
+    return format_block(name, rows, "%d %d %d %d %.3f")
 
 
 def write_result(
@@ -77,15 +73,10 @@ def read_result(path: str | os.PathLike[str]) -> NDArray[np.float64]:
 def read_results(
     folder: str | os.PathLike[str], images: list[ImageTruth], missing_as_empty: bool = False
 ) -> list[NDArray[np.float64]]:
-    """Return the rows of `read_result` for each of `images`.
-
-    Args:
-        folder: holds `<event>/<image>.txt`.
-        images: the images to read.
-        missing_as_empty: take a missing file as an image without detections.
+    """Return the rows of `read_result` for each of `images`; `folder` holds `<event>/<image>.txt`.
 
     Raises:
-        UsageError: when files are missing and that was not allowed.
+        UsageError: when files are missing and were not to be taken as empty.
         DataError: when a file is not in the official layout.
     """
     root = Path(folder)

@@ -22,7 +22,7 @@ from config_farm.run.start_points import initial_state
 from config_farm.run.validation import UNSEEN_SEED, PackValidator
 from lffd.errors import UsageError
 from lffd.files import write_atomic
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.model import Model, load_model, make_model, save_model
 from lffd.records import RecordSource
 from lffd.training.checkpoint import Checkpoint, newest_checkpoint
@@ -33,7 +33,6 @@ from lffd.training.options import as_plain, differences
 from lffd.training.progress import Progress, restore_progress
 from lffd.training.run_log import METRICS_FILE, RunLog
 from metric_farm.branch_metrics import summarise
-from symbol_farm.network import build_json
 
 MODEL, BEST, PICTURES = "model", "best", "pictures"
 """Names below the output directory: the finished model, the best one so far, what it finds in validation images."""
@@ -134,11 +133,11 @@ def _progress(experiment: Experiment, checkpoint: Checkpoint | None) -> tuple[Pr
         return Progress(), []
     progress, before = restore_progress(checkpoint.facts), checkpoint.facts["experiment"]
     remarks = []
-    if experiment.iterations > before["iterations"]:
+    if experiment.iterations != before["iterations"]:
         progress.without_gain = 0
         remarks.append(
-            f"lengthened from {before['iterations']} to {experiment.iterations} iterations: from here on the learning "
-            f"rate is what its schedule ({experiment.schedule.shape}) says for a run of the new length"
+            f"length changed from {before['iterations']} to {experiment.iterations} iterations: from here on the "
+            f"learning rate is what its schedule ({experiment.schedule.shape}) says for a run of the new length"
         )
     if progress.best_score is None:
         return progress, remarks
@@ -196,11 +195,12 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
         )
     before = {k: v for k, v in checkpoint.facts["experiment"].items() if k not in FREE_ON_RESUME}
     now = {k: v for k, v in as_plain(experiment).items() if k not in FREE_ON_RESUME}
-    before["iterations"] = max(before["iterations"], now["iterations"])
+    if experiment.iterations < done:
+        raise UsageError(f"--resume: --iterations {experiment.iterations}, but the run has already made {done}")
     if changed := differences(before, now):
         raise UsageError(
             f"--resume: this is not the run in {experiment.output_dir}; it differs in {'; '.join(changed)}. Give the "
-            f"same options (only --iterations may grow), or start a new run with --init-from {checkpoint.path.parent}"
+            f"same options, or start a new run with --init-from {checkpoint.path.parent}"
         )
     return checkpoint
 
@@ -243,10 +243,10 @@ class _Run:
     def introduce(self, source: RecordSource, progress: Progress) -> None:
         """Say everything that is needed to repeat the run, and keep it beside the run."""
         experiment = self.experiment
-        parameters, origin = sum(layer.parameters for layer in self.network.layers), progress.facts["origin"]
+        origin = progress.facts["origin"]
         lines = (
             f"command: {shlex.join(sys.argv)}",
-            f"network: {self.network.name}, {parameters:,} parameters, preset {experiment.preset}",
+            f"network: {self.network.name}, {self.network.parameter_count:,} parameters, preset {experiment.preset}",
             f"engine: {self.engine.name} on {self.engine.device}, {self.workers} worker(s)",
             f"data: {experiment.train_data} ({len(source)} records), validation: {experiment.val_data}",
             f"effective batch: {self.effective_batch} ({experiment.batch_size} × {experiment.accumulate} steps × "
@@ -273,7 +273,7 @@ class _Run:
         card: dict[str, Any] = {"training": training}
         if self.scores and self.validator is not None:
             card["accuracy"] = [{**self.validator.protocol(), **self.scores, "iteration": progress.iteration}]
-        return make_model(self.network, build_json(self.network, deploy=True), parameters, states, card)
+        return make_model(self.network, parameters, states, card)
 
     def validate(self) -> dict[str, float]:
         """Return the scores of the current deployable model."""

@@ -6,20 +6,23 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from config_farm.run.experiment import Experiment
+from data_iterator_farm.batch import Batch
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import CachedSource
 from data_iterator_farm.policies import Policies
 from data_iterator_farm.process_loader import BatchWork, ProcessLoader
 from data_iterator_farm.record_order import sort_records
 from data_provider_farm.pack_format.packed_file import PackReader
+from detection.dense_teacher import DenseTeacher
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import RecordSource
 from lffd.training.engine import TrainingBatch
 
@@ -70,10 +73,26 @@ def data_sample(source: RecordSource) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
 def open_batches(
     network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int] = (0, 1)
-) -> AbstractContextManager[Iterator[TrainingBatch]]:
-    """Return the loader of a run's batches from index `start`, for the worker `(rank, number of workers)`."""
+) -> Iterator[Iterator[TrainingBatch]]:
+    """Open a run's batches from index `start`, for the worker `(rank, number of workers)`.
+
+    Where the run learns from another detector, its view of each crop is among the targets.
+    """
+    with _loader(network, experiment, source, start, worker) as batches:
+        if experiment.distill is None:
+            yield batches
+        else:
+            teacher = DenseTeacher(experiment.distill, network)
+            yield (replace(batch, targets=teacher.teach(batch.images, batch.targets)) for batch in batches)
+
+
+def _loader(
+    network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int]
+) -> AbstractContextManager[Iterator[Batch]]:
+    """Return what makes a run's batches, in threads or processes."""
     kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
     policies = Policies(experiment.sampling, experiment.jitter, experiment.labels)
     names = ("batch_size", "input_size", "seed", "skip_bad_records")

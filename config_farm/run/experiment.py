@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from data_iterator_farm.policies import JitterPolicy, LabelPolicy, PresetName, SamplingPolicy, preset
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.limits import LIMITS, check_batch_memory, check_limits
 from lffd.training.choice import TrainingEngineName, TrainingPrecision
 from lffd.training.initialization import Initialization
@@ -80,6 +80,8 @@ class Experiment:
     """Also write TensorBoard events (needs the extra tensorboard)."""
     kvstore: Literal["dist_sync", "dist_device_sync"] | None = None
     """MXNet's parameter server, for runs started by config_farm.launch."""
+    distill: str | None = None
+    """Learn from another detector too, cell by cell on the same crops: peer:scrfd=FILE.onnx, or one of our models."""
     batch_norm: bool = True
     """Train with batch normalisation; it is folded into the weights of every saved model."""
     initialization: Initialization = "prior"
@@ -99,11 +101,11 @@ class Experiment:
 
 
 FREE_ON_RESUME = frozenset((
-    "output_dir", "resume", "init_from", "init_partial", "threads", "processes", "cache_gib", "skip_bad_records",
+    "output_dir", "resume", "iterations", "init_from", "init_partial", "threads", "processes", "cache_gib", "skip_bad_records",
     "engine", "device", "precision", "compiled", "checkpoint_every", "validate_every", "val_images", "val_data",
     "val_pictures", "train_data", "patience", "log_every", "tensorboard",
 ))  # fmt: skip
-"""Fields that a resumed run may change: where things are, how fast it goes, how often it looks up."""
+"""Fields that a resumed run may change: where things are, how fast and how far it goes, how often it looks up."""
 
 
 def recipe(network: Network, name: PresetName) -> Experiment:

@@ -14,7 +14,7 @@ from config_farm.run.experiment import Experiment, recipe
 from config_farm.run.start_points import FINE_TUNING
 from data_iterator_farm.policies import PresetName
 from lffd import cli
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.training.options import as_plain
 from symbol_farm.versions import version_network
 

@@ -13,10 +13,9 @@ from config_farm.run.experiment import Experiment
 from lffd.engines.graph_outputs import node_outputs
 from lffd.errors import UsageError
 from lffd.graphs import batch_norm
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.training.checkpoint import newest_checkpoint, read_checkpoint
 from lffd.training.initialization import initial_arrays
-from symbol_farm.network import build_json
 from symbol_farm.trained_models import resolve_model
 
 Arrays = dict[str, NDArray[Any]]
@@ -109,9 +108,9 @@ def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], im
         arrays: the plain parameters as `arg:NAME`.
         images: `(B, S, S, 3)` uint8 BGR.
     """
-    layers = [layer.name for layer in network.layers if layer.kind != "output"]
+    layers = [name for name in network.gains if f"arg:{name}_weight" in arrays]
     params = {name.removeprefix("arg:"): value for name, value in arrays.items()}
-    outputs = node_outputs(build_json(network, deploy=False), layers, params, images)
+    outputs = node_outputs(network.graph, layers, params, images)
     found: Arrays = {}
     for name, output in zip(layers, outputs, strict=True):
         values = output.astype(np.float64)

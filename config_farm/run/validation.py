@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from accuracy_evaluation.evaluation_on_pack import detect_records, read_record
+from accuracy_evaluation.evaluation_on_pack import detect_records, load_record
 from detection.detector import Detector
 from detection.drawing import draw_detections
 from detection.selection import Selection
@@ -74,7 +74,7 @@ class PackValidator:
         folder.mkdir(parents=True, exist_ok=True)
         detector, shown = Detector(model), min(count, len(self._records))
         for index in range(shown):
-            _, pixels = read_record(self._records, index)
+            _, pixels = load_record(self._records, index)
             cv2.imwrite(str(folder / f"{index:03d}.jpg"), draw_detections(pixels, detector(pixels)))
         return shown
 

@@ -1,17 +1,17 @@
 """The kinds of ONNX detectors that are known by name: how an image enters the network and what comes out.
 
-To add a kind: write its decoder in `peer_decoders.py` and one entry of `KINDS`.
+To add a kind: write its decoder in `decoders.py` and one entry of `KINDS`.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from detection.peers import decoders
 from lffd.errors import ModelError, UsageError
+from lffd.hints import unknown
 
 Shape = tuple[int | None, ...]
 
@@ -38,6 +38,10 @@ class PeerKind:
     scale: float = 1.0
     multiple: int = 1
     input_size: tuple[int, int] | None = None
+
+    def padded(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of an image after padding."""
+        return -(-width // self.multiple) * self.multiple, -(-height // self.multiple) * self.multiple
 
 
 def _per_stride(fields: tuple[tuple[str, int], ...]) -> tuple[tuple[str, Shape], ...]:
@@ -93,11 +97,9 @@ def peer_kind(name: str) -> PeerKind:
     Raises:
         UsageError: naming the nearest.
     """
-    if name in KINDS:
-        return KINDS[name]
-    near = difflib.get_close_matches(name.lower(), KINDS, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError(f"unknown kind of peer {name!r}: {hint}Choose one of {', '.join(KINDS)}")
+    if name not in KINDS:
+        raise UsageError(unknown(name, KINDS, "kind of peer"))
+    return KINDS[name]
 
 
 def check_input(session: Any, kind: PeerKind) -> tuple[str, tuple[int, int] | None]:
@@ -109,10 +111,10 @@ def check_input(session: Any, kind: PeerKind) -> tuple[str, tuple[int, int] | No
     inputs = session.get_inputs()
     found = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in inputs)
     shape = _sizes(inputs[0].shape)
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not _fits(shape, (3, None, None), rank=4):
+    if [entry.type for entry in inputs] != ["tensor(float)"] or len(shape) != 4 or not _fits(shape, (3, None, None)):
         raise ModelError(f"it must have one float input of shape (1, 3, H, W), but has: {found}")
     height, width = shape[2:]
-    if kind.input_size and not _fits(shape, (3, kind.input_size[1], kind.input_size[0]), rank=4):
+    if kind.input_size and not _fits(shape, (3, kind.input_size[1], kind.input_size[0])):
         raise ModelError(f"its input must be {kind.input_size[0]}×{kind.input_size[1]}, but is: {found}")
     if height is None or width is None:
         return inputs[0].name, None
@@ -148,12 +150,10 @@ def _sizes(shape: Sequence[Any]) -> Shape:
     return tuple(size if isinstance(size, int) else None for size in shape)
 
 
-def _fits(found: Shape, wanted: Shape, rank: int | None = None) -> bool:
+def _fits(found: Shape, wanted: Shape) -> bool:
     """Say whether a declared shape ends in the wanted one."""
-    if len(found) < len(wanted) or (rank is not None and len(found) != rank):
-        return False
-    pairs = zip(found[len(found) - len(wanted) :], wanted, strict=True)
-    return all(size is None or other is None or size == other for size, other in pairs)
+    pairs = list(zip(reversed(found), reversed(wanted), strict=False))
+    return len(pairs) == len(wanted) and all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
 def _text(shape: Shape) -> str:

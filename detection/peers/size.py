@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from detection.peers.kinds import PeerKind, peer_kind
 from lffd.errors import ModelError
-from lffd.graphs.onnx_graph import import_onnx
+from lffd.hints import require
 
 if TYPE_CHECKING:
     import onnx
@@ -19,22 +19,15 @@ WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormaliza
 
 
 def peer_size(kind: str, path: Path, width: int, height: int) -> tuple[int, float]:
-    """Count what an ONNX detector holds and computes.
+    """Return how many numbers an ONNX detector's weights are, and its billions of multiply–adds for one image.
 
-    Args:
-        kind: a name from `peer_kinds.KINDS`.
-        path: the ONNX file.
-        width: of the image in pixels; the network's input is what its kind, or the file, makes of it.
-        height: likewise.
-
-    Returns:
-        Numbers in its weights, and billions of multiply–adds in its convolutions for one image.
+    The image is `width` × `height` pixels; the network's input is what its kind, or the file, makes of it.
 
     Raises:
         ModelError: for a file that is no ONNX model, or whose shapes cannot be told.
         EngineError: when the package onnx is missing.
     """
-    tools = import_onnx()
+    tools = require("onnx", "onnx")
     from google.protobuf.message import DecodeError  # comes with onnx
 
     try:
@@ -60,8 +53,7 @@ def _fix_input(entry: onnx.ValueInfoProto, kind: PeerKind, width: int, height: i
     dimensions = entry.type.tensor_type.shape.dim
     if len(dimensions) != 4:
         raise ValueError(f"its input has {len(dimensions)} axes, not 4")
-    padded = (-(-width // kind.multiple) * kind.multiple, -(-height // kind.multiple) * kind.multiple)
-    columns, rows = kind.input_size or padded
+    columns, rows = kind.input_size or kind.padded(width, height)
     shape = (1, 3, dimensions[2].dim_value or rows, dimensions[3].dim_value or columns)
     for dimension, value in zip(dimensions, shape, strict=True):
         dimension.dim_value = value

@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Literal, TextIO
+from typing import Literal, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import DataError, UsageError
-from lffd.images.untrusted import MAX_PIXELS, is_picture
+from lffd.images.encoded import MAX_PIXELS
+from lffd.images.files import is_picture
 
 _VIDEO_ENDINGS = ("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "ts", "mts", "3gp", "ogv")
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEO_ENDINGS)
@@ -25,45 +26,23 @@ USUAL_FRAME_RATE = 25.0
 
 @dataclass(frozen=True)
 class Source:
-    """One image, video or camera.
-
-    Attributes:
-        name: as the user wrote it, or the path below the folder that the user named.
-        kind: what it is.
-        output: where its results go inside the output folder, with the source's own suffix.
-    """
+    """One image, video or camera; `output` says where its results go inside the output folder, with its own suffix."""
 
     name: str
     kind: Literal["image", "video", "camera"]
     output: PurePath
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A source that could not be used.
-
-    Attributes:
-        name: of the source.
-        message: what was wrong; it names the source.
-    """
-
-    name: str
-    message: str
-
-
 def find_sources(
     paths: Sequence[str], standard_input: TextIO, excluded: Path | None = None
-) -> tuple[list[Source], list[Problem]]:
+) -> tuple[list[Source], list[str]]:
     """Return what the words of a command line mean.
 
-    Args:
-        paths: files, folders (with everything below them but hidden files), patterns such as `**/*.jpg`, `camera:0`,
-            and `-` for one of these per line of standard input.
-        standard_input: read at `-`.
-        excluded: a folder whose files are left out of searched folders: the output folder.
+    Words are files, folders (with everything below them but hidden files and the `excluded` output folder), patterns
+    such as `**/*.jpg`, `camera:0`, and `-` for one of these per line of standard input.
 
     Returns:
-        The sources in order, each once, and the words that mean nothing.
+        The sources in order, each once, and what is wrong with words that mean nothing.
 
     Raises:
         UsageError: when no word is given.
@@ -72,23 +51,15 @@ def find_sources(
         raise UsageError("name at least one image, folder, pattern, video or camera:0, or - to read names from stdin")
     sources: dict[str, Source] = {}
     problems = []
-    for word in _words(paths, standard_input):
+    listed = (line for line in map(str.strip, standard_input) if line)
+    for word in (name for path in paths for name in (listed if path == "-" else [path])):
         found = list(_expand(word, excluded))
         if not found:
             reason = "holds no files" if Path(word).is_dir() else "does not exist, and matches nothing"
-            problems.append(Problem(word, f"{word}: {reason}"))
+            problems.append(f"{word}: {reason}")
         for source in found:
             sources.setdefault(source.name, source)
     return list(sources.values()), problems
-
-
-def _words(paths: Sequence[str], standard_input: TextIO) -> Iterator[str]:
-    """Yield the words, with the lines of standard input in place of `-`."""
-    for word in paths:
-        if word == "-":
-            yield from (line for line in map(str.strip, standard_input) if line)
-        else:
-            yield word
 
 
 def _expand(word: str, excluded: Path | None) -> Iterator[Source]:
@@ -140,14 +111,18 @@ class FrameReader:
         import cv2
 
         self._source = source
+        what = "is not a video that can be decoded"
         if source.kind == "camera":
-            self._capture = _quiet(lambda: cv2.VideoCapture(int(source.name.partition(":")[2])))
             what = "this camera cannot be opened: it is missing, in use, or not allowed"
-        else:
-            if not os.path.isfile(source.name):
-                raise DataError(f"{source.name}: does not exist")
-            self._capture = _quiet(lambda: cv2.VideoCapture(source.name))
-            what = "is not a video that can be decoded"
+        elif not os.path.isfile(source.name):
+            raise DataError(f"{source.name}: does not exist")
+        level = cv2.getLogLevel()
+        cv2.setLogLevel(0)  # our own error says what happened
+        try:
+            place = int(source.name.partition(":")[2]) if source.kind == "camera" else source.name
+            self._capture = cv2.VideoCapture(place)
+        finally:
+            cv2.setLogLevel(level)
         if not self._capture.isOpened():
             raise DataError(f"{source.name}: {what}")
         width, height = (self._capture.get(item) for item in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
@@ -187,15 +162,3 @@ class FrameReader:
         # Declared counts are estimates in some formats: a few frames less are usual.
         if self.count is not None and number < 0.9 * self.count - 2:
             raise DataError(f"{self._source.name}: ends early, after {number:,} of {self.count:,} frames")
-
-
-def _quiet(action: Any) -> Any:
-    """Run an OpenCV action without its warnings on standard error: our own error says what happened."""
-    import cv2
-
-    level = cv2.getLogLevel()
-    cv2.setLogLevel(0)
-    try:
-        return action()
-    finally:
-        cv2.setLogLevel(level)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby, islice
 from typing import Any
@@ -14,57 +12,30 @@ from numpy.typing import NDArray
 
 from detection.detections import Detections, ImageDetector
 from detection.detector import Detector
-from detection.prediction.inputs import FrameReader, Problem, Source
+from detection.prediction.inputs import FrameReader, Source
 from detection.prediction.writers import Prediction, PredictionWriter
+from lffd.ahead import map_ahead
 from lffd.errors import DataError, LffdError, UsageError
-from lffd.images.untrusted import read_picture
+from lffd.images.files import read_picture
 
 _AHEAD = 2
 """Images that are decoded while the network works."""
-
-
-def read_ahead(
-    sources: Iterable[Source], trusted: bool, ahead: int
-) -> Iterator[tuple[Source, NDArray[np.uint8] | LffdError]]:
-    """Yield each image's pixels or what is wrong with it, in order; the next ones are decoded in a thread meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[tuple[Source, Future[NDArray[np.uint8]]]] = deque()
-
-        def take() -> tuple[Source, NDArray[np.uint8] | LffdError]:
-            source, future = waiting.popleft()
-            try:
-                return source, future.result()
-            except LffdError as error:
-                return source, error
-
-        try:
-            for source in sources:
-                waiting.append((source, pool.submit(read_picture, source.name, trusted)))
-                if len(waiting) > ahead:
-                    yield take()
-            while waiting:
-                yield take()
-        finally:
-            for _, future in waiting:
-                future.cancel()
 
 
 @dataclass(frozen=True)
 class Pace:
     """How much is looked at, and how much at once.
 
-    Attributes:
-        batch_size: images that are read before they are run.
-        every: only every so many frames of a video are looked at.
-        max_frames: how many frames of each video are looked at; all when None.
-
     Raises:
         UsageError: for a number under 1.
     """
 
     batch_size: int = 1
+    """How many images are read before they are run; those of one size run together."""
     every: int = 1
+    """Look at every so many frames of a video or camera."""
     max_frames: int | None = None
+    """Stop a video or camera after so many frames that were looked at."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -82,7 +53,7 @@ class Run:
         writers: take every prediction.
         bar: progress; it shows what was found and how much failed.
         trusted: as for `read_picture`.
-        problems: sources that failed.
+        problems: what is wrong with each source that failed.
         images, frames, objects: how many were looked at and found.
     """
 
@@ -91,7 +62,7 @@ class Run:
     writers: Sequence[PredictionWriter]
     bar: Any
     trusted: bool = False
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     images: int = 0
     frames: int = 0
     objects: int = 0
@@ -110,17 +81,23 @@ class Run:
 
     def _over_images(self, sources: Iterable[Source]) -> None:
         size = self.pace.batch_size
-        pictures = read_ahead(sources, self.trusted, max(size, _AHEAD))
+        pictures = map_ahead(self._read, sources, max(size, _AHEAD))
         while batch := list(islice(pictures, size)):
-            good = [(source, pixels) for source, pixels in batch if isinstance(pixels, np.ndarray)]
-            found = iter(self._detect([pixels for _, pixels in good]))
+            found = iter(self._detect([pixels for _, pixels in batch if isinstance(pixels, np.ndarray)]))
             for source, pixels in batch:
-                result = next(found) if isinstance(pixels, np.ndarray) else pixels
-                if isinstance(result, Detections) and isinstance(pixels, np.ndarray):
-                    self._write(Prediction(source, pixels, result))
-                elif isinstance(result, LffdError):
+                result = pixels if isinstance(pixels, LffdError) else next(found)
+                if isinstance(result, LffdError):
                     self._fail(source, result)
+                elif isinstance(pixels, np.ndarray):
+                    self._write(Prediction(source, pixels, result))
                 self._step()
+
+    def _read(self, source: Source) -> tuple[Source, NDArray[np.uint8] | LffdError]:
+        """Return an image's pixels, or what is wrong with it."""
+        try:
+            return source, read_picture(source.name, self.trusted)
+        except LffdError as error:
+            return source, error
 
     def _detect(self, images: list[NDArray[np.uint8]]) -> list[Detections | LffdError]:
         """Return the detections of each image; where a batch fails, each image is tried alone."""
@@ -141,18 +118,15 @@ class Run:
                 self._step()
 
     def _write(self, prediction: Prediction) -> None:
-        if prediction.frame is None:
-            self.images += 1
-        else:
-            self.frames += 1
+        self.images += prediction.frame is None
+        self.frames += prediction.frame is not None
         self.objects += len(prediction.detections)
         for writer in self.writers:
             writer.write(prediction)
 
     def _fail(self, source: Source, error: LffdError) -> None:
         message = str(error)
-        named = message if source.name in message else f"{source.name}: {message}"
-        self.problems.append(Problem(source.name, named))
+        self.problems.append(message if source.name in message else f"{source.name}: {message}")
 
     def _step(self) -> None:
         self.bar.set_postfix(found=self.objects, failed=len(self.problems), refresh=False)

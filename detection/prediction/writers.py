@@ -8,8 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, Any, Protocol
@@ -63,7 +61,7 @@ def _plain(values: NDArray[np.float32]) -> Any:
     return np.array([float(text) for text in values.ravel().astype(str)]).reshape(values.shape).tolist()
 
 
-def to_json(prediction: Prediction) -> dict[str, Any]:
+def prediction_json(prediction: Prediction) -> dict[str, Any]:
     """Return a prediction as JSON values; boxes are `[x0, y0, x1, y1]` in pixels, best first."""
     found = prediction.detections
     rows = []
@@ -81,30 +79,19 @@ def to_json(prediction: Prediction) -> dict[str, Any]:
     return {**entry, "width": width, "height": height, "detections": rows}
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn a failed write into an error that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
-
-
 class _TextWriter:
     """A text file that appears under its name when it is complete."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream: IO[str] = self._temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream: IO[str] = self._temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
     def close(self) -> None:
         """Give the file its name."""
-        with _writing(self._path):
-            self._stream.close()
-            self._temporary.replace(self._path)
+        self._stream.close()
+        self._temporary.replace(self._path)
 
 
 class JsonWriter(_TextWriter):
@@ -116,15 +103,13 @@ class JsonWriter(_TextWriter):
 
     def write(self, prediction: Prediction) -> None:
         """Add one entry, on one line."""
-        with _writing(self._path):
-            entry = json.dumps(to_json(prediction), ensure_ascii=False, allow_nan=False)
-            self._stream.write(f"{self._separator}{entry}")
+        entry = json.dumps(prediction_json(prediction), ensure_ascii=False, allow_nan=False)
+        self._stream.write(f"{self._separator}{entry}")
         self._separator = ",\n"
 
     def close(self) -> None:
         """End the list and give the file its name."""
-        with _writing(self._path):
-            self._stream.write("[]\n" if self._separator == "[\n" else "\n]\n")
+        self._stream.write("[]\n" if self._separator == "[\n" else "\n]\n")
         super().close()
 
 
@@ -140,9 +125,8 @@ class CsvWriter(_TextWriter):
         """Add the lines of one image or frame."""
         found = prediction.detections
         frame = "" if prediction.frame is None else prediction.frame
-        with _writing(self._path):
-            for box, score in zip(_plain(found.boxes), _plain(found.scores), strict=True):
-                self._rows.writerow([prediction.source.name, frame, *box, score])
+        for box, score in zip(_plain(found.boxes), _plain(found.scores), strict=True):
+            self._rows.writerow([prediction.source.name, frame, *box, score])
 
 
 class _Names:
@@ -159,8 +143,7 @@ class _Names:
             number += 1
             path = self._folder / wanted.with_name(f"{wanted.stem}_{number}{wanted.suffix}")
         self._used.add(path)
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
 
@@ -171,8 +154,7 @@ def _save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
     fine, data = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
     if not fine:
         raise UsageError(f"{path}: a picture of {pixels.shape[1]}x{pixels.shape[0]} cannot be written")
-    with _writing(path):
-        path.write_bytes(data.tobytes())
+    path.write_bytes(data.tobytes())
 
 
 def _picture_suffix(source: Source, pixels: NDArray[np.uint8]) -> str:
@@ -237,8 +219,7 @@ class CropWriter:
             self._current = (prediction.source, self._names.fresh(prediction.source.output))
         folder = self._current[1]
         for number, (x0, y0, x1, y1) in enumerate(corners.tolist()):
-            with _writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             crop = np.ascontiguousarray(prediction.pixels[y0:y1, x0:x1])
             _save_picture(folder / f"{prefix}{number:04d}.png", crop)
 
@@ -250,8 +231,8 @@ class StopRequested(Exception):  # noqa: N818 - no error
     """The user wants no more."""
 
 
-class Window:
-    """Shows each prediction; Escape or q raises `StopRequested`."""
+class Display:
+    """Shows each prediction in a window; Escape or q raises `StopRequested`."""
 
     TITLE = "predictions"
 

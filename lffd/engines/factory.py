@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
+import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
+from lffd import hints
 from lffd.engines import Engine
+from lffd.engines.base import gpu_number
+from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, UsageError
 from lffd.model import Model
 
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-"""Arithmetic of the convolutions; inputs and outputs stay uint8 and float32."""
-
-Builder = Callable[[Model, str, int | None, str], Engine]
-"""`(model, device, threads, precision) -> Engine`."""
+Builder = Callable[[Model, Runtime], Engine]
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,10 @@ class EngineKind:
         return all(importlib.util.find_spec(package) is not None for package in self.packages)
 
 
-def _mxnet(model: Model, device: str, threads: int | None, precision: str) -> Engine:
+def _mxnet(model: Model, runtime: Runtime) -> Engine:
     """Build the MXNet engine; MXNet reads its number of threads once, when it is imported."""
-    if threads is not None:
-        asked = str(threads)
+    if runtime.threads is not None:
+        asked = str(runtime.threads)
         if "mxnet" in sys.modules and os.environ.get("OMP_NUM_THREADS") != asked:
             raise EngineError(
                 f"MXNet reads its number of threads once per process: start again with OMP_NUM_THREADS={asked} in the "
@@ -57,46 +56,31 @@ def _mxnet(model: Model, device: str, threads: int | None, precision: str) -> En
         os.environ["OMP_NUM_THREADS"] = asked
     from lffd.engines.mxnet_engine import MXNetEngine
 
-    return MXNetEngine(model.symbol_json, model.params, device)
+    return MXNetEngine(model, runtime.device)
 
 
-def _onnxruntime(model: Model, device: str, threads: int | None, precision: str) -> Engine:
-    from lffd.engines.onnxruntime_engine import OnnxRuntimeEngine
+def _from(module: str, name: str) -> Builder:
+    """Return the builder of an engine class that takes model, device, threads and precision."""
 
-    return OnnxRuntimeEngine(model, device, threads, precision)
+    def build(model: Model, runtime: Runtime) -> Engine:
+        made = getattr(importlib.import_module(f"lffd.engines.{module}"), name)
+        engine: Engine = made(model, runtime.device, runtime.threads, runtime.precision)
+        return engine
 
-
-def _openvino(model: Model, device: str, threads: int | None, precision: str) -> Engine:
-    from lffd.engines.openvino_engine import OpenVinoEngine
-
-    return OpenVinoEngine(model, device, threads, precision)
-
-
-def _ncnn(model: Model, device: str, threads: int | None, precision: str) -> Engine:
-    from lffd.engines.ncnn_engine import NcnnEngine
-
-    return NcnnEngine(model, device, threads, precision)
+    return build
 
 
-def _tensorrt(model: Model, device: str, threads: int | None, precision: str) -> Engine:
-    from lffd.engines.tensorrt_engine import TensorRtEngine
-
-    return TensorRtEngine(model, device, precision)
-
-
-def _torch(model: Model, device: str, threads: int | None, precision: str) -> Engine:
-    from lffd.engines.torch_engine import TorchEngine
-
-    return TorchEngine(model, device, threads, precision)
-
+_ONNXRUNTIME = _from("onnxruntime_engine", "OnnxRuntimeEngine")
+_OPENVINO, _NCNN = _from("openvino_engine", "OpenVinoEngine"), _from("ncnn_engine", "NcnnEngine")
+_TENSORRT, _TORCH = _from("tensorrt_engine", "TensorRtEngine"), _from("torch_engine", "TorchEngine")
 
 ENGINES: dict[str, EngineKind] = {
     "mxnet": EngineKind(("mxnet",), "", ("fp32",), ("cpu", "gpu"), _mxnet),
-    "onnxruntime": EngineKind(("onnxruntime", "onnx"), "onnx", ("fp32", "int8"), ("cpu", "gpu"), _onnxruntime),
-    "openvino": EngineKind(("openvino", "onnx"), "openvino", ("fp32", "bf16", "int8"), ("cpu", "gpu"), _openvino),
-    "ncnn": EngineKind(("ncnn",), "ncnn", ("fp32", "bf16"), ("cpu",), _ncnn),
-    "tensorrt": EngineKind(("tensorrt", "cuda", "onnx"), "tensorrt", ("fp32", "fp16"), ("gpu",), _tensorrt),
-    "torch": EngineKind(("torch",), "torch", ("fp32", "bf16"), ("cpu", "gpu"), _torch),
+    "onnxruntime": EngineKind(("onnxruntime", "onnx"), "onnx", ("fp32", "int8"), ("cpu", "gpu"), _ONNXRUNTIME),
+    "openvino": EngineKind(("openvino", "onnx"), "openvino", ("fp32", "bf16", "int8"), ("cpu", "gpu"), _OPENVINO),
+    "ncnn": EngineKind(("ncnn",), "ncnn", ("fp32", "bf16"), ("cpu",), _NCNN),
+    "tensorrt": EngineKind(("tensorrt", "cuda", "onnx"), "tensorrt", ("fp32", "fp16"), ("gpu",), _TENSORRT),
+    "torch": EngineKind(("torch",), "torch", ("fp32", "bf16"), ("cpu", "gpu"), _TORCH),
 }
 """Every engine by name."""
 
@@ -111,35 +95,23 @@ AUTO_ORDER: dict[str, tuple[str, ...]] = {
 faster than ONNX Runtime: measure, and name the engine."""
 
 
-def create_engine(
-    model: Model, engine: str = "auto", device: str = "cpu", threads: int | None = None, precision: str = "fp32"
-) -> Engine:
-    """Return an engine that runs `model`.
-
-    Args:
-        model: the network and its parameters.
-        engine: a name from `ENGINES`, or `auto`: the fastest installed one that has the precision.
-        device: `cpu`, `gpu:0`, …
-        threads: of the CPU; None leaves the engine's own choice.
-        precision: one of `Precision`.
+def create_engine(model: Model, runtime: Runtime | None = None) -> Engine:
+    """Return an engine that runs `model`; `auto`, the default, is the fastest installed one that has the precision.
 
     Raises:
-        UsageError: for an unknown engine (with the nearest name) or precision, or a number of threads below 1.
+        UsageError: for an unknown engine, with the nearest name.
         EngineError: when the engine is not installed (with the install command), or cannot do what is asked.
     """
-    if precision not in get_args(Precision):
-        raise UsageError(f"unknown precision {precision!r}: choose one of {', '.join(get_args(Precision))}")
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be at least 1, not {threads}")
-    if engine == "auto":
-        return _first_working(model, device, threads, precision)
-    kind = installed_kind(engine)
+    runtime = runtime or Runtime()
+    if runtime.engine == "auto":
+        return _first_working(model, runtime)
+    kind, precision = installed_kind(runtime.engine), runtime.precision
     if precision not in kind.precisions:
         raise EngineError(
-            f"engine {engine} computes in {', '.join(kind.precisions)}, not {precision}; for {precision} choose "
-            f"{' or '.join(AUTO_ORDER[precision])}"
+            f"engine {runtime.engine} computes in {', '.join(kind.precisions)}, not {precision}; for {precision} "
+            f"choose {' or '.join(AUTO_ORDER[precision])}"
         )
-    return kind.build(model, device, threads, precision)
+    return kind.build(model, runtime)
 
 
 def installed_kind(name: str) -> EngineKind:
@@ -149,36 +121,29 @@ def installed_kind(name: str) -> EngineKind:
         UsageError: for an unknown engine, with the nearest name.
         EngineError: when it is not installed, with the install command.
     """
-    kind = _kind(name)
-    if not kind.installed:
-        raise EngineError(f"engine {name} is not installed; install it with: {install_command(name)}")
-    return kind
+    command = install_command(name)
+    if not ENGINES[name].installed:
+        raise EngineError(f"engine {name} is not installed; install it with: {command}")
+    return ENGINES[name]
 
 
 def install_command(name: str) -> str:
-    """Return the command, to be run in the project's folder, that installs what engine `name` needs."""
-    kind = _kind(name)
-    return f"pip install -e '.[{kind.extra}]'" if kind.extra else "pip install -e ."
+    """Return the command that installs what engine `name` needs; a `UsageError` for an unknown name."""
+    if name not in ENGINES:
+        choices = f"Choose auto or one of {', '.join(ENGINES)}"
+        raise UsageError(hints.unknown(name, ENGINES, "engine", choices))
+    return hints.pip_command(ENGINES[name].extra)
 
 
-def _kind(name: str) -> EngineKind:
-    """Return the entry of `name`, or raise a `UsageError` that names the nearest."""
-    if name in ENGINES:
-        return ENGINES[name]
-    near = difflib.get_close_matches(name, ENGINES, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError(f"unknown engine {name!r}: {hint}Choose auto or one of {', '.join(ENGINES)}")
-
-
-def _first_working(model: Model, device: str, threads: int | None, precision: str) -> Engine:
+def _first_working(model: Model, runtime: Runtime) -> Engine:
     """Return the first engine of `AUTO_ORDER` that is installed and can run the model on the device.
 
     Raises:
         EngineError: when none can, with each one's reason.
     """
-    sort = "cpu" if device == "cpu" else "gpu"
+    sort = "cpu" if gpu_number(runtime.device) is None else "gpu"
     reasons = []
-    for name in AUTO_ORDER[precision]:
+    for name in AUTO_ORDER[runtime.precision]:
         kind = ENGINES[name]
         if sort not in kind.devices:
             continue
@@ -186,7 +151,9 @@ def _first_working(model: Model, device: str, threads: int | None, precision: st
             reasons.append(f"{name} is not installed ({install_command(name)})")
             continue
         try:
-            return kind.build(model, device, threads, precision)
+            return kind.build(model, runtime)
         except EngineError as error:
             reasons.append(f"{name}: {error}")
-    raise EngineError(f"no engine can run {precision} on {device}: {'; '.join(reasons) or 'none knows how'}")
+    raise EngineError(
+        f"no engine can run {runtime.precision} on {runtime.device}: {'; '.join(reasons) or 'none knows how'}"
+    )

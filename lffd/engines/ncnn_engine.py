@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from lffd.engines.base import MapEngine, refuse_gpu
 from lffd.errors import EngineError
 from lffd.graphs.ncnn_graph import ncnn_files
+from lffd.hints import require
 from lffd.model import Model
 
 
@@ -34,7 +34,7 @@ class NcnnEngine(MapEngine):
     def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, precision: str = "fp32") -> None:
         super().__init__(model.network, device)
         refuse_gpu(self.name, device)
-        self._ncnn = import_ncnn()
+        self._ncnn = require("ncnn", "ncnn")
         files = ncnn_files(model)
         self._outputs = files.outputs
         self._net = self._ncnn.Net()
@@ -79,16 +79,3 @@ class NcnnEngine(MapEngine):
                 raise EngineError(f"ncnn failed on an image of {width}x{height} (code {code}); is memory short?")
             found.append(np.array(output, np.float32))
         return found
-
-
-def import_ncnn() -> Any:
-    """Return the `ncnn` module.
-
-    Raises:
-        EngineError: when it is not installed, with the install command.
-    """
-    try:
-        import ncnn
-    except ImportError as error:
-        raise EngineError(f"ncnn cannot be imported ({error}); install it with: pip install -e '.[ncnn]'") from error
-    return ncnn

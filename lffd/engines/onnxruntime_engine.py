@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lffd.engines.base import MapEngine, first_line, gpu_number, quantised_file
 from lffd.errors import EngineError
 from lffd.graphs.onnx_graph import maps_onnx
+from lffd.hints import require
 from lffd.model import Model
 
 INT8_FILE = "int8.onnx"
@@ -34,13 +35,12 @@ class OnnxRuntimeEngine(MapEngine):
 
     def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, precision: str = "fp32") -> None:
         super().__init__(model.network, device)
-        runtime = import_onnxruntime()
         if precision == "int8":
             content = quantised_file(model, INT8_FILE)
         else:
             content = maps_onnx(model, "nhwc-uint8").SerializeToString()
-        self._session = open_session(runtime, content, device, threads)
-        self._outputs = [f"{role}_{i}" for i in range(len(model.network.branches)) for role in ("score", "box")]
+        self._session = open_session(content, device, threads)
+        self._outputs = model.network.output_names
 
     def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         """Return the maps of each branch; see `MapEngine.forward`."""
@@ -51,34 +51,20 @@ class OnnxRuntimeEngine(MapEngine):
         return outputs
 
 
-def import_onnxruntime() -> Any:
-    """Return the `onnxruntime` module.
-
-    Raises:
-        EngineError: when it is not installed, with the install command.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EngineError(
-            f"ONNX Runtime cannot be imported ({error}); install it with: pip install -e '.[onnx]'"
-        ) from error
-    return onnxruntime
-
-
-def open_session(runtime: Any, content: bytes, device: str = "cpu", threads: int | None = None) -> Any:
-    """Return an inference session on an ONNX file's bytes.
+def open_session(content: bytes | str, device: str = "cpu", threads: int | None = None) -> Any:
+    """Return an inference session on an ONNX file's bytes, or on the file of that name.
 
     Raises:
         EngineError: for a GPU without CUDA in this build, or a graph that ONNX Runtime refuses.
     """
+    runtime = require("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
-    providers = _providers(runtime, device)
+    chosen = providers(device)
     try:
-        session = runtime.InferenceSession(content, options, providers=providers)
+        session = runtime.InferenceSession(content, options, providers=chosen)
     except Exception as error:  # as in `forward`
         raise EngineError(f"ONNX Runtime refuses the graph: {first_line(error)}") from error
     if gpu_number(device) is not None and "CUDAExecutionProvider" not in session.get_providers():
@@ -88,8 +74,13 @@ def open_session(runtime: Any, content: bytes, device: str = "cpu", threads: int
     return session
 
 
-def _providers(runtime: Any, device: str) -> list[Any]:
-    """Return the execution providers for a device; the CPU serves nothing that was asked of a GPU."""
+def providers(device: str) -> list[Any]:
+    """Return the execution providers for a device; the CPU serves nothing that was asked of a GPU.
+
+    Raises:
+        EngineError: when ONNX Runtime is missing, or is built without CUDA.
+    """
+    runtime = require("onnxruntime", "onnx")
     number = gpu_number(device)
     if number is None:
         return ["CPUExecutionProvider"]

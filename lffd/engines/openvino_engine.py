@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lffd.engines.base import MapEngine, first_line, gpu_number, quantised_file
 from lffd.errors import EngineError
 from lffd.graphs.onnx_graph import maps_onnx
+from lffd.hints import require
 from lffd.model import Model
 
 INT8_FILE = "int8_openvino.onnx"
@@ -41,7 +42,7 @@ class OpenVinoEngine(MapEngine):
 
     def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, precision: str = "fp32") -> None:
         super().__init__(model.network, device)
-        core = import_openvino().Core()
+        core = require("openvino", "openvino").Core()
         target = _target(core, device)
         has_bf16 = "BF16" in core.get_property(target, "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
@@ -88,21 +89,6 @@ class OpenVinoEngine(MapEngine):
             raise EngineError(f"OpenVINO failed on images of shape {images.shape}: {first_line(error)}") from error
         # The next call writes over these tensors, so they are copied while the lock is held.
         return [self._request.get_output_tensor(i).data.copy() for i in range(self._count)]
-
-
-def import_openvino() -> Any:
-    """Return the `openvino` module.
-
-    Raises:
-        EngineError: when it is not installed, with the install command.
-    """
-    try:
-        import openvino
-    except ImportError as error:
-        raise EngineError(
-            f"OpenVINO cannot be imported ({error}); install it with: pip install -e '.[openvino]'"
-        ) from error
-    return openvino
 
 
 def _target(core: Any, device: str) -> str:

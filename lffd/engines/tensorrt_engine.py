@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lffd.engines.base import MapEngine, gpu_number
 from lffd.errors import EngineError
 from lffd.graphs.onnx_graph import maps_onnx
+from lffd.hints import require
 from lffd.model import Model
 
 TYPICAL = (1, 720, 1280)
@@ -25,6 +26,7 @@ class TensorRtEngine(MapEngine):
     Args:
         model: the network and its parameters.
         device: `gpu:0`, ….
+        threads: without meaning on a GPU.
         precision: `fp32` or `fp16`.
 
     Raises:
@@ -33,12 +35,14 @@ class TensorRtEngine(MapEngine):
 
     name = "tensorrt"
 
-    def __init__(self, model: Model, device: str = "gpu:0", precision: str = "fp32") -> None:
+    def __init__(
+        self, model: Model, device: str = "gpu:0", threads: int | None = None, precision: str = "fp32"
+    ) -> None:
         super().__init__(model.network, device)
         number = gpu_number(device)
         if number is None:
             raise EngineError("engine tensorrt runs on NVIDIA GPUs only: use --device gpu:0, or another engine")
-        self._trt, self._cuda = import_tensorrt()
+        self._trt, self._cuda = (require(name, "tensorrt") for name in ("tensorrt", "cuda.bindings.runtime"))
         self._lock = threading.Lock()
         self._call("cudaSetDevice", number)
         logger = self._trt.Logger(self._trt.Logger.ERROR)
@@ -47,7 +51,7 @@ class TensorRtEngine(MapEngine):
         if self._engine is None:
             raise EngineError("TensorRT built a plan that it cannot load")
         self._context = self._engine.create_execution_context()
-        self._outputs = [f"{role}_{i}" for i in range(len(model.network.branches)) for role in ("score", "box")]
+        self._outputs = model.network.output_names
 
     def _build(self, logger: Any, content: bytes, precision: str) -> Any:
         """Return the serialised plan of an ONNX file's bytes."""
@@ -73,9 +77,10 @@ class TensorRtEngine(MapEngine):
         """Return the maps of each branch; see `MapEngine.forward`."""
         if any(size > limit for size, limit in zip(images.shape, LARGEST, strict=False)):
             raise EngineError(f"this TensorRT engine takes images up to {LARGEST}, not {images.shape[:3]}")
-        sizes = self.network.map_sizes(images.shape[1], images.shape[2])
-        shapes = [(len(images), channels, *size) for size in sizes for channels in (1, 4)]
-        outputs = [np.empty(shape, np.float32) for shape in shapes]
+        graph, sizes = self.network.graph, self.network.map_sizes(images.shape[1], images.shape[2])
+        channels = [graph.places[output].channels for output in graph.outputs]
+        each = len(self.network.outputs)
+        outputs = [np.empty((len(images), c, *sizes[i // each]), np.float32) for i, c in enumerate(channels)]
         buffers: list[int] = []
         with self._lock:
             try:
@@ -103,19 +108,3 @@ class TensorRtEngine(MapEngine):
         if int(code) != 0:
             raise EngineError(f"{function} failed with CUDA error {int(code)} on {self.device}")
         return values[0] if values else None
-
-
-def import_tensorrt() -> tuple[Any, Any]:
-    """Return the modules `tensorrt` and `cuda.bindings.runtime`.
-
-    Raises:
-        EngineError: when one is not installed, with the install command.
-    """
-    try:
-        import tensorrt
-        from cuda.bindings import runtime
-    except ImportError as error:
-        raise EngineError(
-            f"TensorRT cannot be imported ({error}); install it with: pip install -e '.[tensorrt]'"
-        ) from error
-    return tensorrt, runtime

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from accuracy_evaluation.evaluation_on_widerface import Options, main
+from accuracy_evaluation.evaluation_on_widerface import main
 from detection.detections import Detections, ImageDetector
 from detection.load import ModelFacts
 from lffd.model import save_model
@@ -37,13 +37,13 @@ class FindsBrightest:
 def detector(monkeypatch: pytest.MonkeyPatch) -> FindsBrightest:
     found = FindsBrightest()
 
-    def load(options: Options) -> ImageDetector:
+    def load(*options: object) -> ImageDetector:
         return found
 
     def facts(spec: str) -> ModelFacts:
         return ModelFacts(spec, "10_160_17L_4scales_v1", spec * 8, version_network("head"))
 
-    monkeypatch.setattr(Options, "load", load)
+    monkeypatch.setattr("accuracy_evaluation.evaluation_on_widerface.load_detector", load)
     monkeypatch.setattr("accuracy_evaluation.evaluation_on_widerface.model_facts", facts)
     return found
 
@@ -153,16 +153,18 @@ def test_one_of_our_networks_is_evaluated_with_its_branches(
 @pytest.mark.parametrize(
     ("published", "asked", "floor"), [(False, 0.02, 0.02), (True, 0.02, 0.11), (True, 0.3, 0.3), (False, 0.3, 0.3)]
 )
-def test_the_published_format_raises_the_floor(published: bool, asked: float, floor: float) -> None:
-    options = Options(
-        model="m",
-        images=Path(),
-        ground_truth=Path(),
-        output_dir=Path(),
-        published_format=published,
-        score_threshold=asked,
-    )
-    assert options.selection.score_threshold == floor
+def test_the_published_format_raises_the_floor(
+    tmp_path: Path,
+    detector: FindsBrightest,
+    arguments: list[str | Path],
+    capsys: pytest.CaptureFixture[str],
+    published: bool,
+    asked: float,
+    floor: float,
+) -> None:
+    more = ["--published-format"] if published else []
+    assert run_command(capsys, main, *arguments, "--score-threshold", str(asked), *more)[0] == 0
+    assert json.loads((tmp_path / "out/run.json").read_text())["selection"]["score_threshold"] == floor
 
 
 def test_peers_reach_their_independently_measured_precision(

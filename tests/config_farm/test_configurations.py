@@ -17,7 +17,6 @@ from lffd.errors import UsageError
 from lffd.model import Model, load_model, make_model, save_model
 from lffd.training.checkpoint import newest_checkpoint, write_checkpoint
 from lffd.training.initialization import initial_arrays
-from symbol_farm.network import build_json
 from symbol_farm.versions import VERSIONS, version_network
 from tests.config_farm import tiny_config
 from tests.conftest import PROJECT
@@ -90,7 +89,7 @@ def test_print_config_shows_the_whole_run(capsys: pytest.CaptureFixture[str]) ->
         (["--precision", "bf16", "--engine", "mxnet"], "torch"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--input-size", "20"], "20"),
-        (["--init-from", "nothing"], "no model 'nothing'"),
+        (["--init-from", "nothing"], "unknown model 'nothing'"),
     ],
 )
 def test_wrong_options_end_with_what_is_wrong(
@@ -180,22 +179,27 @@ def random_tiny() -> Model:
     network = tiny_config.NETWORK
     arrays = initial_arrays(network, batch_norm=False, seed=3, style="prior")
     params = {name.removeprefix("arg:"): value for name, value in arrays.items()}
-    return make_model(network, build_json(network, deploy=True), params, {}, {})
+    return make_model(network, params)
 
 
-def test_a_run_can_be_made_longer_but_not_shorter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_can_be_made_longer_or_shorter_than_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--output-dir", str(tmp_path), "--log-every", "1"]
     assert run_config("tiny", *flags, "--iterations", "4") == 0
     assert run_config("tiny", *flags, "--iterations", "8", "--resume") == 0
     errors = capsys.readouterr().err
     assert "start: iteration 4 of 8" in errors
-    assert "lengthened from 4 to 8 iterations: from here on the learning rate is what its schedule (cosine)" in errors
+    assert (
+        "length changed from 4 to 8 iterations: from here on the learning rate is what its schedule (cosine)" in errors
+    )
     entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     schedule = tiny_config.SCRIPT.declare("ours").schedule
     rates = [entry["learning_rate"] for entry in entries if "loss" in entry]
     assert rates == pytest.approx([schedule.rate(i, 4 if i < 4 else 8) for i in range(8)])
     assert run_config("tiny", *flags, "--iterations", "6", "--resume") == 2
-    assert "it differs in iterations: 8 -> 6" in capsys.readouterr().err
+    assert "--iterations 6, but the run has already made 8" in capsys.readouterr().err
+    (tmp_path / "checkpoints" / "iteration_00000008.npz").unlink()
+    assert run_config("tiny", *flags, "--iterations", "6", "--resume") == 0
+    assert "length changed from 8 to 6 iterations" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("short", "size"), [("v2", "100"), ("tiny", "5")])
@@ -227,7 +231,7 @@ def test_crops_of_a_single_cell_are_refused_for_mxnet(tmp_path: Path, capsys: py
         (("--batch-size", "100000"), "batch_size must be"),
         (("--batch-size", "16000", "--input-size", "16000"), "GiB as pixels alone"),
         (("--input-size", "1000000"), "input_size must be"),
-        (("--schedule.learning-rate", "1e300"), "learning_rate must be at least 0 and at most 1,000"),
+        (("--schedule.learning-rate", "1e300"), "learning_rate must be above 0 and at most 1,000"),
         (("--schedule.learning-rate", "nan"), "learning_rate must be"),
         (("--optimizer.weight-decay", "1e300"), "weight_decay must be"),
         (("--cache-gib", "nan"), "cache_gib must be"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from config_farm.run.script import Script
-from lffd.graphs.receptive_field import Branch, Network, Stage
+from lffd.graphs.network import Branch
 from lffd.training.options import ScheduleOptions
+from symbol_farm.lffd_network import Stage, lffd_network
 
-NETWORK = Network(
+NETWORK = lffd_network(
     name="tiny",
     stem=(8,),
     stages=(Stage(8, pairs=1), Stage(8, pairs=1)),

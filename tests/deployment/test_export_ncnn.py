@@ -10,6 +10,7 @@ import pytest
 from deployment import export_ncnn
 from deployment.export_ncnn import Options, main
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError
 from lffd.graphs.ncnn_graph import ncnn_files
 from lffd.model import save_model
@@ -31,7 +32,7 @@ def test_files_run_in_bare_ncnn(tmp_path: Path, capsys: pytest.CaptureFixture[st
     image = np.random.default_rng(0).integers(0, 256, (150, 201, 3), dtype=np.uint8)
     extractor = net.create_extractor()
     extractor.input("data", ncnn.Mat.from_pixels(image, ncnn.Mat.PixelType.PIXEL_BGR, 201, 150))
-    expected = create_engine(model, "mxnet").run(image[None])
+    expected = create_engine(model, Runtime("mxnet")).run(image[None])
     for index, maps in enumerate(expected):
         assert np.abs(np.array(extractor.extract(f"score_{index}")[1]) - maps.scores).max() <= 1e-4
         assert np.abs(np.array(extractor.extract(f"box_{index}")[1]) - maps.boxes[0]).max() <= 1e-4

@@ -15,6 +15,7 @@ from detection.detector import Detector
 from detection.selection import Selection
 from lffd.boxes import areas
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.graphs.onnx_graph import FILE_VERSION, OPERATOR_SET, maps_onnx
 from lffd.model import Model, save_model
@@ -55,7 +56,7 @@ def test_raw_maps(model: Model, directory: str, tmp_path: Path, shape: tuple[int
     images = _images(*shape)
     found = _run(tmp_path / "maps.onnx", _nchw(images))
     assert list(found) == ["score_0", "box_0", "score_1", "box_1", "score_2", "box_2"]
-    for index, maps in enumerate(create_engine(model, "mxnet").run(images)):
+    for index, maps in enumerate(create_engine(model, Runtime("mxnet")).run(images)):
         assert np.abs(found[f"score_{index}"][:, 0] - maps.scores).max() <= 1e-4
         assert np.abs(found[f"box_{index}"] - maps.boxes).max() <= 1e-4
 
@@ -72,7 +73,7 @@ def test_decoded_boxes(model: Model, directory: str, tmp_path: Path, options: di
     main(Options(model=directory, output=tmp_path / "boxes.onnx", decoded=True, **options))
     images = _images(2, 150, 211)
     found = _run(tmp_path / "boxes.onnx", prepare(images))
-    expected = decode_maps(model.network, create_engine(model, "mxnet").run(images))
+    expected = decode_maps(model.network, create_engine(model, Runtime("mxnet")).run(images))
     cells = sum(rows * columns for rows, columns in model.network.map_sizes(150, 211))
     assert found["boxes"].shape == (2, cells, 4)
     assert found["scores"].shape == (2, cells)
@@ -84,7 +85,7 @@ def test_decoded_boxes(model: Model, directory: str, tmp_path: Path, options: di
 def test_decoding_follows_the_branch_geometry(model: Model) -> None:
     """One cell, written out by hand: third row, second column of the second branch."""
     images = _images(1, 200, 240)
-    maps = create_engine(model, "mxnet").run(images)
+    maps = create_engine(model, Runtime("mxnet")).run(images)
     outputs = decode_maps(model.network, maps)
     row, column = 2, 1
     first, (_, columns) = maps[0].scores[0].size, maps[1].scores.shape[1:]
@@ -135,7 +136,7 @@ def test_bare_onnxruntime_gives_the_boxes_of_the_detector(version: str, tmp_path
     selection = Selection(
         options.score_threshold, 100_000, options.suppression_threshold, max_detections=options.max_detections
     )
-    expected = Detector(model, selection, engine="mxnet")(image)
+    expected = Detector(model, selection, runtime=Runtime("mxnet"))(image)
     assert len(expected) > 3
     assert expected.boxes.min() == 0
     solid = areas(found["boxes"]) > 0  # the detector leaves out what lies outside the image

@@ -16,6 +16,7 @@ from deployment.calibration import BINS, _Histogram, collect_ranges, inner_maps
 from deployment.quantize import Options, losing_engines, main
 from deployment.quantized_graph import quantized_onnx, step_and_zero
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import DataError, EngineError, ModelError, UsageError
 from lffd.model import Model, load_model, save_model
 from lffd.records import Record
@@ -124,8 +125,8 @@ def test_8_bit_maps_follow_the_float_ones(model: Model, target: Any) -> None:
     content = quantized_onnx(model, ranges, target).SerializeToString()
     name = {"onnxruntime": "int8.onnx", "openvino": "int8_openvino.onnx"}[target]
     reduced = replace(model, extra_files={name: content})
-    found = create_engine(reduced, target, precision="int8").run(pictures[3][None])
-    for maps, expected in zip(found, create_engine(model, "mxnet").run(pictures[3][None]), strict=True):
+    found = create_engine(reduced, Runtime(target, precision="int8")).run(pictures[3][None])
+    for maps, expected in zip(found, create_engine(model, Runtime("mxnet")).run(pictures[3][None]), strict=True):
         error = np.sqrt(np.mean((maps.boxes - expected.boxes) ** 2))
         assert 1e-4 < error < 0.12 * expected.boxes.std()
         assert np.abs(maps.scores - expected.scores).max() < 0.15
@@ -147,13 +148,13 @@ def test_a_directory_goes_through_every_engine_with_its_card(
     assert {"onnxruntime", "openvino"} >= set(entry["engines"])
     for name, measured in entry["engines"].items():
         assert 0 < measured["parity"]["largest"] < 1
-        assert len(create_engine(reduced, name, precision="int8").run(_picture(9)[None])) == 3
+        assert len(create_engine(reduced, Runtime(name, precision="int8")).run(_picture(9)[None])) == 3
     for name, size in entry["bytes"].items():
         assert (tmp_path / "int8" / name).stat().st_size == size
     picture = _picture(9)[None]
-    first = create_engine(model, "mxnet").run(picture)
+    first = create_engine(model, Runtime("mxnet")).run(picture)
     for engine in ("mxnet", "onnxruntime", "ncnn"):
-        again = create_engine(reduced, engine).run(picture)
+        again = create_engine(reduced, Runtime(engine)).run(picture)
         assert np.abs(again[0].boxes - first[0].boxes).max() <= 1e-4
     save_model(reduced, tmp_path / "copy")
     copied = load_model(tmp_path / "copy")
@@ -262,7 +263,7 @@ def test_an_engine_that_loses_too_much_is_left_out_alone(
     assert list(reduced.card["quantization"]["engines"]) == ["openvino"]
     assert list(reduced.extra_files) == ["int8_openvino.onnx"]
     with pytest.raises(EngineError):
-        create_engine(reduced, "onnxruntime", precision="int8")
+        create_engine(reduced, Runtime("onnxruntime", precision="int8"))
 
 
 def test_fp16_says_how_it_runs(

@@ -12,6 +12,7 @@ import pytest
 from deployment import trim
 from deployment.trim import Options, kept_branches, main, trim_model
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.graphs.cut import keep_branches
 from lffd.model import Model, load_model, save_model
@@ -42,7 +43,7 @@ def test_kept_maps_are_equal(version: str, limits: tuple[float, float], kept: li
     model = random_model(version)
     trimmed = trim_model(model, *limits)
     images = np.random.default_rng(1).integers(0, 256, (2, 141, 163, 3), dtype=np.uint8)
-    before, after = (create_engine(part, "mxnet").run(images) for part in (model, trimmed))
+    before, after = (create_engine(part, Runtime("mxnet")).run(images) for part in (model, trimmed))
     assert len(after) == len(kept)
     for maps, index in zip(after, kept, strict=True):
         assert np.array_equal(maps.scores, before[index].scores)

@@ -18,8 +18,9 @@ from detection.tiling import plan_tiles, smallest_tile, working_bytes_per_pixel
 from detection.views import ViewSettings
 from lffd.engines import BranchMaps
 from lffd.engines.mxnet_engine import MXNetEngine
+from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.model import Model, save_model
 from tests.factories import random_model
 from tests.oracle import OracleEngine, scene
@@ -103,13 +104,15 @@ def test_a_tiled_detector_finds_the_same() -> None:
     model = _plausible(random_model("plate_small"))
     selection = Selection(score_threshold=0.45, max_detections=40)
     image = _noise(901, 2037)
-    whole = Detector(model, selection, engine="mxnet")(image)
+    whole = Detector(model, selection, runtime=Runtime("mxnet"))(image)
     assert len(whole) > 5
-    _assert_same(Detector(model, selection, ViewSettings(tile_memory=100), engine="mxnet")(image), whole)
+    _assert_same(Detector(model, selection, ViewSettings(tile_memory=100), Runtime("mxnet"))(image), whole)
 
 
 def test_a_batch_of_mixed_sizes_is_what_single_calls_are() -> None:
-    detector = Detector(_plausible(random_model("plate_small")), Selection(0.45, max_detections=20), engine="mxnet")
+    detector = Detector(
+        _plausible(random_model("plate_small")), Selection(0.45, max_detections=20), runtime=Runtime("mxnet")
+    )
     images = [_noise(200, 260, 1), _noise(150, 333, 2), _noise(200, 260, 3), _noise(60, 70, 4)]
     together = detector.batch(images)
     assert any(len(found) for found in together)
@@ -207,7 +210,7 @@ def test_skipped_branches_find_nothing_and_cost_nothing(oracle: Any) -> None:
 
 
 def test_quantised_graphs_are_not_cut_but_unused_branches_stay_silent(oracle: Any) -> None:
-    detector = Detector(random_model("v2"), views=ViewSettings(branches=(1,)), precision="int8")
+    detector = Detector(random_model("v2"), views=ViewSettings(branches=(1,)), runtime=Runtime(precision="int8"))
     assert isinstance(detector.engine, OracleEngine)
     assert len(detector.engine.network.branches) == 5
     branches = detector(scene(400, 600, (10, 10, 25, 25), (100, 100, 130, 130))).branches
@@ -252,7 +255,7 @@ def test_too_little_tile_memory_says_how_much_is_needed(oracle: Any) -> None:
 
 def test_loading_by_name_of_a_directory(tmp_path: Path) -> None:
     save_model(random_model("plate_small"), tmp_path / "model")
-    detector = load_detector(str(tmp_path / "model"), engine="mxnet", views=SMALL_TILES)
+    detector = load_detector(str(tmp_path / "model"), runtime=Runtime("mxnet"), views=SMALL_TILES)
     assert isinstance(detector, Detector)
     assert detector.name == "64_512_16L_3scales_v1_small"
     assert len(detector(_noise(150, 150))) >= 0

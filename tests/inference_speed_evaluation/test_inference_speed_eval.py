@@ -61,7 +61,7 @@ def test_versions_without_trained_weights_are_labelled() -> None:
     for name in ("pedestrian", "30_320_20L_4scales_v1"):
         model, weights = load_weights(name)
         assert (model.network.name, weights) == ("30_320_20L_4scales_v1", "random weights")
-    with pytest.raises(ModelError, match="no model"):
+    with pytest.raises(ModelError, match="unknown model"):
         load_weights("nothing-like-it")
 
 

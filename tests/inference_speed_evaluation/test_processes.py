@@ -14,8 +14,9 @@ import pytest
 
 from detection.selection import Selection
 from inference_speed_evaluation import processes
-from inference_speed_evaluation.processes import WorkerProcess
-from inference_speed_evaluation.worker import serve
+from inference_speed_evaluation.processes import WorkerProcess, serve
+from inference_speed_evaluation.worker import Worker
+from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError
 from lffd.model import save_model
 from tests.factories import random_model
@@ -32,17 +33,14 @@ def load(tmp_path: Path) -> dict[str, Any]:
         "do": "load",
         "model": str(tmp_path / "model"),
         "images": str(tmp_path / "images.npy"),
-        "engine": "onnxruntime",
-        "precision": "fp32",
-        "device": "cpu",
-        "threads": 1,
+        "runtime": asdict(Runtime("onnxruntime", threads=1)),
         "selection": asdict(Selection(score_threshold=0.5)),
     }
 
 
 def _answers(*orders: dict[str, Any]) -> list[dict[str, Any]]:
     stream = io.StringIO()
-    serve(io.StringIO("".join(json.dumps(order) + "\n" for order in orders)), stream)
+    serve(io.StringIO("".join(json.dumps(order) + "\n" for order in orders)), stream, Worker().answer)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
@@ -58,13 +56,13 @@ def test_a_pass_is_split_into_phases(load: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"precision": "int8"}, "quantize.py"),
+        ({"runtime": {"engine": "onnxruntime", "precision": "int8"}}, "quantize.py"),
         ({"model": "nowhere"}, "not a model directory"),
-        ({"engine": "nothing"}, "unknown engine"),
+        ({"runtime": {"engine": "nothing"}}, "unknown engine"),
         ({"model": "peer:nothing=x.onnx"}, "nothing"),
     ],
 )
-def test_what_cannot_be_loaded_is_answered(load: dict[str, Any], change: dict[str, str], message: str) -> None:
+def test_what_cannot_be_loaded_is_answered(load: dict[str, Any], change: dict[str, Any], message: str) -> None:
     answer = _answers({**load, **change})[0]
     assert message in answer["error"]
 

@@ -10,15 +10,15 @@ import pytest
 
 from detection.selection import Selection
 from inference_speed_evaluation import sweep
-from inference_speed_evaluation.sweep import Candidate, Effort, Row, Setting, measure_setting, with_peak
+from inference_speed_evaluation.sweep import Contender, Effort, Row, Setting, measure_setting, with_peak
 from lffd.errors import EngineError
 from symbol_farm.versions import version_network
 
 NETWORK = version_network("plate_small")
 
 
-def _candidate(engine: str, precision: str = "fp32", model: str = "m") -> Candidate:
-    return Candidate(model, "random weights", "place", engine, precision, NETWORK)
+def _candidate(engine: str, precision: str = "fp32", model: str = "m") -> Contender:
+    return Contender(model, "random weights", "place", engine, precision, NETWORK)
 
 
 class _Workers:
@@ -62,7 +62,7 @@ class _Workers:
 
 @pytest.fixture
 def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Row]]:
-    def run(workers: _Workers, *candidates: Candidate, effort: Effort) -> list[Row]:
+    def run(workers: _Workers, *candidates: Contender, effort: Effort) -> list[Row]:
         monkeypatch.setattr(sweep, "WorkerProcess", workers)
         setting = Setting(320, 240, batch=2, threads=3)
         return measure_setting(candidates, setting, images=Path("x.npy"), selection=Selection(), effort=effort)

@@ -55,7 +55,7 @@ def test_directories_and_shipped_names(tmp_path: Path, monkeypatch: pytest.Monke
         assert resolve_model(spec).network.name == VERSIONS["plate_small"]
     with pytest.raises(ModelError, match="no trained model of version v1 comes with the project"):
         resolve_model("v1")
-    with pytest.raises(ModelError, match="no model 'plate_tinny': did you mean plate_tiny"):
+    with pytest.raises(ModelError, match="unknown model 'plate_tinny': did you mean plate_tiny"):
         resolve_model("plate_tinny")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"not a model directory: it has no card.json"):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accuracy_evaluation.fddb.files import FddbImage
-from accuracy_evaluation.fddb.protocol import evaluate, match_prefixes, overlaps, rate_at, roc
+from accuracy_evaluation.fddb.protocol import match_images, match_prefixes, overlaps, rate_at, roc
 from lffd.errors import UsageError
 
 CIRCLE = [10.0, 10, 0, 50, 50]
@@ -95,7 +95,7 @@ def test_curves_of_a_known_set() -> None:
         rectangles([40, 40, 20, 20, 0.9], [40, 40, 20, 10, 0.6], [140, 40, 20, 20, 0.5]),
         rectangles([300, 300, 20, 20, 0.8], [40, 40, 20, 20, 0.5]),
     ]
-    steps = evaluate(images, results)
+    steps = match_images(images, results)
     together = roc(steps)
     assert (together.faces, together.detections) == (3, 5)
     quarter = np.pi / 4
@@ -111,7 +111,7 @@ def test_curves_of_a_known_set() -> None:
 
 
 def test_no_detections_find_nothing() -> None:
-    found = roc(evaluate([image(CIRCLE)], [rectangles()]))
+    found = roc(match_images([image(CIRCLE)], [rectangles()]))
     assert found.discrete.tolist() == found.continuous.tolist() == [[0, 0]]
 
 
@@ -121,9 +121,9 @@ def test_an_overlap_of_exactly_half_is_no_hit() -> None:
 
 def test_equal_scores_enter_together() -> None:
     rows = rectangles([300, 300, 20, 20, 0.7], [40, 40, 20, 20, 0.7])
-    np.testing.assert_allclose(roc(evaluate([image(CIRCLE)], [rows])).discrete, [[0, 0], [1, 1]])
+    np.testing.assert_allclose(roc(match_images([image(CIRCLE)], [rows])).discrete, [[0, 0], [1, 1]])
 
 
 def test_sizes_must_be_complete() -> None:
     with pytest.raises(UsageError, match="the sizes of 1 of 1 images are missing, the first is a/one"):
-        evaluate([image(CIRCLE)], [rectangles()], {"b/two": (10, 10)})
+        match_images([image(CIRCLE)], [rectangles()], {"b/two": (10, 10)})

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from accuracy_evaluation.plots import check_plot_path, plot_precision_recall
+from accuracy_evaluation.plots import check_plot_path
 from accuracy_evaluation.widerface.ground_truth import ImageTruth
-from accuracy_evaluation.widerface.report import Report, build_report, to_json, to_text
+from accuracy_evaluation.widerface.report import Report, build_report, plot, to_json, to_text
 from lffd.errors import UsageError
 
 
@@ -78,7 +78,7 @@ def test_text_shows_what_does_not_exist_as_a_dash(report: Report) -> None:
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_plots_are_written(report: Report, tmp_path_factory: pytest.TempPathFactory, suffix: str) -> None:
     path = tmp_path_factory.mktemp("plots") / f"new/curve{suffix}"
-    plot_precision_recall(report, "made up", path)
+    plot(report, "made up", path)
     assert path.stat().st_size > 3000
 
 

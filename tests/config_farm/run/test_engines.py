@@ -16,6 +16,7 @@ from config_farm.run.engines import create_training_engine
 from config_farm.run.experiment import recipe
 from data_provider_farm.drawn_faces.pictures import synthetic_records
 from detection.detector import Detector
+from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, UsageError
 from lffd.model import load_model
 from lffd.training.choice import Choice, choose_training_engine
@@ -58,7 +59,7 @@ def test_a_model_has_the_same_average_precision_with_both_engines(tmp_path: Path
     model, records = load_model(tmp_path / "model"), synthetic_records(40, size=64, seed=77)
     figures = []
     for engine in ("mxnet", "torch"):
-        truth, found, _ = detect_records(Detector(model, engine=engine), records)
+        truth, found, _ = detect_records(Detector(model, runtime=Runtime(engine)), records)
         figures.append(average_precision(truth, found, 1000).ap50)
     assert figures[0] > 0.02, "an average precision of zero would prove nothing"
     assert figures[1] == pytest.approx(figures[0], abs=1e-3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detection.peers import decoders as peer_decoders
-from detection.peers.decoders import STRIDES, Candidates
+from detection.peers.decoders import STRIDES, PeerBoxes
 from lffd.errors import ModelError
 
 HEIGHT, WIDTH = 64, 96
@@ -20,7 +20,7 @@ def zeros(count: int, *widths: int) -> list[np.ndarray]:
     return [np.zeros((1, count, width), np.float32) for width in widths]
 
 
-def assert_one(found: Candidates, box: list[float], score: float, landmarks: Sequence[float] | None) -> None:
+def assert_one(found: PeerBoxes, box: list[float], score: float, landmarks: Sequence[float] | None) -> None:
     np.testing.assert_allclose(found.boxes, [box], rtol=1e-5)
     np.testing.assert_allclose(found.scores, [score], rtol=1e-5)
     if landmarks is None:

@@ -68,7 +68,7 @@ def test_kinds_and_places_of_results(tree: Path) -> None:
 def test_words_that_mean_nothing_are_problems_of_their_own(tree: Path) -> None:
     sources, problems = find_sources(["missing.jpg", "*.webp", "empty", "photos/b.jpg"], NOTHING)
     assert [source.name for source in sources] == ["photos/b.jpg"]
-    assert [problem.message for problem in problems] == [
+    assert problems == [
         "missing.jpg: does not exist, and matches nothing",
         "*.webp: does not exist, and matches nothing",
         "empty: holds no files",

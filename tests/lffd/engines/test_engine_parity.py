@@ -10,6 +10,7 @@ import pytest
 
 from lffd.engines import BranchMaps, Engine
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, GeometryError, UsageError
 from lffd.model import Model
 from symbol_farm.versions import VERSIONS
@@ -30,7 +31,9 @@ def _model(version: str) -> Model:
 @lru_cache(maxsize=4)
 def _engine(version: str, engine: str, precision: str = "fp32") -> Engine:
     try:
-        return create_engine(_model(version), engine, threads=None if engine == "mxnet" else 1, precision=precision)
+        return create_engine(
+            _model(version), Runtime(engine, threads=None if engine == "mxnet" else 1, precision=precision)
+        )
     except EngineError as error:
         pytest.skip(f"{engine} {precision}: {error}")
 

@@ -12,6 +12,7 @@ import pytest
 
 from lffd.engines import Engine, factory
 from lffd.engines.factory import AUTO_ORDER, ENGINES, EngineKind, create_engine, install_command
+from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, UsageError
 from lffd.model import Model
 from tests.factories import random_model
@@ -28,10 +29,10 @@ class _Fake:
 def _kind(name: str, *, installed: bool = True, fails: str = "") -> EngineKind:
     """A stand-in for an engine that is there, missing, or there but broken."""
 
-    def build(model: Model, device: str, threads: int | None, precision: str) -> Engine:
+    def build(model: Model, runtime: Runtime) -> Engine:
         if fails:
             raise EngineError(fails)
-        return _Fake(name, device)  # type: ignore[return-value]
+        return _Fake(name, runtime.device)  # type: ignore[return-value]
 
     real = ENGINES[name]
     packages = ("json",) if installed else ("no_such_package",)
@@ -68,7 +69,7 @@ def test_auto_takes_the_first_that_works(
     install: Callable[..., None], installed: dict[str, bool | str], precision: str, device: str, expected: str
 ) -> None:
     install(**installed)
-    assert create_engine(random_model(), device=device, precision=precision).name == expected
+    assert create_engine(random_model(), Runtime(device=device, precision=precision)).name == expected
 
 
 def test_auto_says_why_nothing_works(install: Callable[..., None]) -> None:
@@ -76,7 +77,7 @@ def test_auto_says_why_nothing_works(install: Callable[..., None]) -> None:
     with pytest.raises(
         EngineError, match=r"no engine can run bf16 on cpu: openvino: no bf16 here; ncnn is not"
     ) as info:
-        create_engine(random_model(), precision="bf16")
+        create_engine(random_model(), Runtime(precision="bf16"))
     assert "pip install -e '.[ncnn]'" in str(info.value)
 
 
@@ -84,7 +85,7 @@ def test_auto_says_why_nothing_works(install: Callable[..., None]) -> None:
 def test_a_missing_engine_says_how_to_install_it(install: Callable[..., None], name: str) -> None:
     install(mxnet=True)
     with pytest.raises(EngineError, match=f"engine {name} is not installed.*pip install -e '.\\[{ENGINES[name].extra}"):
-        create_engine(random_model(), name)
+        create_engine(random_model(), Runtime(name))
 
 
 def test_install_commands_name_extras_of_the_project(project: Path) -> None:
@@ -115,7 +116,7 @@ def test_requests_that_cannot_be_met(options: dict[str, object], error: type[Exc
     if error is EngineError and isinstance(name, str) and not ENGINES[name].installed:
         pytest.skip(f"{name} is not installed")
     with pytest.raises(error, match=message):
-        create_engine(random_model(), **options)  # type: ignore[arg-type]
+        create_engine(random_model(), Runtime(**options))  # type: ignore[arg-type]
 
 
 def test_every_precision_has_engines_that_know_it() -> None:
@@ -127,14 +128,15 @@ def test_every_precision_has_engines_that_know_it() -> None:
 def test_mxnet_takes_its_threads_before_it_is_imported(monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
     """In a fresh process the number is set; in one that has MXNet already, another number is refused."""
     code = (
-        "import os; from lffd.engines.factory import create_engine; from tests.factories import random_model; "
-        "create_engine(random_model(), 'mxnet', threads=1); print(os.environ['OMP_NUM_THREADS'])"
+        "import os; from lffd.engines.factory import create_engine; from lffd.engines.runtime import Runtime; "
+        "from tests.factories import random_model; "
+        "create_engine(random_model(), Runtime('mxnet', threads=1)); print(os.environ['OMP_NUM_THREADS'])"
     )
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=project, env=environment, check=True)
     assert done.stdout.strip() == "1"
-    create_engine(random_model(), "mxnet")
+    create_engine(random_model(), Runtime("mxnet"))
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with pytest.raises(EngineError, match="OMP_NUM_THREADS=3"):
-        create_engine(random_model(), "mxnet", threads=3)
+        create_engine(random_model(), Runtime("mxnet", threads=3))

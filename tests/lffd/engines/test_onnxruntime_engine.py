@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lffd.engines.onnxruntime_engine import OnnxRuntimeEngine, import_onnxruntime, open_session
+from lffd.engines.onnxruntime_engine import OnnxRuntimeEngine, open_session
 from lffd.errors import EngineError
 from lffd.graphs.onnx_graph import maps_onnx
 from tests.factories import random_model
@@ -35,28 +37,42 @@ def _runtime(available: list[str], working: list[str]) -> Any:
     )
 
 
-def test_cuda_takes_the_card_of_that_number() -> None:
-    runtime = _runtime(["CUDAExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    open_session(runtime, b"", "gpu:2")
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Put a stand-in in the place of ONNX Runtime."""
+
+    def put(available: list[str], used: list[str]) -> Any:
+        runtime = _runtime(available, used)
+        monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+        return runtime
+
+    return put
+
+
+def test_cuda_takes_the_card_of_that_number(install: Callable[..., Any]) -> None:
+    runtime = install(["CUDAExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    open_session(b"", "gpu:2")
     assert runtime.made == [[("CUDAExecutionProvider", {"device_id": 2})]]
 
 
-def test_cpu_never_serves_what_was_asked_of_a_gpu() -> None:
+def test_cpu_never_serves_what_was_asked_of_a_gpu(install: Callable[..., Any]) -> None:
+    install(["CUDAExecutionProvider"], ["CPUExecutionProvider"])
     with pytest.raises(EngineError, match="fell back to CPU"):
-        open_session(_runtime(["CUDAExecutionProvider"], ["CPUExecutionProvider"]), b"", "gpu:0")
+        open_session(b"", "gpu:0")
+    install(["CPUExecutionProvider"], [])
     with pytest.raises(EngineError, match="pip install onnxruntime-gpu"):
-        open_session(_runtime(["CPUExecutionProvider"], []), b"", "gpu:0")
+        open_session(b"", "gpu:0")
 
 
 def test_a_file_that_is_no_graph() -> None:
     with pytest.raises(EngineError, match="ONNX Runtime refuses the graph: "):
-        open_session(import_onnxruntime(), b"not a graph")
+        open_session(b"not a graph")
 
 
-def test_threads_are_handed_over() -> None:
-    runtime = _runtime([], ["CPUExecutionProvider"])
-    open_session(runtime, b"", threads=3)
-    open_session(runtime, b"")
+def test_threads_are_handed_over(install: Callable[..., Any]) -> None:
+    runtime = install([], ["CPUExecutionProvider"])
+    open_session(b"", threads=3)
+    open_session(b"")
     assert runtime.options[0].intra_op_num_threads == 3
     assert not hasattr(runtime.options[1], "intra_op_num_threads")
 
@@ -64,6 +80,6 @@ def test_threads_are_handed_over() -> None:
 def test_a_failure_while_running_names_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = OnnxRuntimeEngine(random_model())
     graph = maps_onnx(random_model(), "nchw-float").SerializeToString()
-    monkeypatch.setattr(engine, "_session", open_session(import_onnxruntime(), graph))
+    monkeypatch.setattr(engine, "_session", open_session(graph))
     with pytest.raises(EngineError, match=r"failed on images of shape \(1, 140, 150, 3\)"):
         engine.run(np.zeros((1, 140, 150, 3), np.uint8))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lffd.engines import tensorrt_engine
-from lffd.engines.onnxruntime_engine import import_onnxruntime, open_session
+from lffd.engines.onnxruntime_engine import open_session
 from lffd.engines.tensorrt_engine import TensorRtEngine
 from lffd.errors import EngineError
 from lffd.graphs.onnx_graph import maps_onnx
@@ -50,7 +50,7 @@ class _Context:
     """Runs the parsed ONNX file with ONNX Runtime, from and to the addresses it was given."""
 
     def __init__(self, content: bytes, works: bool) -> None:
-        self.session = open_session(import_onnxruntime(), content)
+        self.session = open_session(content)
         self.addresses: dict[str, int] = {}
         self.works = works
 
@@ -112,7 +112,7 @@ class _Trt:
 def backend(monkeypatch: pytest.MonkeyPatch) -> Any:
     def use(**faults: bool) -> tuple[_Trt, _Cuda]:
         pair = (_Trt(**faults), _Cuda())
-        monkeypatch.setattr(tensorrt_engine, "import_tensorrt", lambda: pair)
+        monkeypatch.setattr(tensorrt_engine, "require", lambda name, extra: pair[name != "tensorrt"])
         return pair
 
     return use
@@ -121,11 +121,11 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_images_go_in_and_maps_come_out(backend: Any) -> None:
     trt, cuda = backend()
     model = random_model()
-    engine = TensorRtEngine(model, "gpu:0", "fp16")
+    engine = TensorRtEngine(model, "gpu:0", precision="fp16")
     images = np.random.default_rng(0).integers(0, 256, (2, 150, 171, 3), dtype=np.uint8)
     maps = engine.run(images)
     assert [m.boxes.shape for m in maps] == [(2, 4, *size) for size in model.network.map_sizes(150, 171)]
-    session = open_session(import_onnxruntime(), maps_onnx(model, "nhwc-uint8").SerializeToString())
+    session = open_session(maps_onnx(model, "nhwc-uint8").SerializeToString())
     expected = session.run(["score_2", "box_0"], {"data": images})
     assert np.array_equal(maps[2].scores, expected[0][:, 0])
     assert np.array_equal(maps[0].boxes, expected[1])
