@@ -101,9 +101,9 @@ class Experiment:
 
 
 FREE_ON_RESUME = frozenset((
-    "output_dir", "resume", "iterations", "init_from", "init_partial", "threads", "processes", "cache_gib", "skip_bad_records",
-    "engine", "device", "precision", "compiled", "checkpoint_every", "validate_every", "val_images", "val_data",
-    "val_pictures", "train_data", "patience", "log_every", "tensorboard",
+    "output_dir", "resume", "iterations", "init_from", "init_partial", "threads", "processes", "cache_gib",
+    "skip_bad_records", "engine", "device", "precision", "compiled", "checkpoint_every", "validate_every", "val_images",
+    "val_data", "val_pictures", "train_data", "patience", "log_every", "tensorboard",
 ))  # fmt: skip
 """Fields that a resumed run may change: where things are, how fast and how far it goes, how often it looks up."""
 
