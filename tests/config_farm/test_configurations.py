@@ -199,7 +199,7 @@ def test_a_run_can_be_made_longer_or_shorter_than_planned(tmp_path: Path, capsys
     assert "--iterations 6, but the run has already made 8" in capsys.readouterr().err
     (tmp_path / "checkpoints" / "iteration_00000008.npz").unlink()
     assert run_config("tiny", *flags, "--iterations", "6", "--resume") == 0
-    assert "length changed from 8 to 6 iterations" in capsys.readouterr().err
+    assert "length changed from 4 to 6 iterations" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("short", "size"), [("v2", "100"), ("tiny", "5")])
@@ -244,7 +244,7 @@ def test_numbers_beyond_all_bounds_end_in_one_line_at_once(
 ) -> None:
     started = time.monotonic()
     assert run_config("tiny", "--output-dir", str(tmp_path / "run"), *flags) == 2
-    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in " ".join(re.sub("[│|]", " ", capsys.readouterr().err).split())  # inside a frame
     assert time.monotonic() - started < 20
     assert not (tmp_path / "run").exists()
 
