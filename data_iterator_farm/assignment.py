@@ -105,17 +105,20 @@ class RangeAssignment:
         positive = faces & _within(sides, self._ranges)
         gray = faces & ~positive & _within(sides, self._grays)
         exact = boxes.astype(np.float64)
-        self._ignore(exact, crops, gray | hidden, classes)
         nothing = np.zeros(0, np.intp)
         if not positive.any():
+            self._ignore(exact, crops, gray | hidden, classes)
             return [Positives(nothing, nothing, nothing.astype(bool))] * len(classes)
         claims = self._claims(exact, crops, positive, classes[0].shape[0])
         cells, owners, contested = self._settle(claims)
+        self._ignore(exact, crops, hidden & np.ones_like(gray), classes)
+        shown = self._not_ignored(cells, classes)
+        self._ignore(exact, crops, gray, classes)
         scored = np.ones(cells.size, np.bool_)
         if not self._policy.positive_over_ignored:
             scored = self._not_ignored(cells, classes)
-            if not self._policy.ignored_keep_box:
-                cells, owners, scored = cells[scored], owners[scored], scored[scored]
+            kept = shown if self._policy.gray_keep_box else scored
+            cells, owners, scored = cells[kept], owners[kept], scored[kept]
         if self._policy.positive_region < 1:
             self._ignore(exact, crops, positive, classes)
         for maps, clash in zip(classes, self._split(contested, classes), strict=True):

@@ -35,7 +35,7 @@ def label_maps(
 
     Returns:
         Per branch: `score` int8 `(A, h, w)` with 1 positive, 0 background, -1 ignored; `box` float32 `(4A, h, w)`
-        codes, which `BranchGeometry.decode` turns into pixels, 0 where not positive (`ignored_keep_box` apart).
+        codes, which `BranchGeometry.decode` turns into pixels, 0 where not positive (`gray_keep_box` apart).
     """
     maker = LabelMaker(network, size, policy)
     targets = [{name: np.zeros((1, *shape), kind) for name, (shape, kind) in said.items()} for said in maker.targets]
