@@ -35,6 +35,7 @@ from data_provider_farm.pack_format.packed_file import PackReader
 from lffd.cli import run
 from lffd.errors import UsageError
 from lffd.graphs.network import Network
+from lffd.limits import check_batch_memory, check_limits
 from lffd.records import Record, RecordSource
 from symbol_farm.versions import version_network
 
@@ -78,9 +79,10 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot be."""
-        counts = (*self.threads, *self.processes, self.batches, self.repeats, self.batch_size)
-        if not self.threads + self.processes or min(counts) < 1:
-            raise UsageError("threads or processes, batches, repeats and batch size must be at least 1")
+        check_limits(self, "threads", "processes", "batches", "repeats", "batch_size", "input_size", "seed")
+        check_batch_memory(self.batch_size, self.input_size or 1)
+        if not self.threads + self.processes or 0 in self.processes:
+            raise UsageError("give numbers of threads or processes, each at least 1")
 
 
 @dataclass(frozen=True)

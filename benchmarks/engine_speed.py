@@ -21,6 +21,7 @@ from inference_speed_evaluation.machine import describe_machine
 from inference_speed_evaluation.processes import WorkerProcess
 from lffd import cli
 from lffd.errors import EngineError, UsageError
+from lffd.limits import check_batch_memory, check_limits
 from symbol_farm.versions import version_network
 
 DRAWN = "synthetic:64"
@@ -58,8 +59,10 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot be, and subjects that are not spelt as they must."""
-        if min(self.rounds, self.steps, self.batch_size, self.threads) < 1 or not self.versions or not self.subjects:
-            raise UsageError("rounds, steps, batch-size and threads must be at least 1; name a version and a subject")
+        check_limits(self, "rounds", "steps", "batch_size", "input_size", "threads", "processes", "cache_gib")
+        check_batch_memory(self.batch_size, self.input_size)
+        if not self.versions or not self.subjects:
+            raise UsageError("name a version and a subject")
         for subject in self.subjects:
             parse_subject(subject)
 

@@ -10,9 +10,10 @@ from config_farm.run.script import Script
 SCRIPT = Script(
     "pedestrian",
     __doc__,
-    both={"batch_size": 16},
-    ours={"loss.branch_weights": (0.6, 0.82, 1.36, 2.3), "schedule.learning_rate": 0.0015},
+    ours={"batch_size": 16, "loss.branch_weights": (0.6, 0.82, 1.36, 2.3), "schedule.learning_rate": 0.0015},
+    published={"batch_size": 32},
 )
+
 
 if __name__ == "__main__":
     SCRIPT.start()

@@ -3,17 +3,20 @@
 MXNet's servers have no authentication and listen on the first network interface whatever address they are given, so
 the interface is always set here (`DMLC_INTERFACE`); use it inside a trusted network only. When a worker dies, the
 others would wait for ever: the launcher watches the processes of its machine and ends them all. It cannot see those of
-other machines: stop their launchers by hand when one has failed.
+other machines: stop their launchers by hand when one has failed. On Linux a launcher that is killed takes its processes
+with it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Annotated
@@ -22,11 +25,15 @@ import tyro
 
 from lffd import cli
 from lffd.errors import UsageError
+from lffd.limits import check_limits
 
 SERVE = "from lffd.engines.mxnet_engine import import_mxnet; import_mxnet()"
 """MXNet serves at its import when the environment says that this process is a server or scheduler, then exits."""
 
 GRACE_SECONDS = 10.0
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's `prctl`: the signal that a process gets when its parent dies."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +71,10 @@ def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
     Raises:
         UsageError: when the numbers do not fit.
     """
+    check_limits(options, "workers", "servers", "local_workers", "port")
     local = options.workers if options.local_workers is None else options.local_workers
-    if options.workers < 1 or options.servers < 1 or not 0 <= local <= options.workers:
-        raise UsageError("--workers and --servers must be at least 1, --local-workers at most --workers")
+    if local > options.workers:
+        raise UsageError("--local-workers must be at most --workers")
     if options.port is None and (not options.main or local < options.workers):
         raise UsageError("with several machines give the same --port on each of them")
     if options.interface == "lo" and not options.address.startswith(("127.", "localhost")):
@@ -88,11 +96,30 @@ def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
         command = [sys.executable, "-c", SERVE] if apart else options.command
         environment = {**os.environ, **shared, "DMLC_ROLE": role}
         try:
-            processes[name] = subprocess.Popen(command, env=environment, start_new_session=apart)
+            processes[name] = subprocess.Popen(
+                command,
+                env=environment,
+                start_new_session=apart,
+                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - no thread runs here yet
+            )
         except OSError as error:
             _end(processes)
             raise UsageError(f"{command[0]}: cannot be started: {error.strerror}") from error
     return processes
+
+
+def _die_with(launcher: int) -> Callable[[], None] | None:
+    """Return what makes a new process end when its launcher is killed; Linux alone can promise that."""
+    if sys.platform != "linux":
+        return None
+    system = ctypes.CDLL(None)
+
+    def tie() -> None:
+        system.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != launcher:  # it was killed before the line above
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return tie
 
 
 def watch(processes: dict[str, subprocess.Popen[bytes]]) -> int:

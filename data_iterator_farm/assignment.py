@@ -30,10 +30,12 @@ class Positives(NamedTuple):
     Attributes:
         places: `(M,)` growing positions in the branch's class map `(B, A, h, w)`, flattened.
         owners: `(M,)` the box that each is positive for.
+        scored: `(M,)` bool: whether its score is taught too; the others are ignored there.
     """
 
     places: NDArray[np.intp]
     owners: NDArray[np.intp]
+    scored: NDArray[np.bool_]
 
 
 class Assignment(Protocol):
@@ -103,21 +105,28 @@ class RangeAssignment:
         positive = faces & _within(sides, self._ranges)
         gray = faces & ~positive & _within(sides, self._grays)
         exact = boxes.astype(np.float64)
-        self._ignore(exact, crops, gray | hidden, classes)
         nothing = np.zeros(0, np.intp)
         if not positive.any():
-            return [Positives(nothing, nothing)] * len(classes)
+            self._ignore(exact, crops, gray | hidden, classes)
+            return [Positives(nothing, nothing, nothing.astype(bool))] * len(classes)
         claims = self._claims(exact, crops, positive, classes[0].shape[0])
         cells, owners, contested = self._settle(claims)
+        self._ignore(exact, crops, hidden & np.ones_like(gray), classes)
+        shown = self._not_ignored(cells, classes)
+        self._ignore(exact, crops, gray, classes)
+        scored = np.ones(cells.size, np.bool_)
         if not self._policy.positive_over_ignored:
-            cells, owners = self._drop_ignored(cells, owners, classes)
+            scored = self._not_ignored(cells, classes)
+            kept = shown if self._policy.gray_keep_box else scored
+            cells, owners, scored = cells[kept], owners[kept], scored[kept]
         if self._policy.positive_region < 1:
             self._ignore(exact, crops, positive, classes)
         for maps, clash in zip(classes, self._split(contested, classes), strict=True):
             maps.reshape(-1)[clash] = IGNORED
         parts = self._split(cells, classes)
         ends = np.cumsum([0, *(part.size for part in parts)])
-        return [Positives(part, owners[ends[k] : ends[k + 1]]) for k, part in enumerate(parts)]
+        spans = [slice(ends[k], ends[k + 1]) for k in range(len(parts))]
+        return [Positives(part, owners[span], scored[span]) for part, span in zip(parts, spans, strict=True)]
 
     def _cells(self, boxes: NDArray[np.float64], branches: NDArray[np.intp]) -> Cells:
         """Return `(P, 4)`: the cells of a branch with centres in each box `(P, 4)`, borders included."""
@@ -180,15 +189,10 @@ class RangeAssignment:
         alone = count == 1
         return cells[alone], claims.owners[first[alone]], cells[~alone]
 
-    def _drop_ignored(
-        self, cells: NDArray[np.intp], owners: NDArray[np.intp], classes: Sequence[ClassMap]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the cells, and their boxes, that are not ignored so far."""
-        free = [
-            maps.reshape(-1)[mine] != IGNORED for maps, mine in zip(classes, self._split(cells, classes), strict=True)
-        ]
-        chosen = np.concatenate(free)
-        return cells[chosen], owners[chosen]
+    def _not_ignored(self, cells: NDArray[np.intp], classes: Sequence[ClassMap]) -> NDArray[np.bool_]:
+        """Return which of the cells are not ignored so far."""
+        parts = zip(classes, self._split(cells, classes), strict=True)
+        return np.concatenate([maps.reshape(-1)[mine] != IGNORED for maps, mine in parts])
 
     def _split(self, cells: NDArray[np.intp], classes: Sequence[ClassMap]) -> list[NDArray[np.intp]]:
         """Return growing cell numbers per branch, counted from the branch's first cell."""

@@ -216,7 +216,7 @@ def place_on_face(
         if policy.inside_image:
             limits = [_within(length, side) for length, side in zip(scaled, size, strict=True)]
             corner = [min(max(start, low), high) for start, (low, high) in zip(corner, limits, strict=True)]
-    return CropWindow(focus.scale, corner[0], corner[1], *size, mirror=bool(rng.random() < policy.flip))
+    return CropWindow(focus.scale, corner[0], corner[1], *size, *_flips(policy, rng))
 
 
 def place_on_background(record: Record, size: int, policy: SamplingPolicy, rng: Generator) -> CropWindow:
@@ -224,7 +224,12 @@ def place_on_background(record: Record, size: int, policy: SamplingPolicy, rng: 
     scale = rng.uniform(*policy.background_scale)
     spare = (record.width * scale - size, record.height * scale - size)
     left, top = (rng.uniform(0, more) if more > 0 else more / 2 for more in spare)
-    return CropWindow(scale, left, top, size, size, mirror=bool(rng.random() < policy.flip))
+    return CropWindow(scale, left, top, size, size, *_flips(policy, rng))
+
+
+def _flips(policy: SamplingPolicy, rng: Generator) -> tuple[bool, bool]:
+    """Draw whether a crop is mirrored, and whether it is turned upside down, where that happens at all."""
+    return bool(rng.random() < policy.flip), policy.vertical_flip > 0 and bool(rng.random() < policy.vertical_flip)
 
 
 def _within(length: float, side: int) -> tuple[float, float]:

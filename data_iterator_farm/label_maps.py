@@ -35,7 +35,7 @@ def label_maps(
 
     Returns:
         Per branch: `score` int8 `(A, h, w)` with 1 positive, 0 background, -1 ignored; `box` float32 `(4A, h, w)`
-        codes, which `BranchGeometry.decode` turns into pixels, 0 where not positive.
+        codes, which `BranchGeometry.decode` turns into pixels, 0 where not positive (`gray_keep_box` apart).
     """
     maker = LabelMaker(network, size, policy)
     targets = [{name: np.zeros((1, *shape), kind) for name, (shape, kind) in said.items()} for said in maker.targets]
@@ -77,7 +77,7 @@ class LabelMaker:
             return
         found = self._assignment.claim(boxes, ignored, crops, [said["score"] for said in targets])
         for branch, positives, said in zip(self._branches, found, targets, strict=True):
-            said["score"].reshape(-1)[positives.places] = POSITIVE
+            said["score"].reshape(-1)[positives.places[positives.scored]] = POSITIVE
             _, predictions, height, width = said["score"].shape
             rest, column = np.divmod(positives.places, width)
             rest, row = np.divmod(rest, height)

@@ -7,8 +7,8 @@ Two presets exist by name. `published` is the behaviour of the published LFFD sy
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from lffd.errors import UsageError
 from lffd.graphs.network import Network
@@ -27,6 +27,7 @@ class SamplingPolicy:
         background_share: share of the crops that come from images without any box, as far as the data has such.
         background_scale: ends of the uniform scale for images without a face to learn.
         flip: probability of mirroring left to right.
+        vertical_flip: probability of turning upside down (mirroring top to bottom).
         face_choice: which face of an image is looked at: `uniform`, or `size-balanced` (first one of the branches
             that the image's faces would fall into unscaled, then one of its faces).
         target: how large that face becomes: `branch` (first a branch, then a size within its range) or
@@ -53,6 +54,7 @@ class SamplingPolicy:
     background_share: float = 0.1
     background_scale: tuple[float, float] = (0.5, 3.5)
     flip: float = 0.5
+    vertical_flip: float = 0.0
     face_choice: Literal["uniform", "size-balanced"] = "uniform"
     target: Literal["branch", "log-uniform"] = "log-uniform"
     restricted_branches: int = 0
@@ -70,8 +72,8 @@ class SamplingPolicy:
     min_visible: float = 0.4
 
     def __post_init__(self) -> None:
-        shares = ("background_share", "flip", "beyond_last", "random_window", "mosaic", "mosaic_fill", "min_visible")
-        _check_shares(self, *shares)
+        _check_shares(self, "background_share", "flip", "vertical_flip", "beyond_last")
+        _check_shares(self, "random_window", "mosaic", "mosaic_fill", "min_visible")
         _check_ranges(self, "background_scale", "side_range")
         _check_choices(self)
         _check_at_least(self, 0, "restricted_branches", "centre_offset", "redraws")
@@ -130,6 +132,8 @@ class LabelPolicy:
         overlap: a cell that several boxes claim: `ignore` it, or give it to the `nearest` box centre.
         ignored_boxes: cells in ignored boxes are `ignore`d at every branch, or taken as `background`.
         positive_over_ignored: a cell that is positive for one box and ignored for another is positive.
+        gray_keep_box: without that rule, a cell that a face of almost the branch's range hides is ignored by the score
+            but keeps its box code, as published.
         smallest: faces with a shorter longer side in pixels count as ignored boxes.
         last_range_factor: the last branch is positive up to this times its upper end; the box code stays the same.
         ignore_larger: faces above the last branch's range are ignored there instead of being background.
@@ -140,6 +144,7 @@ class LabelPolicy:
     overlap: Literal["ignore", "nearest"] = "nearest"
     ignored_boxes: Literal["ignore", "background"] = "ignore"
     positive_over_ignored: bool = True
+    gray_keep_box: bool = False
     smallest: float = 9.0
     last_range_factor: float = 1.5
     ignore_larger: bool = True
@@ -160,11 +165,20 @@ class Policies(NamedTuple):
     labels: LabelPolicy
 
 
+PUBLISHED_SAMPLING: dict[str, dict[str, Any]] = {
+    "30_320_20L_4scales_v1": {"restricted_branches": 3, "beyond_last": 0.2},
+    "64_512_16L_3scales_v1": {"vertical_flip": 0.5},
+    "64_512_16L_3scales_v1_small": {"vertical_flip": 0.5},
+}
+"""Where the published sampling of a version is not that of the faces' versions."""
+
+
 def published(network: Network) -> Policies:
     """Return the published behaviour for `network` (arXiv 1904.10633, section 3.3, and its later releases).
 
-    The published versions differ in one rule of sampling: v1 restricts the branches of small faces by the lower ends
-    of its first three branches, v2 by those of its first two. Both are the lower ends up to twice the smallest size.
+    The published versions differ in their sampling: v1 restricts the branches of small faces by the lower ends of its
+    first three branches, v2 by those of its first two, which are the lower ends up to twice the smallest size; what
+    else its other versions do differently is in `PUBLISHED_SAMPLING`.
     """
     lows = [branch.object_range[0] for branch in network.branches]
     sampling = SamplingPolicy(
@@ -179,12 +193,14 @@ def published(network: Network) -> Policies:
         mosaic_fill=0.0,
         min_visible=0.0,
     )
+    sampling = replace(sampling, **PUBLISHED_SAMPLING.get(network.name, {}))
     labels = LabelPolicy(
         positive_region=1.0,
         nearest_cell=False,
         overlap="ignore",
         ignored_boxes="background",
         positive_over_ignored=False,
+        gray_keep_box=True,
         smallest=0.0,
         last_range_factor=1.0,
         ignore_larger=False,

@@ -20,6 +20,7 @@ from data_iterator_farm.policies import PresetName, preset
 from lffd.cli import run
 from lffd.errors import UsageError
 from lffd.graphs.network import BranchGeometry, Network
+from lffd.limits import check_batch_memory, check_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,6 +56,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what no picture can be made of."""
+        check_limits(self, "input_size", "seed")
+        check_batch_memory(self.crops, self.input_size or 1)
         if not 1 <= self.crops <= 50:
             raise UsageError(f"crops must lie in 1–50, not {self.crops}")
         if self.output.suffix.lower() != ".png":

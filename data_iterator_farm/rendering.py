@@ -26,6 +26,7 @@ class CropWindow(NamedTuple):
         left, top: the window's corner in the scaled image, in crop pixels; what lies outside the image is black.
         width, height: of the window in crop pixels.
         mirror: whether the finished window is mirrored left to right.
+        upside_down: whether it is mirrored top to bottom.
     """
 
     scale: float
@@ -34,11 +35,14 @@ class CropWindow(NamedTuple):
     width: int
     height: int
     mirror: bool = False
+    upside_down: bool = False
 
     def boxes(self, boxes: Boxes) -> Boxes:
         """Return boxes `(N, 4)` of the image in coordinates of the crop, not clipped."""
         corner = np.array([self.left, self.top, self.left, self.top])
         moved = (boxes.astype(np.float64) * self.scale - corner).astype(np.float32)
+        if self.upside_down:
+            moved[:, [1, 3]] = self.height - moved[:, [3, 1]]
         return flip_horizontal(moved, self.width) if self.mirror else moved
 
 
@@ -98,14 +102,17 @@ def draw_window(
     across = _Span.of(window.left, window.width, scale, -(-record.width // reduction))
     down = _Span.of(window.top, window.height, scale, -(-record.height // reduction))
     image = decode_image(record, reduction, scratch, rows=down.last)
-    _draw(image, across, down, out, scratch, scale=scale, mirror=window.mirror)
+    _draw(image, across, down, out, scratch, scale=scale, flips=(window.mirror, window.upside_down))
     return window._replace(left=across.left, top=down.left)
 
 
 def _draw(
-    image: Image, across: _Span, down: _Span, out: Image, scratch: Scratch, *, scale: float, mirror: bool
+    image: Image, across: _Span, down: _Span, out: Image, scratch: Scratch, *, scale: float, flips: tuple[bool, bool]
 ) -> None:
-    """Resize the part of a decoded image between two spans into `out`; `scale` is crop pixels per pixel of it."""
+    """Resize the part of a decoded image between two spans into `out`; `scale` is crop pixels per pixel of it.
+
+    `flips` says whether left and right, and top and bottom, change places.
+    """
     import cv2
 
     columns, rows = round((across.last - across.first) * scale), round((down.last - down.first) * scale)
@@ -116,20 +123,23 @@ def _draw(
         return
     source = image[down.first : down.last, across.first : across.last]
     left, top = x0 - across.offset, y0 - down.offset
-    if mirror:
+    if flips[0]:
         x0, x1 = out.shape[1] - x1, out.shape[1] - x0
+    if flips[1]:
+        y0, y1 = out.shape[0] - y1, out.shape[0] - y0
+    axes = {(True, False): 1, (False, True): 0, (True, True): -1}.get(flips)  # as OpenCV numbers them
     part = out[y0:y1, x0:x1]
     # Without a target size, OpenCV keeps the exact factor instead of the ratio of the rounded sizes.
     if part.shape[:2] == (rows, columns):
         cv2.resize(source, None, part, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-        if mirror:
-            cv2.flip(part, 1, part)
+        if axes is not None:
+            cv2.flip(part, axes, part)
     else:
         space = scratch.array("resized", rows, columns)
         resized = cv2.resize(source, None, space, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
         piece = resized[top : top + y1 - y0, left : left + x1 - x0]
-        if mirror:
-            cv2.flip(piece, 1, part)
+        if axes is not None:
+            cv2.flip(piece, axes, part)
         else:
             part[:] = piece
     for border in (out[:y0], out[y1:], out[y0:y1, :x0], out[y0:y1, x1:]):

@@ -151,6 +151,13 @@ def main(options: Options) -> None:
     if options.output.is_dir():
         raise UsageError(f"{options.output} is a folder; --output names the ONNX file")
     model = resolve_model(options.model)
+    reduced = model.card.get("quantization", {}).get("precision")
+    if reduced == "int8":
+        files = ", ".join(name for name in model.extra_files if name.endswith(".onnx"))
+        print(
+            f"note: an export holds float parameters and computes in fp32; the 8-bit graphs of {options.model} are the "
+            f"files {files} in it"
+        )
     content, parity = build(model, options)
     write_atomic(options.output, content)
     print(parity.to_text())

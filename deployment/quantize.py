@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,15 +24,16 @@ from lffd import cli
 from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.engines.factory import AUTO_ORDER, ENGINES, create_engine, install_command
 from lffd.engines.runtime import Precision, Runtime
-from lffd.errors import DataError, EngineError, ModelError, UsageError
+from lffd.errors import DataError, EngineError, ModelError
 from lffd.images.encoded import decode, shrink
 from lffd.images.files import list_images
+from lffd.limits import check_limits
 from lffd.model import Model, check_target, save_model
 from lffd.untrusted import read_file
 from metric_farm.average_precision import average_precision
 from symbol_farm.trained_models import resolve_model
 
-INT8_FILES = (onnxruntime_engine.INT8_FILE, openvino_engine.INT8_FILE)
+INT8_FILES = {"onnxruntime": onnxruntime_engine.INT8_FILE, "openvino": openvino_engine.INT8_FILE}
 
 LONGEST_SIDE = 640
 """Calibration images are shrunk to this: every map of the network is held in memory at once."""
@@ -59,13 +61,12 @@ class Options:
     val_data: Path | None = None
     """A pack to measure average precision on, before and after."""
     max_drop: float = 0.01
-    """Refuse a model that loses more average precision than this (with --val-data)."""
+    """Leave out an engine that loses more average precision than this (with --val-data); refuse when all do."""
     seed: int = 0
     """Of the choice of images."""
 
     def __post_init__(self) -> None:
-        if self.images < 1:
-            raise UsageError(f"--images must be at least 1, not {self.images}")
+        check_limits(self, "images", "seed")
 
     @property
     def arithmetic(self) -> Precision:
@@ -120,8 +121,8 @@ def reduce_model(model: Model, images: list[NDArray[np.uint8]], options: Options
     if options.precision == "int8":
         ranges = collect_ranges(model, images, [options.ranges])[options.ranges]
         files = {
-            onnxruntime_engine.INT8_FILE: quantized_onnx(model, ranges, "onnxruntime").SerializeToString(),
-            openvino_engine.INT8_FILE: quantized_onnx(model, ranges, "openvino").SerializeToString(),
+            INT8_FILES["onnxruntime"]: quantized_onnx(model, ranges, "onnxruntime").SerializeToString(),
+            INT8_FILES["openvino"]: quantized_onnx(model, ranges, "openvino").SerializeToString(),
         }
         return replace(model, extra_files={**model.extra_files, **files})
     if options.precision == "fp16":
@@ -170,26 +171,56 @@ def measure_ap(model: Model, pack: Path, engine: str, precision: str) -> float:
     return average_precision(truth, found, Selection().max_detections).ap50
 
 
-def check_drop(before: float, after: dict[str, float], limit: float) -> None:
-    """Refuse a reduced model that loses too much.
+def losing_engines(before: float, after: dict[str, float], limit: float) -> dict[str, str]:
+    """Return what each engine loses that loses more average precision than `limit`, as text by name.
 
     Raises:
-        ModelError: naming each engine's loss.
+        ModelError: when no engine is left.
     """
     lost = {engine: before - value for engine, value in after.items()}
-    if any(not drop <= limit for drop in lost.values()):
-        listed = ", ".join(f"{engine} {drop:.4f} (from {before:.4f})" for engine, drop in lost.items())
+    losing = {engine: f"{drop:.4f} (from {before:.4f})" for engine, drop in lost.items() if not drop <= limit}
+    if len(losing) == len(after):
+        listed = ", ".join(f"{engine} {text}" for engine, text in losing.items())
         raise ModelError(
             f"average precision drops by more than {limit:g}: {listed}. Nothing was written; try more --images, the "
             "other --ranges, images closer to those it will see, or a higher --max-drop"
         )
+    return losing
+
+
+def measure_losses(
+    model: Model, reduced: Model, measured: dict[str, dict[str, Any]], options: Options
+) -> tuple[Model, dict[str, dict[str, Any]]]:
+    """Measure average precision in full and on every engine, and leave out the engines that lose too much.
+
+    Returns:
+        The reduced model without the files of engines that were left out, and what was measured on the others.
+
+    Raises:
+        ModelError: when every engine loses too much.
+    """
+    pack, limit = options.val_data, options.max_drop
+    if pack is None:
+        print("accuracy was not measured: give a pack with --val-data")
+        return reduced, measured
+    before = measure_ap(model, pack, next(iter(measured)), "fp32")
+    after = {engine: measure_ap(reduced, pack, engine, options.arithmetic) for engine in measured}
+    for engine, value in after.items():
+        print(f"AP at IoU 0.5 on {pack.name}: {before:.4f} in fp32, {value:.4f} on {engine}")
+        measured[engine]["accuracy"] = {"pack": pack.name, "ap50_fp32": before, "ap50": value}
+    losing = losing_engines(before, after, limit)
+    for engine, text in losing.items():
+        print(f"warning: {engine} loses {text}, more than --max-drop {limit:g}: it is left out", file=sys.stderr)
+    gone = {INT8_FILES[engine] for engine in losing if engine in INT8_FILES}
+    files = {name: data for name, data in reduced.extra_files.items() if name not in gone}
+    return replace(reduced, extra_files=files), {name: facts for name, facts in measured.items() if name not in losing}
 
 
 def main(options: Options) -> None:
     """Write a model directory for int8, bf16 or fp16, with its size, parity and loss of accuracy on the card.
 
     The float parameters stay in the directory, so every engine still runs it; ask for the reduced arithmetic with
-    `--precision` where a model runs.
+    `--precision` where a model runs. An engine that loses too much is left out, with its file.
     """
     check_target(options.output_dir)
     if options.val_data is not None:
@@ -205,21 +236,13 @@ def main(options: Options) -> None:
         parity = measure_engine(model, reduced, held_out, engine, options.arithmetic)
         print(parity.to_text())
         measured[engine] = {"parity": parity.to_dict()}
-    if options.val_data is not None:
-        before = measure_ap(model, options.val_data, engines[0], "fp32")
-        after = {engine: measure_ap(reduced, options.val_data, engine, options.arithmetic) for engine in engines}
-        for engine, value in after.items():
-            print(f"AP at IoU 0.5 on {options.val_data.name}: {before:.4f} in fp32, {value:.4f} on {engine}")
-            measured[engine]["accuracy"] = {"pack": options.val_data.name, "ap50_fp32": before, "ap50": value}
-        check_drop(before, after, options.max_drop)
-    else:
-        print("accuracy was not measured: give a pack with --val-data")
+    reduced, measured = measure_losses(model, reduced, measured, options)
     write(reduced, options, len(used), measured)
 
 
 def write(reduced: Model, options: Options, calibrated: int, measured: dict[str, dict[str, Any]]) -> None:
     """Write the directory, and say where and how large it is."""
-    sizes = {name: len(reduced.extra_files[name]) for name in INT8_FILES if name in reduced.extra_files}
+    sizes = {name: len(data) for name, data in reduced.extra_files.items() if name in INT8_FILES.values()}
     entry: dict[str, Any] = {"precision": options.precision, "engines": measured, "bytes": sizes}
     if options.precision == "int8":
         source = {"source": options.calibration.name, "images": calibrated, "seed": options.seed}
@@ -229,7 +252,10 @@ def write(reduced: Model, options: Options, calibrated: int, measured: dict[str,
     save_model(replace(reduced, card=card), options.output_dir, stored)
     for path in sorted(options.output_dir.iterdir()):
         print(f"  {path.name:20} {path.stat().st_size / 1e6:7.2f} MB")
-    print(f"wrote {options.output_dir}; run it with --precision {options.arithmetic}")
+    use = f"run it with --precision {options.precision} on {' or '.join(measured)}"
+    if options.precision == "fp16":
+        use = "parameters are stored in 16 bits; it runs like any model, in fp32, without a flag"
+    print(f"wrote {options.output_dir}; {use}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from lffd.graphs.network import Network
 from lffd.model import Model, load_model, make_model, save_model
 from lffd.records import RecordSource
 from lffd.training.checkpoint import Checkpoint, newest_checkpoint
+from lffd.training.choice import choose_training_engine
 from lffd.training.engine import TrainingEngine
 from lffd.training.loop import LoopOptions, Trainer
 from lffd.training.options import as_plain, differences
@@ -50,6 +51,7 @@ def train(network: Network, experiment: Experiment) -> int:
         LffdError: for anything that keeps the run from starting or going on.
     """
     _check_launch(experiment)
+    _check_size(network, experiment)
     output = experiment.output_dir
     checkpoint = _starting_point(experiment)
     with ExitStack() as stack:
@@ -104,6 +106,19 @@ def _check_launch(experiment: Experiment) -> None:
         raise UsageError(f"--kvstore {experiment.kvstore} needs: python -m config_farm.launch -- COMMAND")
 
 
+def _check_size(network: Network, experiment: Experiment) -> None:
+    """Refuse crops that the network or the engine cannot learn from, before anything is made."""
+    size, parameter_server = experiment.input_size, experiment.kvstore is not None
+    network.map_sizes(size, size)
+    engine = choose_training_engine(experiment.engine, experiment.device, experiment.precision, parameter_server).engine
+    least = network.minimum_input + network.branch_geometry[-1].stride
+    if engine == "mxnet" and size < least:
+        raise UsageError(
+            f"--input-size {size} leaves the deepest branch of {network.name} a single row of cells, which MXNet "
+            f"cannot train on: give at least {least}, or --engine torch"
+        )
+
+
 def _check_same_data(checkpoint: Checkpoint, facts: dict[str, Any], experiment: Experiment) -> None:
     before, now, data = checkpoint.facts, facts["records"], experiment.train_data
     if before["records"] != now:
@@ -117,16 +132,23 @@ def _progress(experiment: Experiment, checkpoint: Checkpoint | None) -> tuple[Pr
     if checkpoint is None:
         return Progress(), []
     progress, before = restore_progress(checkpoint.facts), checkpoint.facts["experiment"]
+    remarks = []
+    if experiment.iterations != before["iterations"]:
+        progress.without_gain = 0
+        remarks.append(
+            f"length changed from {before['iterations']} to {experiment.iterations} iterations: from here on the "
+            f"learning rate is what its schedule ({experiment.schedule.shape}) says for a run of the new length"
+        )
     if progress.best_score is None:
-        return progress, []
+        return progress, remarks
     if (before["val_data"], before["val_images"]) != (experiment.val_data, experiment.val_images):
         remark = "validation changed: its best score is forgotten"
     elif not (experiment.output_dir / BEST).exists():
         remark = f"{experiment.output_dir / BEST} is gone: its score is forgotten"
     else:
-        return progress, []
+        return progress, remarks
     progress.best_score, progress.best_iteration, progress.without_gain = None, 0, 0
-    return progress, [remark]
+    return progress, [*remarks, remark]
 
 
 def _agree_on_start(engine: TrainingEngine, progress: Progress, checkpoint: Checkpoint | None) -> None:
@@ -173,6 +195,8 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
         )
     before = {k: v for k, v in checkpoint.facts["experiment"].items() if k not in FREE_ON_RESUME}
     now = {k: v for k, v in as_plain(experiment).items() if k not in FREE_ON_RESUME}
+    if experiment.iterations < done:
+        raise UsageError(f"--resume: --iterations {experiment.iterations}, but the run has already made {done}")
     if changed := differences(before, now):
         raise UsageError(
             f"--resume: this is not the run in {experiment.output_dir}; it differs in {'; '.join(changed)}. Give the "

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import tyro
 
 from data_iterator_farm.policies import JitterPolicy, LabelPolicy, PresetName, SamplingPolicy, preset
-from lffd.errors import UsageError
 from lffd.graphs.network import Network
+from lffd.limits import LIMITS, check_batch_memory, check_limits
 from lffd.training.choice import TrainingEngineName, TrainingPrecision
 from lffd.training.initialization import Initialization
 from lffd.training.options import LossOptions, OptimizerOptions, ScheduleOptions
@@ -34,7 +34,10 @@ class Experiment:
     resume: bool = False
     """Go on from the newest whole checkpoint in the output directory."""
     init_from: str | None = None
-    """Start from a model: a shipped name, a model directory, VERSION=FILE.params; or from a run's checkpoints/."""
+    """Start from a model: a shipped name, a model directory, VERSION=FILE.params; or from a run's checkpoints/. The
+    learning rate is then 0.04 of the default, unless --schedule.learning-rate is given."""
+    init_partial: bool = False
+    """With --init-from: go on although less than half of the parameters fit this network; the rest starts random."""
     iterations: int = 100_000
     """Updates of the parameters."""
     batch_size: int = 16
@@ -92,20 +95,17 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot be."""
-        for name in ("iterations", "batch_size", "accumulate", "threads", "log_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("seed", "checkpoint_every", "validate_every", "val_images", "val_pictures", "patience"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}")
+        counts = {f.name for f in dataclasses.fields(self)} & LIMITS.keys()
+        check_limits(self, *sorted(counts))
+        check_batch_memory(self.batch_size, self.input_size)
 
 
 FREE_ON_RESUME = frozenset((
-    "output_dir", "resume", "init_from", "threads", "processes", "cache_gib", "skip_bad_records", "engine", "device",
-    "precision", "compiled", "checkpoint_every", "validate_every", "val_images", "val_data", "val_pictures",
-    "train_data", "patience", "log_every", "tensorboard",
+    "output_dir", "resume", "iterations", "init_from", "init_partial", "threads", "processes", "cache_gib",
+    "skip_bad_records", "engine", "device", "precision", "compiled", "checkpoint_every", "validate_every", "val_images",
+    "val_data", "val_pictures", "train_data", "patience", "log_every", "tensorboard",
 ))  # fmt: skip
-"""Fields that a resumed run may change: where things are, how fast it goes, how often it looks up."""
+"""Fields that a resumed run may change: where things are, how fast and how far it goes, how often it looks up."""
 
 
 def recipe(network: Network, name: PresetName) -> Experiment:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config_farm.run.experiment import Experiment, recipe
+from config_farm.run.start_points import FINE_TUNING
 from data_iterator_farm.policies import PresetName
 from lffd import cli
 from lffd.graphs.network import Network
@@ -73,6 +74,9 @@ class Script:
             default = self.declare("published" if early.preset == "published" else "ours")
             about = self.about.rstrip() + HELP
             experiment = tyro.cli(Experiment, args=flags, default=default, description=about, prog=cli.command_name())
+            if experiment.init_from and not any(_is_rate(flag) for flag in rest):
+                rate = FINE_TUNING * default.schedule.learning_rate
+                experiment = changed(experiment, {"schedule.learning_rate": rate})
             if early.print_config:
                 print(json.dumps(as_plain(experiment), indent=2, ensure_ascii=False))
                 return 0
@@ -81,6 +85,10 @@ class Script:
             return train(self.network, experiment)
 
         cli.finish(main)
+
+
+def _is_rate(flag: str) -> bool:
+    return flag.partition("=")[0].replace("_", "-") == "--schedule.learning-rate"
 
 
 def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:

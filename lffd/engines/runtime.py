@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lffd.errors import UsageError
+from lffd.limits import check_limits
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """Arithmetic of the convolutions; inputs and outputs stay uint8 and float32."""
-
-MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -33,5 +32,4 @@ class Runtime:
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             raise UsageError(f"unknown precision {self.precision!r}: choose one of {', '.join(get_args(Precision))}")
-        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
-            raise UsageError(f"threads must be at least 1, not {self.threads}, and at most {MOST_THREADS}")
+        check_limits(self, "threads")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lffd.errors import UsageError
+from lffd.limits import LIMITS
 from lffd.training.losses import BOX_LOSSES, POINT_LOSSES, SCORE_LOSSES, TEACHER, Term
 
 
@@ -112,8 +113,9 @@ class OptimizerOptions:
         """Refuse values outside their meaning."""
         for name in ("momentum", "beta2", "ema"):
             _require(0 <= getattr(self, name) < 1, f"optimizer.{name} must lie in 0–1, below 1")
-        for name in ("weight_decay", "clip_norm"):
-            _require(0 <= getattr(self, name) < math.inf, f"optimizer.{name} must be finite and at least 0")
+        most = LIMITS["weight_decay"][1]
+        _require(0 <= self.weight_decay <= most, f"optimizer.weight_decay must be at least 0 and at most {most:,}")
+        _require(0 <= self.clip_norm < math.inf, "optimizer.clip_norm must be finite and at least 0")
         _require(0 < self.epsilon < math.inf, "optimizer.epsilon must be finite and above 0")
 
 
@@ -139,7 +141,8 @@ class ScheduleOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside their meaning."""
-        _require(0 < self.learning_rate < math.inf, "schedule.learning_rate must be finite and above 0")
+        most = LIMITS["learning_rate"][1]
+        _require(0 < self.learning_rate <= most, f"schedule.learning_rate must be above 0 and at most {most:,}")
         _require(self.warm_up >= 0, "schedule.warm_up must be at least 0")
         _require(all(0 <= m <= 1 for m in self.milestones), "schedule.milestones must lie in 0–1")
         for name in ("final", "factor", "decay"):

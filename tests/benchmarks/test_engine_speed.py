@@ -42,7 +42,7 @@ def test_steps_batches_and_loop_of_what_is_installed(tmp_path: Path) -> None:
     [
         (("--versions", "v9"), "unknown version 'v9'"),
         (("--subjects", "caffe:fp32"), "'caffe:fp32' is not ENGINE:PRECISION"),
-        (("--steps", "0"), "Error parsing Options: rounds"),
+        (("--steps", "0"), "Error parsing Options: steps must be at least 1"),
     ],
 )
 def test_mistakes_end_in_one_line(flags: tuple[str, ...], message: str) -> None:
@@ -96,3 +96,5 @@ def test_the_gpu_is_watched_through_nvidia_smi(tmp_path: Path, monkeypatch: pyte
 def test_counts_that_cannot_be_are_refused() -> None:
     with pytest.raises(UsageError, match="must be at least 1"):
         Options(rounds=0)
+    with pytest.raises(UsageError, match="threads must be at least 1 and at most 1,024, not 9999999999"):
+        Options(threads=9_999_999_999)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 
 from config_farm.run.experiment import FREE_ON_RESUME, Experiment, recipe
 from lffd.errors import UsageError
-from lffd.model import load_model, save_model
+from lffd.model import Model, load_model, make_model, save_model
 from lffd.training.checkpoint import newest_checkpoint, write_checkpoint
+from lffd.training.initialization import initial_arrays
 from symbol_farm.versions import VERSIONS, version_network
 from tests.config_farm import tiny_config
 from tests.conftest import PROJECT
@@ -129,7 +131,10 @@ def test_fine_tuning_lists_what_did_not_match(tmp_path: Path, capsys: pytest.Cap
     save_model(random_model("plate_small"), tmp_path / "small")
     flags = ["--output-dir", str(tmp_path / "run"), "--iterations", "1", "--init-from", str(tmp_path / "small")]
     data = ["--train-data", "synthetic:2", "--batch-size", "1", "--input-size", "191"]
-    assert run_config("plate", *flags, *data) == 0
+    assert run_config("plate", *flags, *data) == 2
+    assert "parameters" in (refused := capsys.readouterr().err)
+    assert "fit 64_512_16L_3scales_v1, so it is another network; start without it, or add --init-partial" in refused
+    assert run_config("plate", *flags, *data, "--init-partial") == 0
     errors = capsys.readouterr().err
     assert f"from {tmp_path / 'small'}" in errors
     assert "of another shape, start random: conv1_weight (32, 3, 3, 3) instead of (64, 3, 3, 3)" in errors
@@ -155,6 +160,104 @@ def test_a_new_run_may_start_from_the_checkpoints_of_another(
     (tmp_path / "empty").mkdir()
     missing = str(tmp_path / "empty" / "checkpoints")
     assert run_config("tiny", "--output-dir", str(tmp_path / "none"), "--init-from", missing) == 2
+
+
+@pytest.mark.parametrize(("flags", "rate"), [((), 0.04e-3), (("--schedule.learning_rate=0.002",), 0.002)])
+def test_fine_tuning_lowers_the_rate_unless_it_is_given(
+    flags: tuple[str, ...], rate: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(random_tiny(), tmp_path / "model")
+    common = ["--output-dir", str(tmp_path / "run"), "--iterations", "2", "--init-from", str(tmp_path / "model")]
+    assert run_config("tiny", *common, *flags) == 0
+    assert f"learning rate: {rate:g}; with --init-from it is 0.04 of the default" in capsys.readouterr().err
+    described = json.loads((tmp_path / "run" / "experiment.json").read_text())
+    assert described["schedule"]["learning_rate"] == pytest.approx(rate)
+    assert run_config("tiny", *common, *flags, "--resume") == 0
+
+
+def random_tiny() -> Model:
+    network = tiny_config.NETWORK
+    arrays = initial_arrays(network, batch_norm=False, seed=3, style="prior")
+    params = {name.removeprefix("arg:"): value for name, value in arrays.items()}
+    return make_model(network, params)
+
+
+def test_a_run_can_be_made_longer_or_shorter_than_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--output-dir", str(tmp_path), "--log-every", "1"]
+    assert run_config("tiny", *flags, "--iterations", "4") == 0
+    assert run_config("tiny", *flags, "--iterations", "8", "--resume") == 0
+    errors = capsys.readouterr().err
+    assert "start: iteration 4 of 8" in errors
+    assert (
+        "length changed from 4 to 8 iterations: from here on the learning rate is what its schedule (cosine)" in errors
+    )
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    schedule = tiny_config.SCRIPT.declare("ours").schedule
+    rates = [entry["learning_rate"] for entry in entries if "loss" in entry]
+    assert rates == pytest.approx([schedule.rate(i, 4 if i < 4 else 8) for i in range(8)])
+    assert run_config("tiny", *flags, "--iterations", "6", "--resume") == 2
+    assert "--iterations 6, but the run has already made 8" in capsys.readouterr().err
+    (tmp_path / "checkpoints" / "iteration_00000008.npz").unlink()
+    assert run_config("tiny", *flags, "--iterations", "6", "--resume") == 0
+    assert "length changed from 4 to 6 iterations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("short", "size"), [("v2", "100"), ("tiny", "5")])
+@pytest.mark.parametrize("engine", ["mxnet", "auto"])
+def test_sizes_that_cannot_work_leave_nothing_behind(
+    short: str, size: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("config_farm.run.assembly.training_records", None)  # no data is made
+    folder = tmp_path / "run"
+    flags = ["--output-dir", str(folder), "--train-data", "synthetic:2000", "--engine", engine]
+    assert run_config(short, *flags, "--input-size", size) == 2
+    assert not folder.exists()
+
+
+def test_crops_of_a_single_cell_are_refused_for_mxnet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    side = str(tiny_config.NETWORK.minimum_input)
+    flags = ["--output-dir", str(tmp_path / "run"), "--engine", "mxnet", "--input-size", side]
+    assert run_config("tiny", *flags) == 2
+    assert "a single row of cells" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--threads", "9999999999"), "threads must be at least 1 and at most 1,024"),
+        (("--threads", "1000000"), "threads must be"),
+        (("--processes", "5000"), "processes must be at least 0 and at most 256"),
+        (("--batch-size", "100000"), "batch_size must be"),
+        (("--batch-size", "16000", "--input-size", "16000"), "GiB as pixels alone"),
+        (("--input-size", "1000000"), "input_size must be"),
+        (("--schedule.learning-rate", "1e300"), "learning_rate must be above 0 and at most 1,000"),
+        (("--schedule.learning-rate", "nan"), "learning_rate must be"),
+        (("--optimizer.weight-decay", "1e300"), "weight_decay must be"),
+        (("--cache-gib", "nan"), "cache_gib must be"),
+        (("--cache-gib", "-1"), "cache_gib must be at least 0, not -1.0"),
+        (("--seed", "99999999999999999999"), "seed must be"),
+    ],
+)
+def test_numbers_beyond_all_bounds_end_in_one_line_at_once(
+    flags: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = time.monotonic()
+    assert run_config("tiny", "--output-dir", str(tmp_path / "run"), *flags) == 2
+    assert message in " ".join(re.sub("[│|]", " ", capsys.readouterr().err).split())  # inside a frame
+    assert time.monotonic() - started < 20
+    assert not (tmp_path / "run").exists()
+
+
+def test_published_pedestrians_train_as_in_their_source() -> None:
+    module: Any = importlib.import_module(f"config_farm.configuration_{VERSIONS['pedestrian']}")
+    published, ours = module.SCRIPT.declare("published"), module.SCRIPT.declare("ours")
+    assert (published.batch_size, published.sampling.restricted_branches, published.sampling.beyond_last) == (
+        32,
+        3,
+        0.2,
+    )
+    assert ours.batch_size == 16
 
 
 def test_a_run_stopped_inside_a_validation_repeats_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

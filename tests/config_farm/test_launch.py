@@ -70,6 +70,32 @@ def test_plans_that_cannot_work_are_refused(options: Options, message: str) -> N
         start_all(options)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a killed parent")
+def test_a_killed_launcher_leaves_no_orphans(tmp_path: Path) -> None:
+    """Workers, server and scheduler write their numbers; all of them are gone soon after the launcher."""
+    code = f"import os, time; open(r'{tmp_path}/' + str(os.getpid()), 'w').close(); time.sleep(300)"
+    command = [sys.executable, "-m", "config_farm.launch", "--workers", "2", "--", sys.executable, "-c", code]
+    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 4
+    process.kill()
+    process.wait()
+    while any(_alive(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [child for child in children if _alive(child)]
+
+
+def _alive(number: str) -> bool:
+    status = Path(f"/proc/{number}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_the_setting_is_in_the_log_of_the_first_worker_only(tmp_path: Path) -> None:
     run = [sys.executable, str(SCRIPT), *ADDING_UP, "--kvstore", "dist_sync", "--output-dir", str(tmp_path)]
     done = _launch("--workers", "2", "--", *run)

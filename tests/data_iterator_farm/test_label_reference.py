@@ -46,7 +46,7 @@ def reference(boxes: Any, ignored: Any, network: Network, size: int, policy: Lab
                     classes[cell], owner = decide(
                         cell, touching, roles, inside, claims, boxes, (x[cell], y[cell]), policy
                     )
-                    if classes[cell] == 1:
+                    if owner is not None:
                         x0, y0, x1, y1 = boxes[owner].astype(float)
                         n = branch.object_range[1] / 2
                         offsets = (x[cell] - x0, y[cell] - y0, x[cell] - x1, y[cell] - y1)
@@ -71,7 +71,7 @@ def role_of(box: Any, flag: Any, branch: BranchGeometry, network: Network, polic
         return "hidden"
     if low <= side <= high:
         return "positive"
-    return "hidden" if gray_low <= side <= gray_high else "nothing"
+    return "gray" if gray_low <= side <= gray_high else "nothing"
 
 
 def contains(box: Any, x: Any, y: Any) -> Any:
@@ -92,19 +92,20 @@ def claimed(box: Any, x: Any, y: Any, policy: LabelPolicy) -> Any:
 def decide(
     cell: Any, touching: Any, roles: Any, inside: Any, claims: Any, boxes: Any, point: Any, policy: LabelPolicy
 ) -> Any:
-    """The class of a cell, and the box it is positive for."""
+    """The class of a cell, and the box whose code it is taught."""
     claiming = [i for i in touching if roles[i] == "positive" and claims[i][cell]]
-    hidden = any(roles[i] == "hidden" for i in touching)
+    hidden, gray = (any(roles[i] == role for i in touching) for role in ("hidden", "gray"))
     rest = any(roles[i] == "positive" and inside[i][cell] for i in touching)
-    if claiming and (policy.positive_over_ignored or not hidden):
-        if len(claiming) == 1:
-            return 1, claiming[0]
-        if policy.overlap == "nearest":
-            middles = [(boxes[i][:2].astype(float) + boxes[i][2:]) / 2 for i in claiming]
-            distances = [(point[0] - m[0]) ** 2 + (point[1] - m[1]) ** 2 for m in middles]
-            return 1, claiming[int(np.argmin(distances))]
-        return -1, None
-    return (-1 if hidden or claiming or rest else 0), None
+    owner = claiming[0] if len(claiming) == 1 else None
+    if len(claiming) > 1 and policy.overlap == "nearest":
+        middles = [(boxes[i][:2].astype(float) + boxes[i][2:]) / 2 for i in claiming]
+        distances = [(point[0] - m[0]) ** 2 + (point[1] - m[1]) ** 2 for m in middles]
+        owner = claiming[int(np.argmin(distances))]
+    if owner is not None and (policy.positive_over_ignored or not (hidden or gray)):
+        return 1, owner
+    if owner is not None and not hidden and policy.gray_keep_box:
+        return -1, owner
+    return (-1 if hidden or gray or claiming or rest else 0), None
 
 
 @st.composite
@@ -124,6 +125,7 @@ POLICIES = {
     "honoured": HONOURED,
     "ours": OURS,
     "mixed": replace(HONOURED, positive_region=0.5, overlap="nearest", smallest=12, nearest_cell=True),
+    "dropped": replace(PUBLISHED, gray_keep_box=False),
     "strict": replace(OURS, positive_over_ignored=False, overlap="ignore", nearest_cell=False),
 }
 

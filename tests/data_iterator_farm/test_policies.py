@@ -23,15 +23,25 @@ from symbol_farm.versions import VERSIONS, version_network
 
 @pytest.mark.parametrize(
     ("version", "branches"),
-    [("v1", 3), ("v2", 2), ("head", 2), ("pedestrian", 2), ("plate", 2), ("plate_small", 2)],
+    [("v1", 3), ("v2", 2), ("head", 2), ("pedestrian", 3), ("plate", 2), ("plate_small", 2)],
 )
-def test_only_v1_restricts_three_branches(version: Any, branches: Any) -> None:
+def test_v1_and_pedestrians_restrict_three_branches(version: Any, branches: Any) -> None:
     assert published(version_network(version)).sampling.restricted_branches == branches
+
+
+@pytest.mark.parametrize(
+    ("version", "beyond", "upside_down"),
+    [("v1", 0.1, 0), ("v2", 0.1, 0), ("head", 0.1, 0), ("pedestrian", 0.2, 0), ("plate", 0.1, 0.5),
+     ("plate_small", 0.1, 0.5)],
+)  # fmt: skip
+def test_published_versions_differ_in_their_sampling(version: str, beyond: float, upside_down: float) -> None:
+    sampling = published(version_network(version)).sampling
+    assert (sampling.beyond_last, sampling.vertical_flip) == (beyond, upside_down)
 
 
 def test_the_published_labels_are_section_3() -> None:
     labels = published(version_network("v2")).labels
-    assert labels == LabelPolicy(1.0, False, "ignore", "background", False, 0.0, 1.0, False)
+    assert labels == LabelPolicy(1.0, False, "ignore", "background", False, True, 0.0, 1.0, False)
 
 
 def test_our_sizes_follow_the_network() -> None:

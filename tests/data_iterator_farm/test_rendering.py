@@ -92,6 +92,19 @@ def test_mirroring_mirrors_the_same_pixels_and_boxes() -> None:
     np.testing.assert_allclose(turned.boxes(as_boxes([BOX]))[0], [70 - x1, y0, 70 - x0, y1], atol=1e-4)
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("scale", [0.7, 1.37])
+def test_turning_upside_down_turns_the_same_pixels_and_boxes(scale: float, mirror: bool) -> None:
+    plain, turned = np.empty((2, 90, 70, 3), np.uint8)
+    window = CropWindow(scale, -12.6, 11.2, 70, 90)
+    drawn = draw_window(RECORDS["png"], window, plain)
+    other = draw_window(RECORDS["png"], window._replace(mirror=mirror, upside_down=True), turned)
+    np.testing.assert_array_equal(turned, plain[::-1, ::-1] if mirror else plain[::-1])
+    x0, y0, x1, y1 = drawn.boxes(as_boxes([BOX]))[0].tolist()
+    x0, x1 = (70 - x1, 70 - x0) if mirror else (x0, x1)
+    np.testing.assert_allclose(other.boxes(as_boxes([BOX]))[0], [x0, 90 - y1, x1, 90 - y0], atol=1e-4)
+
+
 def test_drawing_into_a_tile_leaves_its_surroundings_alone() -> None:
     whole = np.full((80, 80, 3), 9, np.uint8)
     draw_window(RECORDS["jpeg"], CropWindow(0.8, 30, 30, 40, 30, mirror=True), whole[10:40, 20:60], Scratch())

@@ -184,6 +184,16 @@ def test_a_wrong_graph_is_refused_and_an_old_file_stays(
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["maps.onnx"]
 
 
+def test_an_8_bit_directory_is_exported_in_floats_and_says_so(
+    model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = {**model.card, "quantization": {"precision": "int8"}}
+    reduced = dataclasses.replace(model, card=card, extra_files={"int8.onnx": b"graph"})
+    save_model(reduced, tmp_path / "int8")
+    main(Options(model=str(tmp_path / "int8"), output=tmp_path / "maps.onnx"))
+    assert "computes in fp32; the 8-bit graphs of" in capsys.readouterr().out
+
+
 def test_another_suppression_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_onnx, "suppress", lambda boxes, scores, *rest, **more: np.argsort(-scores)[:3])
     with pytest.raises(ModelError, match="suppression inside the graph keeps"):

@@ -13,11 +13,11 @@ import pytest
 from data_provider_farm.pack_format.packed_file import PackWriter
 from deployment import quantize
 from deployment.calibration import BINS, _Histogram, collect_ranges, inner_maps
-from deployment.quantize import Options, check_drop, main
+from deployment.quantize import Options, losing_engines, main
 from deployment.quantized_graph import quantized_onnx, step_and_zero
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
-from lffd.errors import DataError, ModelError, UsageError
+from lffd.errors import DataError, EngineError, ModelError, UsageError
 from lffd.model import Model, load_model, save_model
 from lffd.records import Record
 from tests.factories import random_model
@@ -181,11 +181,12 @@ def test_half_precision(
 
 
 def test_losses_are_weighed() -> None:
-    check_drop(0.8, {"openvino": 0.795, "onnxruntime": 0.81}, 0.01)
-    with pytest.raises(ModelError, match=r"by more than 0\.01: openvino 0\.0050 .* onnxruntime 0\.0200"):
-        check_drop(0.8, {"openvino": 0.795, "onnxruntime": 0.78}, 0.01)
+    assert losing_engines(0.8, {"openvino": 0.795, "onnxruntime": 0.81}, 0.01) == {}
+    assert list(losing_engines(0.8, {"openvino": 0.795, "onnxruntime": 0.77}, 0.01)) == ["onnxruntime"]
+    with pytest.raises(ModelError, match=r"by more than 0\.01: openvino 0\.0150 .* onnxruntime 0\.0200"):
+        losing_engines(0.8, {"openvino": 0.785, "onnxruntime": 0.78}, 0.01)
     with pytest.raises(ModelError, match="nan"):
-        check_drop(0.8, {"openvino": float("nan")}, 0.01)
+        losing_engines(0.8, {"openvino": float("nan")}, 0.01)
 
 
 @pytest.fixture
@@ -238,6 +239,40 @@ def test_too_much_loss_writes_nothing(
     assert all(
         measured["accuracy"] == {"pack": "val.rec", "ap50_fp32": 0.8, "ap50": 0.7} for measured in entry.values()
     )
+
+
+def test_an_engine_that_loses_too_much_is_left_out_alone(
+    directory: str,
+    photos: Path,
+    pack: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("openvino")
+
+    def figures(model: Model, pack: Path, engine: str, precision: str) -> float:
+        return 0.8 if precision == "fp32" else {"onnxruntime": 0.77, "openvino": 0.795}[engine]
+
+    monkeypatch.setattr(quantize, "measure_ap", figures)
+    main(Options(model=directory, calibration=photos, output_dir=tmp_path / "int8", val_data=pack))
+    said = capsys.readouterr()
+    assert "warning: onnxruntime loses 0.0300 (from 0.8000), more than --max-drop 0.01" in said.err
+    assert "--precision int8 on openvino" in said.out
+    reduced = load_model(tmp_path / "int8")
+    assert list(reduced.card["quantization"]["engines"]) == ["openvino"]
+    assert list(reduced.extra_files) == ["int8_openvino.onnx"]
+    with pytest.raises(EngineError):
+        create_engine(reduced, Runtime("onnxruntime", precision="int8"))
+
+
+def test_fp16_says_how_it_runs(
+    directory: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(Options(model=directory, calibration=photos, output_dir=tmp_path / "half", precision="fp16"))
+    said = capsys.readouterr().out
+    assert "stored in 16 bits" in said
+    assert "--precision" not in said
 
 
 def test_parameters_too_large_for_fp16(model: Model, photos: Path, tmp_path: Path) -> None:
