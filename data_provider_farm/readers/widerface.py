@@ -5,6 +5,7 @@ In both a face is `x, y, w, h` in pixels, and `invalid` marks faces that even pe
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ from typing import Any
 
 from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
 from lffd.errors import DataError
-from lffd.untrusted import open_file, parse_whole, read_text, shown
+from lffd.untrusted import parse_whole, read_file, read_text, shown
 
 FIELDS = 10
 LAYOUT = "ten numbers (x y w h blur expression illumination invalid occlusion pose)"
 Entry = tuple[str, list[list[float]], list[int]]
 
+MAX_MAT_BYTES, MAT_COMPRESSED = 1 << 28, 15
 MAT_TABLES = ("event_list", "file_list", "face_bbx_list", "invalid_label_list")
 
 
@@ -69,7 +71,7 @@ def _read_lines(images: Path, file: str, lines: list[str]) -> Iterator[SourceIma
         position = first + count
         if count == 0 and position < len(lines) and len(lines[position].split()) == FIELDS:
             position += 1
-        yield build_source(images / name, name, where, faces)
+        yield build_source(images / name, name, where, faces, folder=images)
 
 
 def _read_face(line: str, where: str, faces: RawBoxes) -> None:
@@ -96,7 +98,7 @@ def _read_entries(images: Path, annotations: Path, entries: list[Entry]) -> Iter
         for number, (face, flag) in enumerate(zip(faces, flags, strict=True), start=1):
             if not lone_zeros:
                 raw.add(xywh(*face), f"{where}, face {number}", flag == 1)
-        yield build_source(images / name, name, where, raw)
+        yield build_source(images / name, name, where, raw, folder=images)
 
 
 def _mat_entries(tables: dict[str, Any]) -> Iterator[Entry]:
@@ -106,6 +108,21 @@ def _mat_entries(tables: dict[str, Any]) -> Iterator[Entry]:
         for file, boxes, invalid in zip(*(rows[0] for rows in lists), strict=True):
             name = f"{event[0][0]}/{file[0][0]}.jpg"
             yield name, boxes[0].reshape(-1, 4).astype(float).tolist(), invalid[0].ravel().tolist()
+
+
+def _refuse_bombs(data: bytes) -> None:
+    """Refuse a MATLAB file whose compressed tables would fill the memory; `ValueError` when they would."""
+    order, position, left = "<" if data[126:128] == b"IM" else ">", 128, MAX_MAT_BYTES
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from(order + "II", data, position)
+        body = data[position + 8 : position + 8 + length] if kind == MAT_COMPRESSED else b""
+        inflater = zlib.decompressobj()
+        while body and left > 0:
+            left -= len(inflater.decompress(body, 1 << 20))
+            body = inflater.unconsumed_tail
+        position += 8 + length
+    if left <= 0:
+        raise ValueError(f"its tables hold more than {MAX_MAT_BYTES:,} bytes")
 
 
 def _load_mat(annotations: Path) -> list[Entry]:
@@ -124,11 +141,12 @@ def _load_mat(annotations: Path) -> list[Entry]:
         zlib.error,
         struct.error,
     )
-    with open(open_file(annotations), "rb") as stream:
-        try:
-            tables: dict[str, Any] = loadmat(stream, variable_names=MAT_TABLES)
-        except damage as error:
-            raise DataError(f"{annotations}: is not a MATLAB 5 file, or damaged: {error}") from error
+    data = read_file(annotations, most=MAX_MAT_BYTES)
+    try:
+        _refuse_bombs(data)
+        tables: dict[str, Any] = loadmat(io.BytesIO(data), variable_names=MAT_TABLES)
+    except damage as error:
+        raise DataError(f"{annotations}: is not a MATLAB 5 file, or damaged: {error}") from error
     missing = [key for key in MAT_TABLES if key not in tables]
     if missing:
         raise DataError(
