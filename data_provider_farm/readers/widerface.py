@@ -5,22 +5,19 @@ In both a face is `x, y, w, h` in pixels, and `invalid` marks faces that even pe
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
 from lffd.errors import DataError
-from lffd.untrusted import parse_whole, read_file, read_text, shown
+from lffd.matlab import read_matlab
+from lffd.untrusted import parse_whole, read_text, shown
 
 FIELDS = 10
 LAYOUT = "ten numbers (x y w h blur expression illumination invalid occlusion pose)"
 Entry = tuple[str, list[list[float]], list[int]]
 
-MAX_MAT_BYTES, MAT_COMPRESSED = 1 << 28, 15
 MAT_TABLES = ("event_list", "file_list", "face_bbx_list", "invalid_label_list")
 
 
@@ -110,43 +107,9 @@ def _mat_entries(tables: dict[str, Any]) -> Iterator[Entry]:
             yield name, boxes[0].reshape(-1, 4).astype(float).tolist(), invalid[0].ravel().tolist()
 
 
-def _refuse_bombs(data: bytes) -> None:
-    """Refuse a MATLAB file whose compressed tables would fill the memory; `ValueError` when they would."""
-    order, position, left = "<" if data[126:128] == b"IM" else ">", 128, MAX_MAT_BYTES
-    while position + 8 <= len(data):
-        kind, length = struct.unpack_from(order + "II", data, position)
-        body = data[position + 8 : position + 8 + length] if kind == MAT_COMPRESSED else b""
-        inflater = zlib.decompressobj()
-        while body and left > 0:
-            left -= len(inflater.decompress(body, 1 << 20))
-            body = inflater.unconsumed_tail
-        position += 8 + length
-    if left <= 0:
-        raise ValueError(f"its tables hold more than {MAX_MAT_BYTES:,} bytes")
-
-
 def _load_mat(annotations: Path) -> list[Entry]:
     """Return the entries of a MATLAB file."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    # What a damaged file makes the library raise; its own error is but one of them.
-    damage: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError)
-    damage += (
-        MatReadError,
-        ArithmeticError,
-        NotImplementedError,
-        MemoryError,
-        AssertionError,
-        zlib.error,
-        struct.error,
-    )
-    data = read_file(annotations, most=MAX_MAT_BYTES)
-    try:
-        _refuse_bombs(data)
-        tables: dict[str, Any] = loadmat(io.BytesIO(data), variable_names=MAT_TABLES)
-    except damage as error:
-        raise DataError(f"{annotations}: is not a MATLAB 5 file, or damaged: {error}") from error
+    tables = read_matlab(annotations, MAT_TABLES)
     missing = [key for key in MAT_TABLES if key not in tables]
     if missing:
         raise DataError(
@@ -154,5 +117,5 @@ def _load_mat(annotations: Path) -> list[Entry]:
         )
     try:
         return list(_mat_entries(tables))
-    except damage as error:
+    except (IndexError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{annotations}: is not laid out like wider_face_train.mat and wider_face_val.mat") from error

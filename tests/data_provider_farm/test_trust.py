@@ -250,12 +250,12 @@ def test_damaged_matlab_files_are_named(tmp_path: Path) -> None:
 
 
 def test_a_matlab_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_provider_farm.readers.widerface.MAX_MAT_BYTES", 1 << 22)
+    monkeypatch.setattr("lffd.matlab.MAX_BYTES", 1 << 22)
     path = tmp_path / "x.mat"
     savemat(path, {})
     body = zlib.compress(bytes(5 << 20))
     path.write_bytes(path.read_bytes() + struct.pack("<II", 15, len(body)) + body)
-    with pytest.raises(DataError, match="its tables hold more than 4,194,304 bytes"):
+    with pytest.raises(DataError, match="hold more than 4,194,304 bytes"):
         read_widerface(tmp_path, path)
 
 
