@@ -119,7 +119,8 @@ def image_size(data: bytes, where: str | Path, turned: bool = False) -> tuple[in
         width, height, orientation = header.width, header.height, header.orientation
     else:
         image, kind = _open(data, where)
-        (width, height), orientation = image.size, _orientation(image)
+        check_pixels(image.size, len(data), where, PACKED_PIXELS)  # a PNG must be decoded to tell its orientation
+        (width, height), orientation = image.size, _orientation(image) if turned or kind == "TIFF" else 1
         if kind == "TIFF" and orientation >= 5:  # Pillow tells the turned size of these alone
             width, height = height, width
     return (height, width) if turned and orientation >= 5 else (width, height)

@@ -105,6 +105,8 @@ def test_small_files_of_vast_pictures_are_refused_before_memory_is_taken(
 ) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(black_png(side))
+    with pytest.raises(DataError, match=f"{side}x{side}"):
+        read_size(path, turned=True)
     found = outcome(project, path)
     assert len(found) == 4
     assert all(f"{side}x{side}" in line for line in found)
