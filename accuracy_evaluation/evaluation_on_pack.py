@@ -46,7 +46,7 @@ class Options(DetectorOptions):
 def load_record(source: RecordSource, index: int) -> tuple[Record, NDArray[np.uint8]]:
     """Return a record and its image `(H, W, 3)` uint8, BGR."""
     record = source[index]
-    return record, decode(record.image, record.name)
+    return record, decode(record.image, record.name, size=(record.width, record.height))
 
 
 def detect_records(detector: ImageDetector, source: RecordSource) -> tuple[list[Truth], list[Found], list[str]]:

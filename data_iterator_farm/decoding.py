@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import DataError
-from lffd.images.encoded import PACKED_PIXELS, decode, shrink
-from lffd.images.jpeg import STOPPED_EARLY, is_jpeg, lower_height, parse_jpeg
+from lffd.images.encoded import PACKED_PIXELS, check_size, decode, shrink
+from lffd.images.jpeg import STOPPED_EARLY, check_scans, is_jpeg, lower_height, parse_jpeg
 from lffd.records import Record, RecordSource
 
 Image = NDArray[np.uint8]
@@ -147,9 +147,10 @@ def _decode(record: Record, reduction: int, scratch: Scratch, rows: int | None =
         if record.width * record.height > PACKED_PIXELS:
             raise DataError(f"{record.width}x{record.height} is more than {PACKED_PIXELS:,} pixels (--max-side)")
         if not is_jpeg(record.image):
-            return _reduce(decode(record.image, "its image"), record, reduction)
+            return _reduce(decode(record.image, "its image", size=(record.width, record.height)), reduction)
         header = parse_jpeg(record.image, "its image")
-        _check_size(record, header.height, header.width)
+        check_size((header.width, header.height), (record.width, record.height), "its image")
+        check_scans(record.image, header, "its image")
         shortened = None if rows is None else lower_height(record.image, header, rows * reduction)
         image = None if shortened is None else _decode_shortened(*shortened, header.width, reduction, scratch)
         if image is not None:
@@ -187,19 +188,12 @@ def _decode_shortened(data: bytearray, height: int, width: int, reduction: int, 
     return scratch.array("decoded", -(-height // reduction), -(-width // reduction))
 
 
-def _reduce(image: Image, record: Record, reduction: int) -> Image:
+def _reduce(image: Image, reduction: int) -> Image:
     """Return a whole image with squares of `reduction` pixels averaged."""
     import cv2
 
-    _check_size(record, *image.shape[:2])
     if reduction == 1:
         return image
     below, right = -image.shape[0] % reduction, -image.shape[1] % reduction
     image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
     return shrink(image, image.shape[1] // reduction, image.shape[0] // reduction)
-
-
-def _check_size(record: Record, height: int, width: int) -> None:
-    """Refuse an image whose size differs from the record's."""
-    if (width, height) != (record.width, record.height):
-        raise DataError(f"the record says {record.width}x{record.height} pixels, the image has {width}x{height}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from data_provider_farm.readers.annotations import Flaw, SourceImage
 from lffd.boxes import Boxes, clip, scale
 from lffd.errors import DataError
 from lffd.images import encoded as images
-from lffd.images.jpeg import check_whole, is_jpeg, parse_jpeg, upright
+from lffd.images.jpeg import check_scans, check_whole, is_jpeg, parse_jpeg, upright
 from lffd.records import Record
-from lffd.untrusted import read_file
+from lffd.untrusted import is_below, read_file
 
 Flags = NDArray[np.bool_]
+
+ROUNDING = 0.01
+"""Pixels by which fractions of six decimals may be off in an image of some 10,000 pixels."""
 
 NO_BOXES = np.zeros((0, 4), np.float32)
 
@@ -36,12 +40,14 @@ class Preparation:
         exif: what the boxes refer to: the pixels as `stored`, or as a viewer shows them after turning them by the
             EXIF orientation (`turned`).
         min_side: boxes whose longer side, in the packed image, is under this many pixels are unusable, as are boxes
-            without area and boxes that the dataset marks.
+            without area and boxes that the dataset marks. A hundredth of a pixel is let pass: text formats round.
         unusable: `ignore` keeps unusable boxes as ignored ones; `drop` leaves them out, so that they train as
             background, as the published system does.
         crop_background: up to so many regions without any box are added from each image that has boxes.
         crop_side: shortest side of such a region in pixels.
         seed: of their places.
+        follow_outside: read images whose listed names are absolute or climb with `..` out of the folder given with
+            --images. Annotations of others could name any file of yours.
     """
 
     max_side: int | None = None
@@ -53,6 +59,7 @@ class Preparation:
     crop_background: int = 0
     crop_side: int = 160
     seed: int = 0
+    follow_outside: bool = False
 
 
 class Counts(NamedTuple):
@@ -96,7 +103,7 @@ def prepare(source: SourceImage, settings: Preparation) -> Prepared:
         return Prepared([], problems)
     boxes, ignored = _place(source, image, problems)
     sizes = boxes[:, 2:] - boxes[:, :2]
-    unusable = ignored | (sizes.max(axis=1, initial=0) < settings.min_side) | (sizes <= 0).any(axis=1)
+    unusable = ignored | (sizes.max(axis=1, initial=0) < settings.min_side - ROUNDING) | (sizes <= 0).any(axis=1)
     dropped = unusable if settings.unusable == "drop" else np.zeros(len(boxes), np.bool_)
     records = [Record(source.name, image.data, *image.size, boxes[~dropped], unusable[~dropped])]
     # A box that could not be read may lie anywhere, so nothing of its image is known to be empty.
@@ -108,12 +115,15 @@ def prepare(source: SourceImage, settings: Preparation) -> Prepared:
 def _load(source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded | None:
     """Return the image ready for the pack; None, with a problem, when it cannot be used."""
     try:
+        check_frame(source.name, 1, 1, "its image")
+        if source.folder is not None and not settings.follow_outside and not is_below(source.path, source.folder):
+            raise DataError(f"{source.name!r} leads outside {source.folder}; --follow-outside allows that")
         data = read_file(source.path) if source.data is None else source.data
         loaded = _convert(data, source, settings, problems)
         if loaded is not None:
             check_frame(source.name, *loaded.size, source.path)
     except DataError as error:
-        kind = "unreadable-image" if source.path.exists() else "missing-image"
+        kind = "unreadable-image" if os.path.exists(source.path) else "missing-image"
         problems.append(Flaw(kind, source.where, str(error)))
         return None
     return loaded
@@ -131,6 +141,8 @@ def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: 
         pixels = images.decode(data, source.path)
         stored = pixels.shape[1], pixels.shape[0]
     else:
+        images.check_pixels((header.width, header.height), len(data), source.path, images.PACKED_PIXELS)
+        check_scans(data, header, source.path)
         check_whole(data, header, source.path)
         stored, orientation = (header.width, header.height), header.orientation
     turned = orientation if settings.exif == "turned" else 1
@@ -180,7 +192,7 @@ def _place(source: SourceImage, loaded: _Loaded, problems: list[Flaw]) -> tuple[
 def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Flaw]) -> tuple[Boxes, Flags]:
     """Return the boxes cut at the border of their image, without those that lie outside; report both kinds."""
     inside = clip(source.boxes, width, height)
-    changed = (source.boxes != inside).any(axis=1)
+    changed = (np.abs(source.boxes - inside) > ROUNDING).any(axis=1)
     beyond = (source.boxes[:, 2:] <= 0).any(axis=1) | (source.boxes[:, :2] >= (width, height)).any(axis=1)
     outside = changed & beyond
     for index in np.flatnonzero(changed):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import reprlib
 import stat
+from pathlib import Path
 
 from lffd.errors import DataError
 
@@ -31,6 +32,8 @@ def open_file(path: str | os.PathLike[str]) -> int:
         raise DataError(f"{path}: cannot be read: it does not exist") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{shown(str(path))}: cannot be read: no file can have this name") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise DataError(f"{path}: cannot be read: it is not a file")
@@ -51,6 +54,11 @@ def read_file(path: str | os.PathLike[str], start: int | None = None, most: int 
             return stream.readall() if start is None else stream.read(start)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def is_below(path: Path, folder: Path) -> bool:
+    """Return whether a path, as written, stays in a folder; links inside are the owner's own."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import DataError, UsageError
+from lffd.matlab import read_matlab
 
 SUBSETS = ("easy", "medium", "hard")
-
-_MAT_FAULTS = (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, OverflowError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -88,17 +86,11 @@ def images_present(images: list[ImageTruth], folder: str | os.PathLike[str]) -> 
 
 def _load_cells(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     """Return the named `(n, 1)` cell arrays of a `.mat` file as lists."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     if not path.is_file():
         raise DataError(
             f"{path}: no such file; it comes with the evaluation tools of WIDER FACE (eval_tools/ground_truth)"
         )
-    try:
-        content = loadmat(path, variable_names=list(names))
-    except (*_MAT_FAULTS, MatReadError) as error:
-        raise DataError(f"{path}: cannot be read as a MATLAB 5 file ({error}); get it again") from error
+    content = read_matlab(path, names)
     cells: dict[str, list[Any]] = {}
     for name in names:
         if name not in content:

@@ -27,6 +27,8 @@ from data_provider_farm.pack_format.record_layout import (
 )
 from lffd.errors import DataError, UsageError
 from lffd.files import write_atomic
+from lffd.images.encoded import check_size, image_size
+from lffd.images.jpeg import is_jpeg
 from lffd.records import Record
 from lffd.untrusted import open_file
 
@@ -256,9 +258,12 @@ class PackWriter:
         """Append one record.
 
         Raises:
-            DataError: when the record breaks a promise of `Record`.
+            DataError: when the record breaks a promise of `Record`; a JPEG's size must be the record's.
         """
-        validate_record(record, f"image {record.name!r}")
+        where = f"image {record.name!r}"
+        validate_record(record, where)
+        if is_jpeg(record.image):
+            check_size(image_size(record.image, where), (record.width, record.height), where)
         self.add_encoded(encode_record(record))
 
     def add_encoded(self, data: Encoded) -> None:

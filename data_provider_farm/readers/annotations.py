@@ -57,6 +57,7 @@ class SourceImage(AnnotatedImage):
         size: width and height in pixels that the annotation claims, if it does.
         problems: boxes that were left out.
         data: the encoded image, where it is not a file of its own; `path` then names the file it came from.
+        folder: the folder that `path` must not lead out of, where a foreign annotation chose it.
     """
 
     name: str
@@ -65,6 +66,7 @@ class SourceImage(AnnotatedImage):
     size: tuple[int, int] | None = None
     problems: tuple[Flaw, ...] = ()
     data: bytes | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def build_source(
     *,
     size: tuple[int, int] | None = None,
     data: bytes | None = None,
+    folder: Path | None = None,
 ) -> SourceImage:
     """Return the source image for raw boxes, with unusable boxes turned into problems."""
     corners = np.array(raw.corners, np.float64).reshape(-1, 4)
@@ -120,7 +123,7 @@ def build_source(
         problems = tuple(_fault(raw.corners[index], places[index]) for index in np.flatnonzero(~good))
         corners, ignored = corners[good], ignored[good]
         places = tuple(places[index] for index in np.flatnonzero(good))
-    return SourceImage(path, corners.astype(np.float32), ignored, name, where, places, size, problems, data)
+    return SourceImage(path, corners.astype(np.float32), ignored, name, where, places, size, problems, data, folder)
 
 
 def _fault(corners: Corners, where: str) -> Flaw:

@@ -49,7 +49,7 @@ def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listin
 def _build(images: Path, entry: dict[str, Any], where: str, boxes: RawBoxes) -> SourceImage:
     """Return one image."""
     name = str(_field(entry, "file_name", where))
-    return build_source(images / name, name, where, boxes, size=_read_size(entry, where))
+    return build_source(images / name, name, where, boxes, size=_read_size(entry, where), folder=images)
 
 
 def _load(path: Path) -> dict[str, Any]:

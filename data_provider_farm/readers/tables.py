@@ -64,7 +64,8 @@ def read_csv(images: Path, annotations: Path, class_name: str | None) -> Listing
     except csv.Error as error:
         raise DataError(f"{annotations}:{reader.line_num + 1}: is not CSV: {error}") from error
     sources = (
-        build_source(images / name, name, where, boxes, size=size) for name, (where, size, boxes) in found.items()
+        build_source(images / name, name, where, boxes, size=size, folder=images)
+        for name, (where, size, boxes) in found.items()
     )
     return Listing(len(found), sources)
 
@@ -137,7 +138,8 @@ def _read_list_line(images: Path, line: str, where: str) -> SourceImage:
     """Return the image of one line of the text list."""
     name, *fields = (field.strip() for field in line.strip().rstrip(",").split(","))
     path = images / name
-    return build_source(path, relative_name(path, images).lstrip("/"), where, _list_boxes(fields, where))
+    boxes = _list_boxes(fields, where)
+    return build_source(path, relative_name(path, images).lstrip("/"), where, boxes, folder=images)
 
 
 def _list_boxes(fields: list[str], where: str) -> RawBoxes:

@@ -45,7 +45,7 @@ def _read_files(images: Path, files: list[Path], class_name: str | None, first_p
         for number, node in enumerate(root.findall("object"), start=1):
             if class_name is None or _text(node, "name", file) == class_name:
                 _read_object(node, f"{file}: object {number}", first_pixel, objects)
-        yield build_source(images / name, name, str(file), objects, size=_read_size(root, file))
+        yield build_source(images / name, name, str(file), objects, size=_read_size(root, file), folder=images)
 
 
 class _PlainBuilder(ElementTree.TreeBuilder):

@@ -5,15 +5,14 @@ In both a face is `x, y, w, h` in pixels, and `invalid` marks faces that even pe
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
 from lffd.errors import DataError
-from lffd.untrusted import open_file, parse_whole, read_text, shown
+from lffd.matlab import read_matlab
+from lffd.untrusted import parse_whole, read_text, shown
 
 FIELDS = 10
 LAYOUT = "ten numbers (x y w h blur expression illumination invalid occlusion pose)"
@@ -69,7 +68,7 @@ def _read_lines(images: Path, file: str, lines: list[str]) -> Iterator[SourceIma
         position = first + count
         if count == 0 and position < len(lines) and len(lines[position].split()) == FIELDS:
             position += 1
-        yield build_source(images / name, name, where, faces)
+        yield build_source(images / name, name, where, faces, folder=images)
 
 
 def _read_face(line: str, where: str, faces: RawBoxes) -> None:
@@ -96,7 +95,7 @@ def _read_entries(images: Path, annotations: Path, entries: list[Entry]) -> Iter
         for number, (face, flag) in enumerate(zip(faces, flags, strict=True), start=1):
             if not lone_zeros:
                 raw.add(xywh(*face), f"{where}, face {number}", flag == 1)
-        yield build_source(images / name, name, where, raw)
+        yield build_source(images / name, name, where, raw, folder=images)
 
 
 def _mat_entries(tables: dict[str, Any]) -> Iterator[Entry]:
@@ -110,25 +109,7 @@ def _mat_entries(tables: dict[str, Any]) -> Iterator[Entry]:
 
 def _load_mat(annotations: Path) -> list[Entry]:
     """Return the entries of a MATLAB file."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    # What a damaged file makes the library raise; its own error is but one of them.
-    damage: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError)
-    damage += (
-        MatReadError,
-        ArithmeticError,
-        NotImplementedError,
-        MemoryError,
-        AssertionError,
-        zlib.error,
-        struct.error,
-    )
-    with open(open_file(annotations), "rb") as stream:
-        try:
-            tables: dict[str, Any] = loadmat(stream, variable_names=MAT_TABLES)
-        except damage as error:
-            raise DataError(f"{annotations}: is not a MATLAB 5 file, or damaged: {error}") from error
+    tables = read_matlab(annotations, MAT_TABLES)
     missing = [key for key in MAT_TABLES if key not in tables]
     if missing:
         raise DataError(
@@ -136,5 +117,5 @@ def _load_mat(annotations: Path) -> list[Entry]:
         )
     try:
         return list(_mat_entries(tables))
-    except damage as error:
+    except (IndexError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{annotations}: is not laid out like wider_face_train.mat and wider_face_val.mat") from error

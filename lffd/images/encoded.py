@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import DataError
-from lffd.images.jpeg import ORIENTATION_TAG, JpegHeader, check_whole, is_jpeg, parse_jpeg
+from lffd.images.jpeg import ORIENTATION_TAG, JpegHeader, check_scans, check_whole, is_jpeg, parse_jpeg
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,7 +29,7 @@ MAX_PIXELS = 1 << 30
 PACKED_PIXELS = 1 << 28
 """Most pixels of an image to learn from: every thread that makes batches holds one."""
 
-USUAL_PIXELS = 1 << 27
+USUAL_PIXELS = 1 << 26
 """Larger images must have a file in proportion, or they are taken for decompression bombs."""
 
 PIXELS_PER_BYTE = 100
@@ -68,11 +68,12 @@ def decode(
     faults: Faults = "refuse",
     most: int = PACKED_PIXELS,
     trusted: bool = False,
+    size: tuple[int, int] | None = None,
 ) -> Pixels:
     """Decode an image to `(H, W, 3)` uint8 BGR.
 
-    16-bit values keep their upper byte, transparent pixels are shown on white, of an animation the first frame is
-    read.
+    16-bit values keep their upper byte, 32-bit ones count as of 8 or 16 bits by their range, transparent pixels are
+    shown on white, of an animation the first frame is read.
 
     Args:
         data: the encoded image.
@@ -84,18 +85,25 @@ def decode(
             too many, `mend` shows what can be decoded, as the official programs of test sets do.
         most: limit of its pixels.
         trusted: accept sizes that are out of proportion to the bytes.
+        size: width and height that a record promises for the pixels as stored.
 
     Raises:
-        DataError: when the image is of no known format, damaged or too large.
+        DataError: when the image is of no known format, damaged, too large or of another size than promised.
     """
     if is_jpeg(data):
         header = parse_jpeg(data, where, mend=faults != "refuse")
         check_pixels((header.width, header.height), len(data), where, most, trusted)
+        check_size((header.width, header.height), size, where)
+        check_scans(data, header, where)
         pixels = _decode_jpeg(data, where, header, at_least, faults)
         return turn(pixels, header.orientation if turned else 1)
     image, kind = _open(data, where)
     check_pixels(image.size, len(data), where, most, trusted)
-    return _decode_other(image, where, kind, turned)
+    if kind == "PNG":
+        _check_png(data, where)
+    pixels = _decode_other(image, where, kind, turned)
+    check_size(pixels.shape[1::-1], size, where)
+    return pixels
 
 
 def image_size(data: bytes, where: str | Path, turned: bool = False) -> tuple[int, int]:
@@ -111,7 +119,8 @@ def image_size(data: bytes, where: str | Path, turned: bool = False) -> tuple[in
         width, height, orientation = header.width, header.height, header.orientation
     else:
         image, kind = _open(data, where)
-        (width, height), orientation = image.size, _orientation(image)
+        check_pixels(image.size, len(data), where, PACKED_PIXELS)  # a PNG must be decoded to tell its orientation
+        (width, height), orientation = image.size, _orientation(image) if turned or kind == "TIFF" else 1
         if kind == "TIFF" and orientation >= 5:  # Pillow tells the turned size of these alone
             width, height = height, width
     return (height, width) if turned and orientation >= 5 else (width, height)
@@ -134,6 +143,17 @@ def check_pixels(size: tuple[int, int], size_bytes: int, where: str | Path, most
             f"{where}: claims {width}x{height} pixels in {size_bytes:,} bytes, which looks like a decompression bomb; "
             "if you trust the file, predict takes it with --trusted"
         )
+
+
+def check_size(found: tuple[int, ...], promised: tuple[int, int] | None, where: str | Path) -> None:
+    """Refuse an image of another width and height than its record promises, if it does.
+
+    Raises:
+        DataError: naming both.
+    """
+    if promised is not None and found != promised:
+        said, has = "x".join(map(str, promised)), "x".join(map(str, found))
+        raise DataError(f"{where}: the record says {said} pixels, the image has {has}")
 
 
 def _decode_jpeg(
@@ -173,6 +193,19 @@ def _open(data: bytes, where: str | Path) -> tuple[Any, str]:
         raise DataError(f"{where}: the {name} file is damaged ({error})") from error
 
 
+def _check_png(data: bytes, where: str | Path) -> None:
+    """Refuse a PNG with a wrong checksum or without its end; Pillow looks at neither for the pixels."""
+    position, kind = 8, b""
+    while kind != b"IEND":
+        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        kind, checksum = data[position + 4 : position + 8], data[end : end + 4]
+        if len(checksum) < 4:
+            raise DataError(f"{where}: the PNG file is damaged or truncated: it has no end")
+        if zlib.crc32(memoryview(data)[position + 4 : end]) != int.from_bytes(checksum, "big"):
+            raise DataError(f"{where}: the PNG file is damaged: a checksum is wrong before byte {end:,}")
+        position = end + 4
+
+
 def _decode_other(image: Image, where: str | Path, name: str, turned: bool) -> Pixels:
     """Decode with Pillow."""
     from PIL.Image import DecompressionBombError
@@ -200,9 +233,11 @@ def _to_bgr(where: str | Path, image: Image) -> Pixels:
 
     if image.mode.startswith("I"):
         values = np.asarray(image)
-        if values.min() < 0 or values.max() > 0xFFFF:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 0xFFFF:
             raise DataError(f"{where}: its pixels are not in 0–65535; save it with 8 or 16 bits per channel")
-        return np.asarray(cv2.cvtColor((values >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR), np.uint8)
+        values = values >> 8 if image.mode != "I" or high > 0xFF else values  # 32 bits may hold values of 8 bits
+        return np.asarray(cv2.cvtColor(values.astype(np.uint8), cv2.COLOR_GRAY2BGR), np.uint8)
     if image.mode == "F":
         raise DataError(f"{where}: its pixels are floating point; save it with 8 or 16 bits per channel")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:

@@ -21,6 +21,9 @@ BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 START_OF_SCAN, RESTART_INTERVAL, APP1 = 0xDA, 0xDD, 0xE1
 ORIENTATION_TAG, SHORT = 0x0112, 3
 
+MAX_SCANS, MAX_SCANNED_PIXELS = 200, 3 << 29
+"""A progressive JPEG has some ten scans; 5 ns for each pixel in each of them make eight seconds at most."""
+
 BLOCK_ROWS = 16
 """Rows of one row of blocks with halved colour; one such row more is kept than is needed."""
 
@@ -132,6 +135,18 @@ def check_whole(data: bytes, header: JpegHeader, where: str | Path) -> None:
     """
     if data.rfind(END) < header.scan_at:
         raise DataError(f"{where}: the JPEG file is truncated: cut short before its end marker")
+
+
+def check_scans(data: bytes, header: JpegHeader, where: str | Path) -> None:
+    """Refuse a JPEG of so many scans that decoding it would take minutes: each one may visit every pixel.
+
+    Raises:
+        DataError: when it has too many for its size.
+    """
+    # Inside coded pixels a byte of 255 is never followed by this one, so markers can be counted without a walk.
+    scans = 1 if header.one_scan else data.count(SCAN, header.scan_at)
+    if scans > MAX_SCANS or scans * header.width * header.height > MAX_SCANNED_PIXELS:
+        raise DataError(f"{where}: the JPEG of {header.width}x{header.height} has {scans:,} scans, too many to decode")
 
 
 def upright(data: bytes, header: JpegHeader) -> bytes:
