@@ -22,6 +22,7 @@ from detection.selection import Selection
 from detection.views import ViewSettings
 from lffd import cli
 from lffd.errors import UsageError
+from lffd.files import RECORD
 from lffd.model import Model, save_model
 from tests.factories import random_model
 from tests.oracle import OracleEngine, scene
@@ -76,7 +77,7 @@ def test_a_mixed_folder(model: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         expected = [] if name == "thin.png" else list(FACES)
         np.testing.assert_allclose(np.reshape(boxes, (-1, 4)), np.reshape(expected, (-1, 4)), atol=1.5)
         assert all(0.5 < row["score"] <= 1 for row in entry["detections"])
-    assert sorted(path.name for path in out.iterdir()) == sorted(
+    assert sorted(path.name for path in out.iterdir() if path.name != RECORD) == sorted(
         [*(name.replace(".gif", ".png") for name in GOOD), "found.json"]
     )
     printed = capsys.readouterr()
@@ -105,7 +106,7 @@ def test_only_what_is_asked_for_is_written(
     assert not Path("predictions").exists()
     assert len(Path("found.csv").read_text().splitlines()) == 3
     assert main(Options(paths=("photo.png",), model=model)) == 0
-    assert [path.name for path in Path("predictions").iterdir()] == ["photo.png"]
+    assert [path.name for path in Path("predictions").glob("[!.]*")] == ["photo.png"]
     assert "pictures: predictions" in capsys.readouterr().out
     assert main(Options(paths=("photo.png",), model=model, save_crops=True, draw=False, output_dir=Path("crop"))) == 0
     assert sorted(str(path) for path in Path("crop").rglob("0*.png")) == [
