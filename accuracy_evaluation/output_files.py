@@ -33,12 +33,7 @@ class EvaluationOptions(DetectorOptions):
 
 
 def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2) -> None:
-    """Write a value as JSON, whole or not at all; folders on the way are made.
-
-    Args:
-        path: the file.
-        value: plain JSON values.
-        indent: spaces per level; None writes one line, for long lists of numbers.
+    """Write plain JSON values, whole or not at all, on one line without `indent`; folders on the way are made.
 
     Raises:
         ValueError: for nan or infinity, which JSON does not have.
@@ -74,9 +69,7 @@ def without_results(
 def refuse_other_results(folder: str | os.PathLike[str], run: Mapping[str, Any] | None) -> None:
     """Make sure that an output folder is new, or holds results of this run, which may then go on where it stopped.
 
-    Args:
-        folder: may be missing.
-        run: what decides the results: model, its digest, options. Plain JSON values. None for any run.
+    `run` is what decides the results: model, its digest, options, as plain JSON values; None for any run.
 
     Raises:
         UsageError: when the folder holds results of another run, or of an unknown one; the differences are named.

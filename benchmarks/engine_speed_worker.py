@@ -1,4 +1,4 @@
-"""One process that trains with one engine, for `benchmarks.engine_speed`; it answers the orders `load` and `pass`."""
+"""One process that trains with one engine, for `benchmarks.engine_speed`: orders `load`, `steps`, `batches`, `loop`."""
 
 from __future__ import annotations
 

@@ -98,7 +98,8 @@ def plan_views(network: Network, settings: ViewSettings, height: int, width: int
     used_branches(network, settings)  # refuses what cannot be
     branches = used_branches(network, replace(settings, max_face=None))
     longest = settings.max_face or float(max(height, width))
-    factor = _base_scale(network, settings, _enlargement(settings.minimum_side, height, width))
+    enlargement = max(1.0, settings.minimum_side / min(height, width))
+    factor = _base_scale(network, settings, min(enlargement, max(1.0, MAX_ENLARGED_SIDE / max(height, width))))
     if settings.min_face is not None or (settings.max_face is not None and not settings.pyramid):
         branches = _matching(network, branches, settings.min_face or 0, longest, factor)
     views = [_view(height, width, factor, branches)]
@@ -117,12 +118,6 @@ def _base_scale(network: Network, settings: ViewSettings, enlargement: float) ->
     if settings.min_face is not None:
         return network.object_range[0] / settings.min_face
     return enlargement
-
-
-def _enlargement(minimum_side: int, height: int, width: int) -> float:
-    """Return the factor that brings the shorter side to `minimum_side`, as far as the longer side allows."""
-    wanted = max(1.0, minimum_side / min(height, width))
-    return min(wanted, max(1.0, MAX_ENLARGED_SIDE / max(height, width)))
 
 
 def _matching(

@@ -86,13 +86,8 @@ class Options:
 class Compared:
     """One line of the table.
 
-    Attributes:
-        name: of the detector.
-        easy, medium, hard: average precision, official WIDER FACE protocol; None where there is no such face.
-        parameters: learnt numbers.
-        megabytes: of the file that holds them.
-        gmac: billions of multiply–adds for an image of the resolution, in convolutions.
-        milliseconds, slowest_milliseconds: from image in memory to boxes: median and 95th percentile.
+    `gmac`: billions of multiply–adds in convolutions for an image of the resolution. `milliseconds`: from image in
+    memory to boxes, median and 95th percentile. A figure that does not exist is None.
     """
 
     name: str

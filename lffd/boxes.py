@@ -229,10 +229,9 @@ def _near_in_lanes(
         for lane, lefts, factors, widest in lanes:
             begin, end = np.searchsorted(lefts, (low[group[0]] - widest, reach))
             near = np.flatnonzero(first[group] @ factors[:, begin:end] < slack)
-            if near.size:
-                row, column = np.divmod(near, end - begin)
-                found.append(np.stack([group[row], lane[begin:end][column]]))
-                pairs += near.size
+            row, column = np.divmod(near, max(end - begin, 1))
+            found.append(np.stack([group[row], lane[begin:end][column]]))
+            pairs += near.size
         if pairs > _CROWD:
             return None
     better, worse = np.concatenate(found, axis=1)

@@ -27,16 +27,7 @@ MAX_JPEG_SIDE = 65_000
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one image or frame.
-
-    Attributes:
-        source: where it comes from.
-        pixels: `(H, W, 3)` uint8, BGR.
-        detections: in these pixels.
-        frame: number of the frame, from 0; None for an image.
-        time: of the frame in seconds from the start; None for an image.
-        frame_rate: of the video.
-    """
+    """What was found in one image `(H, W, 3)` uint8 BGR, or in one frame: its number from 0, its time in seconds."""
 
     source: Source
     pixels: NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""The six versions against the published figures, and their symbols against their declarations."""
+"""The versions against the published figures, and their symbols against their declarations."""
 
 from __future__ import annotations
 

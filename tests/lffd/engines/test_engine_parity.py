@@ -1,4 +1,4 @@
-"""Every engine against MXNet: six versions, odd shapes, batches."""
+"""Every engine against MXNet: all versions, odd shapes, batches."""
 
 from __future__ import annotations
 
