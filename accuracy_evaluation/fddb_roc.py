@@ -56,7 +56,7 @@ def main(options: Options) -> None:
     """Score an FDDB result file: discrete and continuous ROC, per fold and together."""
     if options.image_sizes and options.images:
         raise UsageError("give --image-sizes or --images, not both")
-    check_output(options.json, marks=('"clipped_at_image_border":',))
+    check_output(options.json, marks=('{"discrete":',))
     if options.plot_dir:
         for kind in ("discrete", "continuous"):
             check_plot_path(plot_file(options.plot_dir, kind))

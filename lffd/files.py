@@ -113,9 +113,17 @@ def check_output(path: Path | None, inputs: Iterable[str | os.PathLike[str]] = (
         return
     if any(os.path.exists(other) and os.path.samefile(path, other) for other in inputs):
         raise UsageError(f"{path} is an input of this command; write the result to another file")
-    content = b"".join(path.read_bytes().split())
+    with path.open("rb") as stream:
+        content = stream.read(_LOOK)
+        if path.stat().st_size > 2 * _LOOK:
+            stream.seek(-_LOOK, os.SEEK_END)
+        content = b"".join((content + stream.read(_LOOK)).split())
     if content and not any("".join(mark.split()).encode() in content for mark in marks):
         raise UsageError(f"{path} was not made by this command, so it is not replaced: choose another name")
+
+
+_LOOK = 1 << 20
+"""How much is read of both ends of a file to see what made it."""
 
 
 class OutputFolder:
