@@ -13,10 +13,10 @@ from accuracy_evaluation.fddb.report import build_report, plot, to_json, to_text
 from accuracy_evaluation.fddb_roc import sizes_of_images
 from accuracy_evaluation.output_files import EvaluationOptions, start_run, without_results, write_json
 from detection.detections import ImageDetector
-from detection.image_files import load_ahead
 from detection.load import ModelFacts, load_detector, model_facts
 from lffd import cli
 from lffd.files import OutputFolder, check_output, write_atomic
+from lffd.images.files import load_ahead
 
 
 @dataclass(frozen=True, kw_only=True)

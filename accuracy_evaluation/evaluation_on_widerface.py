@@ -13,10 +13,10 @@ from accuracy_evaluation.output_files import EvaluationOptions, start_run, witho
 from accuracy_evaluation.widerface import branches, report
 from accuracy_evaluation.widerface.ground_truth import ImageTruth, images_present, load_ground_truth
 from accuracy_evaluation.widerface.results import PUBLISHED_FLOOR, read_result, read_results, result_path, write_result
-from detection.image_files import load_ahead
 from detection.load import ModelFacts, load_detector, model_facts
 from lffd import cli
 from lffd.files import OutputFolder, check_output
+from lffd.images.files import load_ahead
 
 
 @dataclass(frozen=True, kw_only=True)

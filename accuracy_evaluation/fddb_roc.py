@@ -15,7 +15,7 @@ from accuracy_evaluation.plots import check_plot_path
 from lffd import cli
 from lffd.errors import UsageError
 from lffd.files import check_output
-from lffd.images.encoded import read_size
+from lffd.images.files import read_size
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ Decoding alone, at full size, is the limit of a loader that keeps no image in me
 
 from __future__ import annotations
 
+import cProfile
 import json
+import pstats
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,19 +22,26 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from benchmarks.batch_stages import crowd_cost, stage_shares
 from data_iterator_farm.batch_builder import BatchBuilder
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import BadRecordError, decode_image
-from data_iterator_farm.policies import Preset, preset
-from data_iterator_farm.process_loader import ProcessLoader, Work
-from data_iterator_farm.record_order import RecordKinds, scan_records
+from data_iterator_farm.jitter import jitter
+from data_iterator_farm.label_maps import LabelMaker
+from data_iterator_farm.policies import Policies, PresetName, preset
+from data_iterator_farm.process_loader import BatchWork, ProcessLoader
+from data_iterator_farm.record_order import RecordKinds, sort_records
+from data_iterator_farm.rendering import draw_window
+from data_provider_farm.pack_format.packed_file import PackReader
 from lffd.cli import run
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import Record, RecordSource
+from symbol_farm.versions import version_network
 
 WARM_UP = 6
+CROWD_SAMPLES = 40
+
+Workers = Literal["threads", "processes"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Options:
 
     pack: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]
     version: str = "v1"
-    preset: Literal["published", "ours"] = "published"
+    preset: PresetName = "published"
     threads: tuple[int, ...] = (1, 2)
     processes: tuple[int, ...] = ()
     batch_size: int = 32
@@ -74,22 +83,9 @@ class Options:
             raise UsageError("threads or processes, batches, repeats and batch size must be at least 1")
 
 
-Workers = Literal["threads", "processes"]
-SINGULAR: dict[Workers, str] = {"threads": "thread", "processes": "process"}
-
-
 @dataclass(frozen=True)
-class Rates:
-    """What one number of workers reached.
-
-    Attributes:
-        workers: `threads` or `processes`.
-        count: how many.
-        images_per_second: crops made, median.
-        decode_images_per_second: images only decoded, at full size, median.
-        ratio: of the two, median over the turns.
-        ratio_low, ratio_high: its extremes.
-    """
+class LoaderRates:
+    """What one number of workers reached; medians over the turns, and the extremes of the ratio of the two rates."""
 
     workers: Workers
     count: int
@@ -103,83 +99,96 @@ class Rates:
 class Bench:
     """The things that every measurement needs."""
 
-    def __init__(self, source: RecordSource, kinds: RecordKinds, network: Network, policies: Preset, options: Options):
+    def __init__(
+        self, source: RecordSource, kinds: RecordKinds, network: Network, policies: Policies, options: Options
+    ) -> None:
         self.source, self.kinds, self.network, self.policies = source, kinds, network, policies
         self.options = options
         self.input_size = options.input_size or network.train_input
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What every way to make batches takes."""
-        return {
-            "batch_size": self.options.batch_size,
-            "input_size": self.input_size,
-            "seed": self.options.seed,
-            "rank": 0,
-            "size": 1,
-            "skip_bad_records": False,
+        self.settings: dict[str, Any] = {
+            **{"batch_size": options.batch_size, "input_size": self.input_size, "seed": options.seed},
+            **{"rank": 0, "size": 1, "skip_bad_records": False},
         }
 
-    def builder(self) -> BatchBuilder:
-        """Return a new maker of batches."""
-        return BatchBuilder(self.source, self.kinds, self.network, self.policies, **self.settings)
-
-    def single(self, kinds: RecordKinds) -> BatchBuilder:
-        """Return a maker of batches of one crop, from these records alone."""
-        return BatchBuilder(self.source, kinds, self.network, self.policies, **{**self.settings, "batch_size": 1})
+    def builder(self, kinds: RecordKinds | None = None, **changes: Any) -> BatchBuilder:
+        """Return a new maker of batches, from all records or those of `kinds`."""
+        settings = {**self.settings, **changes}
+        return BatchBuilder(self.source, kinds or self.kinds, self.network, self.policies, **settings)
 
     def loader(self, workers: Workers, count: int, start: int) -> BatchLoader | ProcessLoader:
         """Return a loader that begins at batch `start`."""
-        settings = self.settings
         if workers == "processes":
-            work = Work(partial(_open_pack, self.options.pack), self.kinds, self.network, self.policies, settings)
+            opening = partial(PackReader, self.options.pack)
+            work = BatchWork(opening, self.kinds, self.network, self.policies, self.settings)
             return ProcessLoader(work, processes=count, start=start)
-        policies = self.policies._asdict()
-        return BatchLoader(
-            self.source, self.network, threads=count, start=start, kinds=self.kinds, **settings, **policies
-        )
+        settings = {**self.settings, "threads": count, "start": start, "kinds": self.kinds}
+        return BatchLoader(self.source, self.network, self.policies, **settings)
 
-    def time_batches(self, first: int, workers: Workers, count: int) -> float:
-        """Return the crops per second of a loader that begins at batch `first` and has made a few."""
-        with self.loader(workers, count, first) as loader:
-            for _ in range(self.warm_up(workers, count)):
-                next(loader)
-            start = time.perf_counter()
-            made = sum(len(next(loader).names) for _ in range(self.timed(workers, count)))
-            return made / (time.perf_counter() - start)
-
-    def warm_up(self, workers: Workers, count: int) -> int:
-        """Return how many batches are taken before the clock runs: all that processes make ahead, and more."""
-        return WARM_UP if workers == "threads" else WARM_UP + 2 * count
-
-    def timed(self, workers: Workers, count: int) -> int:
-        """Return how many batches are timed: processes finish several at a time, so they need several rounds."""
-        return self.options.batches if workers == "threads" else max(self.options.batches, 4 * count)
-
-    def rates(self, workers: Workers, count: int) -> Rates:
+    def rates(self, workers: Workers, count: int) -> LoaderRates:
         """Measure batches and decoding in turns, on the same records, which the system's cache holds by then."""
+        # Processes make several batches ahead and finish several at a time: they need more of both.
+        more = 0 if workers == "threads" else count
+        warm_up, timed = WARM_UP + 2 * more, max(self.options.batches, 4 * more)
         order, size = self.builder().order, self.options.batch_size
         pairs = []
         for turn in range(self.options.repeats):
             first = turn * (WARM_UP + self.options.batches)
-            start = first + self.warm_up(workers, count)
-            places = range(start * size, (start + self.timed(workers, count)) * size)
+            places = range((first + warm_up) * size, (first + warm_up + timed) * size)
             records = [self.source[order.at(place)] for place in places]
-            pairs.append((self.time_batches(first, workers, count), _time_decoding(records, count)))
+            with self.loader(workers, count, first) as loader:
+                for _ in range(warm_up):
+                    next(loader)
+                start = time.perf_counter()
+                made = sum(len(next(loader).names) for _ in range(timed))
+                pairs.append((made / (time.perf_counter() - start), _time_decoding(records, count)))
         rates = np.array(pairs)
         ratios = rates[:, 0] / rates[:, 1]
         batches, decoding_only = np.median(rates, axis=0)
         figures = (batches, decoding_only, np.median(ratios), ratios.min(), ratios.max())
-        return Rates(workers, count, *(float(figure) for figure in figures))
+        return LoaderRates(workers, count, *(float(figure) for figure in figures))
 
+    def stages(self) -> dict[str, float]:
+        """Return the share of one thread's time that each stage takes, from a profile of single calls."""
+        builder, profile = self.builder(), cProfile.Profile()
+        for index in range(WARM_UP):
+            builder.build(index)
+        for index in range(self.options.batches):
+            profile.runcall(builder.build, index)
+        stats: dict[tuple[str, int, str], tuple[Any, ...]] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
 
-@contextmanager
-def _open_pack(path: Path) -> Iterator[RecordSource]:
-    """Open a pack; called in each process of a `ProcessLoader`."""
-    from data_provider_farm.pack_format.packed_file import PackReader
+        def spent(function: Any) -> float:
+            code = function.__code__
+            return float(stats.get((code.co_filename, code.co_firstlineno, code.co_name), (0,) * 4)[3])
 
-    with PackReader(path) as source:
-        yield source
+        whole = spent(BatchBuilder.build)
+        shares = {
+            "decode": spent(decode_image),
+            "resize": spent(draw_window) - spent(decode_image),
+            "jitter": spent(jitter),
+            "labels": spent(LabelMaker.write),
+        }
+        shares["reading, sampling, the rest"] = whole - sum(shares.values())
+        return {name: share / whole for name, share in shares.items()}
+
+    def crowd(self) -> dict[str, float]:
+        """Compare the record with the most boxes with others: `boxes`, milliseconds per crop of both, their ratio."""
+        faces = self.kinds.faces
+        crowded = max(faces.tolist(), key=lambda index: len(self.source[index].boxes))
+        others = faces[np.linspace(0, faces.size - 1, min(CROWD_SAMPLES, faces.size)).astype(int)].tolist()
+        cost, median = self._record_cost(crowded), float(np.median([self._record_cost(index) for index in others]))
+        boxes = len(self.source[crowded].boxes)
+        return {"boxes": boxes, "milliseconds": cost, "median_milliseconds": median, "ratio": cost / median}
+
+    def _record_cost(self, index: int) -> float:
+        """Return the median milliseconds that one thread takes for a crop of one record."""
+        none = np.zeros(0, np.int64)
+        builder = self.builder(RecordKinds(np.array([index]), none, none, bad={}), batch_size=1)
+        times = []
+        for number in range(CROWD_SAMPLES):
+            start = time.perf_counter()
+            builder.build(number)
+            times.append(time.perf_counter() - start)
+        return float(np.median(times)) * 1e3
 
 
 def _time_decoding(records: list[Record], threads: int) -> float:
@@ -221,20 +230,17 @@ def _one_opencv_thread() -> Iterator[None]:
 
 def main(options: Options) -> None:
     """Measure how fast batches are made from a pack, and where the time goes."""
-    from data_provider_farm.pack_format.packed_file import PackReader
-    from symbol_farm.versions import version_network
-
     network = version_network(options.version)
     policies = preset(options.preset, network)
     if not options.jitter:
         policies = policies._replace(jitter=replace(policies.jitter, probability=0.0))
     with PackReader(options.pack) as source, _one_opencv_thread():
-        bench = Bench(source, scan_records(source, max(options.threads, default=1)), network, policies, options)
+        bench = Bench(source, sort_records(source, max(options.threads, default=1)), network, policies, options)
         size = f"{bench.input_size}x{bench.input_size}"
         print(f"{options.pack}: {len(source):,} records; {options.version}, {options.preset} preset, {size}")
         results = [bench.rates("threads", count) for count in options.threads]
         results += [bench.rates("processes", count) for count in options.processes]
-        stages, crowd = stage_shares(bench.builder(), options.batches), crowd_cost(source, bench.kinds, bench.single)
+        stages, crowd = bench.stages(), bench.crowd()
     _print(results, stages, crowd)
     if options.json:
         last = {name: value for name, value in asdict(results[-1]).items() if name not in ("workers", "count")}
@@ -243,12 +249,13 @@ def main(options: Options) -> None:
         options.json.write_text(json.dumps({**values, "stages": stages, "crowd": crowd}, indent=2) + "\n")
 
 
-def _print(results: list[Rates], stages: dict[str, float], crowd: dict[str, float]) -> None:
+def _print(results: list[LoaderRates], stages: dict[str, float], crowd: dict[str, float]) -> None:
     """Print the measurements as a user reads them."""
     print("workers        batches: images/s   decoding only: images/s   ratio (lowest–highest)")
     for rates in results:
         spread = f"{rates.ratio:.2f} ({rates.ratio_low:.2f}–{rates.ratio_high:.2f})"
-        workers = f"{rates.count} {rates.workers if rates.count > 1 else SINGULAR[rates.workers]}"
+        one = {"threads": "thread", "processes": "process"}[rates.workers]
+        workers = f"{rates.count} {rates.workers if rates.count > 1 else one}"
         print(f"{workers:12s}{rates.images_per_second:20.0f}{rates.decode_images_per_second:26.0f}   {spread}")
     print("one thread's time: " + ", ".join(f"{name} {share:.0%}" for name, share in stages.items()))
     print(

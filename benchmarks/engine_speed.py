@@ -133,7 +133,9 @@ def describe(found: list[Rates]) -> str:
         if rates.busy_steps:
             line += f"  GPU busy {statistics.mean(rates.busy_steps):.0f} %"
         if rates.loop:
+            share = statistics.median(loop / step for loop, step in zip(rates.loop, rates.steps, strict=True))
             line += f"  batches alone {statistics.median(rates.batches):.1f}, loop {statistics.median(rates.loop):.1f}"
+            line += f" ({share:.2f} of steps)"
         if rates.busy_loop:
             line += f", GPU busy {statistics.mean(rates.busy_loop):.0f} %"
         lines.append(line)
@@ -143,8 +145,8 @@ def describe(found: list[Rates]) -> str:
 def main(options: Options) -> None:
     """Measure how fast each engine trains: images per second, in turn, every engine in a process of its own.
 
-    With --train-data also the rate of batches alone (the data path's ceiling) and of steps on fresh batches; on a GPU
-    also the share of time in which it computed.
+    With --train-data also the rate of batches alone (the data path's ceiling) and of the whole training loop, with its
+    share of the bare steps on one batch; on a GPU also the share of time in which it computed.
     """
     machine = describe_machine(options.device)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))

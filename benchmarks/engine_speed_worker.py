@@ -1,4 +1,4 @@
-"""One process that trains with one engine, for `benchmarks.engine_speed`: orders `load`, `steps`, `batches`, `loop`."""
+"""One process that trains with one engine, for `benchmarks.engine_speed`: `load`, then `steps`, `batches`, `loop`."""
 
 from __future__ import annotations
 
@@ -9,53 +9,50 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from types import TracebackType
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from config_farm.run.assembly import create_run_engine
-from config_farm.run.batches import open_batches, training_records
+from config_farm.run.data import open_batches, training_records
 from config_farm.run.experiment import Experiment, recipe
 from inference_speed_evaluation.processes import run_worker
 from lffd.errors import UsageError
 from lffd.training.engine import TrainingBatch
+from lffd.training.loop import LoopOptions, Trainer
+from lffd.training.progress import Progress
+from lffd.training.run_log import RunLog
+from metric_farm.branch_metrics import summarise
 from symbol_farm.versions import version_network
 
 WARM_UP = 3
 
 
-class GpuWatch:
-    """Asks `nvidia-smi` ten times per second for the share of time in which the GPU computed; a context manager.
+@contextmanager
+def watch_gpu(device: str) -> Iterator[list[float]]:
+    """Ask `nvidia-smi` ten times per second for the share of time in which the GPU computed.
 
     Args:
         device: `cuda:0`, `gpu:1`, …; nothing is watched for `cpu`.
 
-    Attributes:
-        samples: percent, one per look; filled at the end.
+    Yields:
+        A list that holds the percent of every look once the block has ended.
     """
-
-    def __init__(self, device: str) -> None:
-        number = re.search(r"\d+$", device)
-        query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100"]
-        self._command = ["nvidia-smi", f"--id={number[0] if number else 0}", *query] if device != "cpu" else []
-        self.samples: list[float] = []
-
-    def __enter__(self) -> GpuWatch:
-        if self._command:
-            self._lines = tempfile.TemporaryFile()
-            self._process = subprocess.Popen(self._command, stdout=self._lines)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._command:
-            self._process.terminate()
-            self._process.wait()
-            self._lines.seek(0)
-            words = self._lines.read().decode(errors="replace").split()
-            self.samples = [float(word) for word in words if word.isdigit()]
-            self._lines.close()
+    samples: list[float] = []
+    if device == "cpu":
+        yield samples
+        return
+    number = re.search(r"\d+$", device)
+    query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100"]
+    with tempfile.TemporaryFile() as lines:
+        process = subprocess.Popen(["nvidia-smi", f"--id={number[0] if number else 0}", *query], stdout=lines)
+        try:
+            yield samples
+        finally:
+            process.terminate()
+            process.wait()
+            lines.seek(0)
+            samples += [float(word) for word in lines.read().decode(errors="replace").split() if word.isdigit()]
 
 
 class SpeedWorker:
@@ -73,15 +70,12 @@ class SpeedWorker:
         if order["do"] == "load":
             self._load(order)
             return {"device": self._engine.device}
-        if order["do"] == "steps":
-            return self._time(iter(lambda: self._fixed, None), order["count"])
-        if order["do"] == "batches":
-            return self._time_batches(order["count"])
-        if order["do"] == "loop":
-            with open_batches(self._network, self._experiment, self._source, start=1) as batches:
-                self._time(batches, WARM_UP)  # the loader has begun to work ahead
-                return self._time(batches, order["count"])
-        raise UsageError(f"unknown order {order['do']!r}")
+        measure = {"steps": self._steps, "batches": self._batches, "loop": self._loop}.get(order["do"])
+        if measure is None:
+            raise UsageError(f"unknown order {order['do']!r}")
+        with watch_gpu(self._experiment.device) as busy:
+            seconds = measure(order["count"])
+        return {"seconds": seconds, "busy": statistics.mean(busy) if busy else None}
 
     def _load(self, order: dict[str, Any]) -> None:
         """Make engine, records and a batch; run the first steps, which choose algorithms and compile."""
@@ -93,31 +87,56 @@ class SpeedWorker:
         self._engine, _ = create_run_engine(self._network, self._experiment, self._source, None)
         with open_batches(self._network, self._experiment, self._source, start=0) as batches:
             self._fixed = next(batches)
-        self._time(iter(lambda: self._fixed, None), WARM_UP)
+        self._steps(WARM_UP)
 
-    def _time(self, batches: Iterator[TrainingBatch], count: int) -> dict[str, Any]:
-        """Return seconds and the GPU's mean busy percent of `count` steps; one step is always under way."""
+    def _steps(self, count: int) -> float:
+        """Return the seconds of `count` steps on one batch; one step is always under way."""
         rate, before = self._experiment.schedule.learning_rate, None
-        with GpuWatch(self._experiment.device) as watch:
+        started = time.perf_counter()
+        for _ in range(count):
+            pending = self._engine.step([self._fixed], rate)
+            if before is not None:
+                before.wait()
+            before = pending
+        pending.wait()
+        return time.perf_counter() - started
+
+    def _batches(self, count: int) -> float:
+        """Return the seconds in which `count` batches are made with nobody training."""
+        with self._warm_batches() as batches:
             started = time.perf_counter()
             for _ in range(count):
-                pending = self._engine.step([next(batches)], rate)
-                if before is not None:
-                    before.wait()
-                before = pending
-            pending.wait()
-            seconds = time.perf_counter() - started
-        return {"seconds": seconds, "busy": statistics.mean(watch.samples) if watch.samples else None}
+                next(batches)
+            return time.perf_counter() - started
 
-    def _time_batches(self, count: int) -> dict[str, Any]:
-        """Return seconds for making `count` batches with nobody training."""
+    def _loop(self, count: int) -> float:
+        """Return the seconds of `count` iterations of the training loop, with its data, reports and log."""
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            batches = stack.enter_context(self._warm_batches())
+            log = stack.enter_context(RunLog(folder, 0, count, quiet=True))
+            trainer = Trainer(
+                self._engine,
+                lambda start: nullcontext(batches),
+                LoopOptions(iterations=count, checkpoint_every=0, validate_every=0, log_every=count),
+                self._experiment.schedule,
+                folder=folder,
+                log=log,
+                progress=Progress(),
+                summarise=summarise,
+                leader=False,
+            )
+            started = time.perf_counter()
+            trainer.run()
+            return time.perf_counter() - started
+
+    @contextmanager
+    def _warm_batches(self) -> Iterator[Iterator[TrainingBatch]]:
+        """Open a loader that has begun to work ahead."""
         with open_batches(self._network, self._experiment, self._source, start=1) as batches:
             for _ in range(WARM_UP):
                 next(batches)
-            started = time.perf_counter()
-            for _ in range(count):
-                next(batches)
-            return {"seconds": time.perf_counter() - started, "busy": None}
+            yield batches
 
 
 if __name__ == "__main__":

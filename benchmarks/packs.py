@@ -13,9 +13,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,11 @@ from numpy.typing import NDArray
 from data_provider_farm.drawn_faces.pictures import synthetic_record
 from data_provider_farm.pack import Options as PackOptions
 from data_provider_farm.pack import pack
-from data_provider_farm.pack_format.pack_index import LINE_BYTES, index_line
-from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
+from data_provider_farm.pack_format.packed_file import LINE_BYTES, PackReader, PackWriter, index_line
 from lffd import cli
 from lffd.errors import DataError, UsageError
 from lffd.files import write_atomic
-from lffd.images.encoded import parse_jpeg
+from lffd.images.jpeg import parse_jpeg
 
 FEW = 300
 THREADS = (1, 2, 4)
@@ -66,26 +66,23 @@ def plain_parse(annotations: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
         position += 2 + max(count, 1)
 
 
-def copy_files(options: Options, folder: Path) -> int:
-    """Parse, and copy every image to a file of its own; return the number of images."""
-    images = 0
+def plain_images(options: Options) -> Iterator[bytes]:
+    """Parse the annotations, and yield each image's bytes after parsing its header."""
     for name, _ in plain_parse(options.annotations):
         data = (options.images / name).read_bytes()
         parse_jpeg(data, name)
-        (folder / f"{images}.jpg").write_bytes(data)
-        images += 1
-    return images
+        yield data
+
+
+def copy_files(options: Options, folder: Path) -> int:
+    """Copy every image to a file of its own; return the number of images."""
+    return sum((folder / f"{number}.jpg").write_bytes(data) > 0 for number, data in enumerate(plain_images(options)))
 
 
 def append_files(options: Options, folder: Path) -> int:
-    """Parse, and append every image to one file; return the number of images."""
-    images = 0
+    """Append every image to one file; return the number of images."""
     with (folder / "all.bin").open("wb") as stream:
-        for name, _ in plain_parse(options.annotations):
-            data = (options.images / name).read_bytes()
-            parse_jpeg(data, name)
-            stream.write(data)
-            images += 1
+        images = sum(stream.write(data) > 0 for data in plain_images(options))
         stream.flush()
         os.fsync(stream.fileno())
     return images
@@ -93,60 +90,46 @@ def append_files(options: Options, folder: Path) -> int:
 
 def pack_files(options: Options, folder: Path) -> int:
     """Pack every image; return the number of images."""
-    target = folder / "all.rec"
-    return pack(
-        PackOptions(format="widerface", images=options.images, annotations=options.annotations, output=target)
-    ).counts.images
+    wanted = PackOptions(
+        format="widerface", images=options.images, annotations=options.annotations, output=folder / "all.rec"
+    )
+    return pack(wanted).counts.images
 
 
-def measure_rate(work: Callable[[Options, Path], int], options: Options) -> float:
-    """Return images per second of one run in an empty folder."""
-    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        start = time.perf_counter()
-        images = work(options, Path(folder))
-        return images / (time.perf_counter() - start)
+PROGRAMS = {"copy_files": copy_files, "append_files": append_files, "pack": pack_files}
 
 
 def measure_packing(options: Options) -> dict[str, float]:
     """Return images per second of the two plain programs and of the packer, and the packer's share of each."""
-    works = {"copy_files": copy_files, "append_files": append_files, "pack": pack_files}
-    runs: dict[str, list[float]] = {name: [] for name in works}
+    runs: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for _ in range(options.repeats):
-        for name, work in works.items():
-            runs[name].append(measure_rate(work, options))
-    rates = {name: float(np.median(found)) for name, found in runs.items()}
-    found = {f"{name}_images_per_s": rate for name, rate in rates.items()}
-    found["pack_over_copy_files"] = rates["pack"] / rates["copy_files"]
-    found["pack_over_append_files"] = rates["pack"] / rates["append_files"]
-    return found
-
-
-def peak_memory(options: Options, annotations: Path, folder: Path) -> int:
-    """Return the peak resident bytes of a process that packs what `annotations` lists.
-
-    Raises:
-        DataError: when the packer fails.
-    """
-    command = [sys.executable, "-m", "data_provider_farm.pack", "--format", "widerface"]
-    command += ["--images", str(options.images), "--annotations", str(annotations)]
-    command += ["--output", str(folder / f"{annotations.stem}.rec")]
-    quiet = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)]
-    process = os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
-    _, status, usage = os.wait4(process, 0)
-    if status:
-        raise DataError(f"packing {annotations} failed: {' '.join(command)}")
-    return usage.ru_maxrss * 1024
+        for name, work in PROGRAMS.items():
+            with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+                start = time.perf_counter()
+                runs[name].append(work(options, Path(folder)) / (time.perf_counter() - start))
+    rates = {f"{name}_images_per_s": float(np.median(found)) for name, found in runs.items()}
+    packed = rates["pack_images_per_s"]
+    return rates | {f"pack_over_{name}": packed / rates[f"{name}_images_per_s"] for name in PROGRAMS if name != "pack"}
 
 
 def measure_memory(options: Options, folder: Path) -> dict[str, float]:
-    """Return the peak memory for the first 300 images and for all."""
+    """Return the peak memory in bytes of processes that pack the first 300 images and all."""
     few = folder / "few.txt"
-    lines = options.annotations.read_text().splitlines()
-    position = 0
-    for _ in range(FEW):
-        position += 2 + max(int(lines[position + 1]), 1)
-    few.write_text("\n".join(lines[:position]) + "\n")
-    small, large = peak_memory(options, few, folder), peak_memory(options, options.annotations, folder)
+    counts = [len(boxes) for _, boxes in islice(plain_parse(options.annotations), FEW)]
+    lines = options.annotations.read_text().splitlines()[: sum(2 + max(count, 1) for count in counts)]
+    few.write_text("\n".join(lines) + "\n")
+    peaks = []
+    for listed in (few, options.annotations):
+        command = [sys.executable, "-m", "data_provider_farm.pack", "--format", "widerface"]
+        command += ["--images", str(options.images), "--annotations", str(listed)]
+        command += ["--output", str(folder / f"{listed.stem}.rec")]
+        quiet = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)]
+        process = os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
+        _, status, usage = os.wait4(process, 0)
+        if status:
+            raise DataError(f"packing {listed} failed: {' '.join(command)}")
+        peaks.append(usage.ru_maxrss * 1024)
+    small, large = peaks
     return {"few_images": FEW, "few_peak_bytes": small, "all_peak_bytes": large, "all_over_few": large / small}
 
 

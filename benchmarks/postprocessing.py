@@ -27,7 +27,7 @@ from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
 from lffd.files import check_output
-from lffd.graphs.receptive_field import BranchGeometry, Network
+from lffd.graphs.network import BranchGeometry, Network
 
 _MIDDLE = 0.65
 """Share of a face's side around its centre in which cells find it."""
@@ -73,9 +73,9 @@ def crowded_maps(
     network: Network, width: int, height: int, faces: NDArray[np.float32], rng: np.random.Generator
 ) -> list[BranchMaps]:
     """Return maps as a trained network gives them for these faces."""
-    maps = []
+    maps: list[BranchMaps] = []
     for geometry, (rows, columns) in zip(network.branch_geometry, network.map_sizes(height, width), strict=True):
-        part = BranchMaps(np.zeros((1, rows, columns), np.float32), np.zeros((1, 4, rows, columns), np.float32))
+        part = {name: np.zeros((1, count, rows, columns), np.float32) for name, count in (("score", 1), ("box", 4))}
         for face in faces:
             low, high = geometry.gray_range
             if low <= face[2] - face[0] <= high:
@@ -87,13 +87,13 @@ def crowded_maps(
 def _answer(part: BranchMaps, geometry: BranchGeometry, face: NDArray[np.float32], rng: np.random.Generator) -> None:
     """Let the cells in the middle of a face find it."""
     side, middle = face[2] - face[0], (face[:2] + face[2:]) / 2
-    rows, columns = part.scores.shape[1:]
+    rows, columns = part["score"].shape[2:]
     for row in np.flatnonzero(np.abs(geometry.centers(rows) - middle[1]) <= _MIDDLE * side / 2):
         for column in np.flatnonzero(np.abs(geometry.centers(columns) - middle[0]) <= _MIDDLE * side / 2):
             place = geometry.first_center + geometry.stride * np.array([[column, row]], np.float32)
             found = face + rng.normal(0, 0.05 * side, 4).astype(np.float32)
-            part.scores[0, row, column] = rng.uniform(0.5, 1)
-            part.boxes[0, :, row, column] = geometry.encode(found[None], place)[0]
+            part["score"][0, 0, row, column] = rng.uniform(0.5, 1)
+            part["box"][0, :, row, column] = geometry.encode(found[None], place)[0]
 
 
 def measure(options: Options) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-r"""Demo: a small network on drawn (synthetic) faces of 10–160 px, from nothing to pictures with boxes.
+"""Demo: a small network on drawn (synthetic) faces of 10–160 px, from nothing to pictures with boxes.
 
 Train:     python config_farm/configuration_demo.py --output-dir runs/demo      (what `make demo` runs)
 Run time:  about two minutes of CPU time (2026-11-20; 4:20 on two cores that other work shared).
@@ -7,17 +7,13 @@ Score:     AP50 about 0.9 on 100 held-out drawn pictures.
 The faces are drawn, so the figure says that training, saving, loading and predicting work — nothing about real faces.
 """
 
-from __future__ import annotations
-
-from dataclasses import replace
 from pathlib import Path
 
-from config_farm.run.command_line import start
-from config_farm.run.experiment import Experiment, Preset, recipe
-from lffd.graphs.receptive_field import Branch, Network, Stage
-from lffd.training.options import OptimizerOptions, ScheduleOptions
+from config_farm.run.script import Script
+from lffd.graphs.network import Branch
+from symbol_farm.lffd_network import Stage, lffd_network
 
-NETWORK = Network(
+NETWORK = lffd_network(
     name="demo_10_160",
     stem=(16,),
     stages=(Stage(16, pairs=2), Stage(32, pairs=1), Stage(48, pairs=1), Stage(64, pairs=1)),
@@ -31,25 +27,20 @@ NETWORK = Network(
     train_input=192,
 )
 
-
-def declare(preset: Preset) -> Experiment:
-    """Return the demo's run, as long under either preset."""
-    base = recipe(NETWORK, preset)
-    if preset == "ours":
-        schedule = ScheduleOptions(learning_rate=6e-3, warm_up=20)
-        base = replace(base, schedule=schedule, optimizer=OptimizerOptions(ema=0.98))
-    return replace(
-        base,
-        train_data="synthetic:1500",
-        val_data="synthetic:100",
-        output_dir=Path("runs/demo"),
-        iterations=700,
-        batch_size=16,
-        val_pictures=8,
-        validate_every=350,
-        checkpoint_every=100,
-    )
-
+SCRIPT = Script(
+    NETWORK,
+    __doc__,
+    both={
+        "train_data": "synthetic:1500",
+        "val_data": "synthetic:100",
+        "output_dir": Path("runs/demo"),
+        "iterations": 700,
+        "val_pictures": 8,
+        "validate_every": 350,
+        "checkpoint_every": 100,
+    },
+    ours={"schedule.learning_rate": 6e-3, "schedule.warm_up": 20, "optimizer.ema": 0.98},
+)
 
 if __name__ == "__main__":
-    start(NETWORK, declare)
+    SCRIPT.start()

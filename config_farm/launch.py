@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Annotated
@@ -52,20 +51,7 @@ class Options:
     """Network interface of this machine that reaches the others."""
 
 
-def environment(options: Options, role: str, port: int) -> dict[str, str]:
-    """Return the environment of one process."""
-    return {
-        **os.environ,
-        "DMLC_ROLE": role,
-        "DMLC_PS_ROOT_URI": options.address,
-        "DMLC_PS_ROOT_PORT": str(port),
-        "DMLC_NUM_WORKER": str(options.workers),
-        "DMLC_NUM_SERVER": str(options.servers),
-        "DMLC_INTERFACE": options.interface,
-    }
-
-
-def free_port() -> int:
+def _free_port() -> int:
     """Return a port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -87,55 +73,55 @@ def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
         raise UsageError(f"--interface lo reaches no other machine: name the one that reaches {options.address}")
     if not options.command:
         raise UsageError("give the training command after --, such as: -- python config_farm/configuration_….py …")
-    port = options.port or free_port()
-    serve = [sys.executable, "-c", SERVE]
-    plan: list[tuple[str, str, Sequence[str]]] = []
-    if options.main:
-        plan += [("scheduler", "scheduler", serve)]
-        plan += [(f"server {i}", "server", serve) for i in range(options.servers)]
-    plan += [(f"worker {i}", "worker", options.command) for i in range(local)]
+    shared = {
+        "DMLC_PS_ROOT_URI": options.address,
+        "DMLC_PS_ROOT_PORT": str(options.port or _free_port()),
+        "DMLC_NUM_WORKER": str(options.workers),
+        "DMLC_NUM_SERVER": str(options.servers),
+        "DMLC_INTERFACE": options.interface,
+    }
+    serving = ["scheduler", *(f"server {i}" for i in range(options.servers))] if options.main else []
     processes: dict[str, subprocess.Popen[bytes]] = {}
-    for name, role, command in plan:
+    for name in [*serving, *(f"worker {i}" for i in range(local))]:
+        role = name.split()[0]
         apart = role != "worker"  # a Ctrl-C is for the workers, which still need scheduler and servers to stop cleanly
+        command = [sys.executable, "-c", SERVE] if apart else options.command
+        environment = {**os.environ, **shared, "DMLC_ROLE": role}
         try:
-            processes[name] = subprocess.Popen(command, env=environment(options, role, port), start_new_session=apart)
+            processes[name] = subprocess.Popen(command, env=environment, start_new_session=apart)
         except OSError as error:
             _end(processes)
             raise UsageError(f"{command[0]}: cannot be started: {error.strerror}") from error
     return processes
 
 
-class Stop:
-    """Passes the first Ctrl-C or SIGTERM on to the workers, which save and stop; the second ends everything."""
-
-    def __init__(self, processes: dict[str, subprocess.Popen[bytes]]) -> None:
-        self.asked = False
-        self._workers = [process for name, process in processes.items() if name.startswith("worker")]
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._pass_on)
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        for process in self._workers:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-
-
 def watch(processes: dict[str, subprocess.Popen[bytes]]) -> int:
     """Wait for this machine's workers; end everything when one fails.
+
+    The first Ctrl-C or SIGTERM goes on to the workers, which save and stop; the second ends everything.
 
     Returns:
         0 when all workers finished, otherwise the code of the first that did not.
     """
-    stop = Stop(processes)
     workers = {name: process for name, process in processes.items() if name.startswith("worker")}
+    asked = False
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        for process in workers.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
     try:
         while True:
             codes = {name: process.poll() for name, process in processes.items()}
             failed = {name: code for name, code in codes.items() if code}
-            if failed and not stop.asked:
+            if failed and not asked:
                 name, code = next(iter(failed.items()))
                 print(f"error: {name} ended with code {code}; stopping the others", file=sys.stderr)
                 return code if code > 0 else 128 - code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tempfile
 from dataclasses import dataclass
@@ -13,12 +12,14 @@ import tyro
 
 from config_farm.run.assembly import train
 from config_farm.run.experiment import Experiment, recipe
+from config_farm.run.script import changed
+from data_iterator_farm.policies import SamplingPolicy
 from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
 from lffd import cli
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.training.choice import TrainingEngineName
-from lffd.training.options import OptimizerOptions, ScheduleOptions
+from lffd.training.options import ScheduleOptions
 from lffd.training.run_log import METRICS_FILE, read_metrics
 from symbol_farm.versions import version_network
 
@@ -49,34 +50,25 @@ class Options:
 
 def experiment_for(network: Network, options: Options, pack: str, folder: Path) -> Experiment:
     """Return a run that shows the network one image over and over, plainly: no mosaics, no jitter, no average."""
-    base = recipe(network, "ours")
     high = network.object_range[1]
-    return dataclasses.replace(
-        base,
-        train_data=pack,
-        val_data=pack,
-        output_dir=folder,
-        iterations=options.iterations,
-        validate_every=options.check_every,
-        log_every=options.check_every,
-        checkpoint_every=0,
-        batch_size=options.batch_size,
-        input_size=options.input_size,
-        engine=options.engine,
-        # Faces keep their size, because that is how AP sees them; some crops lie anywhere, to learn what is no face.
-        sampling=dataclasses.replace(
-            base.sampling,
-            side_range=(high, high),
-            max_upscale=1.0,
-            redraws=0,
-            flip=0.0,
-            random_window=0.25,
-            mosaic=0.0,
-            mosaic_fill=0.0,
-        ),
-        jitter=dataclasses.replace(base.jitter, probability=0.0),
-        optimizer=OptimizerOptions(ema=0.0),
-        schedule=ScheduleOptions(learning_rate=3e-3, warm_up=20),
+    return changed(
+        recipe(network, "ours"),
+        {
+            **{name: getattr(options, name) for name in ("iterations", "batch_size", "input_size", "engine")},
+            "train_data": pack,
+            "val_data": pack,
+            "output_dir": folder,
+            "validate_every": options.check_every,
+            "log_every": options.check_every,
+            "checkpoint_every": 0,
+            # Faces keep their size, because that is how AP sees them; some crops lie anywhere, to learn what is none.
+            "sampling": SamplingPolicy(
+                side_range=(high, high), max_upscale=1, redraws=0, flip=0, random_window=0.25, mosaic=0, mosaic_fill=0
+            ),
+            "jitter.probability": 0.0,
+            "optimizer.ema": 0.0,
+            "schedule": ScheduleOptions(learning_rate=3e-3, warm_up=20),
+        },
     )
 
 
@@ -101,9 +93,8 @@ def main(options: Options) -> int:
     checks = [{"iteration": e["iteration"], **e["validation"]} for e in entries if "validation" in e]
     reached = next((check["iteration"] for check in checks if check["AP50"] >= 0.9999), None)
     if options.json:
-        options.json.write_text(
-            json.dumps({"image": record.name, "reached": reached, "checks": checks}, indent=2) + "\n"
-        )
+        figures = {"image": record.name, "reached": reached, "checks": checks}
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
     best = max(check["AP50"] for check in checks)
     print(f"AP50 1.0 at iteration {reached}" if reached else f"AP50 never reached 1.0; best {best:.4f}")
     return 0 if reached else 1

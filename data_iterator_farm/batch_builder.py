@@ -14,10 +14,10 @@ from data_iterator_farm.crop_sampling import Crop, sample_crop
 from data_iterator_farm.decoding import BadRecordError, Scratch
 from data_iterator_farm.jitter import jitter
 from data_iterator_farm.label_maps import LabelMaker
-from data_iterator_farm.policies import Preset
+from data_iterator_farm.policies import Policies
 from data_iterator_farm.record_order import RecordKinds, RecordOrder
 from lffd.errors import DataError, LffdError, UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import Record, RecordSource
 
 MAX_TRIES = 100
@@ -56,7 +56,7 @@ class Making:
 class BatchBuilder:
     """Makes the crops of batches; safe from many threads, and the result does not depend on how many there are.
 
-    Args: as for `BatchLoader`; `kinds` is what `scan_records` said about the source, `keep` how many batches' memory
+    Args: as for `BatchLoader`; `kinds` is what `sort_records` said about the source, `keep` how many batches' memory
     is kept for use again.
     """
 
@@ -65,7 +65,7 @@ class BatchBuilder:
         source: RecordSource,
         kinds: RecordKinds,
         network: Network,
-        preset: Preset,
+        policies: Policies,
         *,
         batch_size: int,
         input_size: int,
@@ -79,12 +79,12 @@ class BatchBuilder:
             raise UsageError(
                 f"batch size {batch_size} must be at least 1, seed {seed} at least 0, and rank {rank} below size {size}"
             )
-        self.labels = LabelMaker(network, input_size, preset.labels)
-        use_ignored = preset.labels.ignored_boxes == "ignore"
-        self.order = RecordOrder(kinds, preset.sampling.background_share, use_ignored, seed)
+        self.labels = LabelMaker(network, input_size, policies.labels)
+        use_ignored = policies.labels.ignored_boxes == "ignore"
+        self.order = RecordOrder(kinds, policies.sampling.background_share, use_ignored, seed)
         self.bad_records: dict[int, str] = {}
-        self._memory = BatchMemory(batch_size, input_size, self.labels.shapes, keep)
-        self._source, self._network, self._preset = source, network, preset
+        self._memory = BatchMemory(batch_size, input_size, self.labels.targets, keep)
+        self._source, self._network, self._policies = source, network, policies
         self.batch_size, self._input_size, self._seed = batch_size, input_size, seed
         self._rank, self._size, self._skip = rank, size, skip_bad_records
         self._lock = threading.Lock()
@@ -146,13 +146,13 @@ class BatchBuilder:
             reading.first(),
             self._input_size,
             self._network,
-            self._preset.sampling,
+            self._policies.sampling,
             rng,
             partner=lambda numbers: reading.read(self.order.random_face(numbers)),
             out=batch.images[slot],
             scratch=self._scratch(),
         )
-        jitter(crop.image, self._preset.jitter, rng)
+        jitter(crop.image, self._policies.jitter, rng)
         return crop
 
     def _label(self, making: Making) -> None:
@@ -161,7 +161,7 @@ class BatchBuilder:
         boxes = np.concatenate([crop.boxes for crop in crops])
         ignored = np.concatenate([crop.ignored for crop in crops])
         slots = np.repeat(np.arange(len(crops)), [len(crop.boxes) for crop in crops])
-        self.labels.write(boxes, ignored, slots, making.batch.classes, making.batch.boxes)
+        self.labels.write(boxes, ignored, slots, making.batch.targets)
         making.batch.faces[:] = np.bincount(slots[~ignored], minlength=len(crops))
 
     def _scratch(self) -> Scratch:

@@ -1,4 +1,4 @@
-"""Batches made ahead of time by several threads.
+"""The data loader: batches made ahead of time (prefetched) by several threads.
 
 Threads, not processes: decoding, resizing and colour changes release the interpreter's lock.
 """
@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
 from data_iterator_farm.batch import Batch
 from data_iterator_farm.batch_builder import BatchBuilder, Making
-from data_iterator_farm.policies import JitterPolicy, LabelPolicy, Preset, SamplingPolicy
-from data_iterator_farm.record_order import RecordKinds, scan_records
+from data_iterator_farm.policies import Policies
+from data_iterator_farm.record_order import RecordKinds, sort_records
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import RecordSource
 
 PARTS_PER_THREAD = 4
-"""A batch is handed to the threads in about so many parts each: fewer make them wait for one another at its end, more
-cost time to hand out."""
+"""Of a batch: fewer make the threads wait for one another at its end, more cost time to hand out."""
+
+NAMED_BAD_RECORDS = 20
 
 
 class BatchLoader:
@@ -33,9 +34,9 @@ class BatchLoader:
     Args:
         source: the records; read from many threads.
         network: whose branches are labelled and whose ranges the sampling follows.
+        policies: how crops are made and labelled; `policies.preset` gives them by name.
         batch_size: crops per batch (of this worker).
         input_size: side of the square crops in pixels.
-        sampling, jitter, labels: the policies; `policies.preset` gives them by name.
         seed: of every random choice.
         threads: how many make crops.
         start: index of the first batch.
@@ -45,7 +46,7 @@ class BatchLoader:
         skip_bad_records: replace a record that cannot be used by another one; each is logged once, `bad_records`
             collects them, and `close` logs how many there were.
         prefetch: how many batches are made ahead.
-        kinds: what `scan_records` said about this source; without it, the loader reads every record once to know.
+        kinds: what `sort_records` said about this source; without it, the loader reads every record once to know.
 
     Raises:
         DataError: at once for a record whose boxes nothing can be learnt from; from `next`, for an image that cannot
@@ -58,12 +59,10 @@ class BatchLoader:
         self,
         source: RecordSource,
         network: Network,
+        policies: Policies,
         *,
         batch_size: int,
         input_size: int,
-        sampling: SamplingPolicy,
-        jitter: JitterPolicy,
-        labels: LabelPolicy,
         seed: int,
         threads: int,
         start: int = 0,
@@ -74,15 +73,13 @@ class BatchLoader:
         prefetch: int = 2,
         kinds: RecordKinds | None = None,
     ) -> None:
-        if prefetch < 1 or start < 0:
-            raise UsageError(f"prefetch {prefetch} must be at least 1, and start {start} at least 0")
-        if threads < 1:
-            raise UsageError(f"threads must be at least 1, not {threads}")
+        if min(prefetch, threads) < 1 or start < 0:
+            raise UsageError(f"prefetch {prefetch} and threads {threads} must be at least 1, start {start} at least 0")
         self._builder = BatchBuilder(
             source,
-            kinds or scan_records(source, threads, skip_bad_records),
+            kinds or sort_records(source, threads, skip_bad_records),
             network,
-            Preset(sampling, jitter, labels),
+            policies,
             batch_size=batch_size,
             input_size=input_size,
             seed=seed,
@@ -91,7 +88,7 @@ class BatchLoader:
             skip_bad_records=skip_bad_records,
             keep=prefetch + 2,  # those in the making, the user's, and the one before it
         )
-        self.batch_size, self.input_size, self.map_sizes = batch_size, input_size, self._builder.labels.shapes
+        self.batch_size, self.input_size, self.targets = batch_size, input_size, self._builder.labels.targets
         self._part = max(batch_size // (PARTS_PER_THREAD * threads), 1)
         self._next, self._stop, self._prefetch = start, stop, prefetch
         self._waiting: deque[tuple[Making, list[Future[None]]]] = deque()
@@ -115,7 +112,7 @@ class BatchLoader:
         if self._closed:
             raise UsageError("the batch loader is closed; make a new one with start=loader.next_index")
         if self._stop is not None and self._next >= self._stop:
-            self._finish()
+            self._pool.shutdown()  # the threads have nothing left to do
             raise StopIteration
         try:
             self._make_ahead()
@@ -140,13 +137,8 @@ class BatchLoader:
             making = self._builder.begin(index)
             slots = range(self.batch_size)
             parts = [slots[start : start + self._part] for start in slots[:: self._part]]
-            self._waiting.append(
-                (making, [self._pool.submit(self._builder.make_crops, making, part) for part in parts])
-            )
-
-    def _finish(self) -> None:
-        """Stop the threads, which have nothing left to do; `next` keeps ending the iteration."""
-        self._pool.shutdown()
+            made = [self._pool.submit(self._builder.make_crops, making, part) for part in parts]
+            self._waiting.append((making, made))
 
     def close(self) -> None:
         """Stop the threads, dropping what they have not begun; safe to call twice."""
@@ -157,7 +149,9 @@ class BatchLoader:
         self._waiting.clear()
         bad = sorted(self._builder.bad_records)
         if bad:
-            logging.getLogger(__name__).warning("bad records skipped: %d (%s)", len(bad), _some(bad))
+            more = ", …" if len(bad) > NAMED_BAD_RECORDS else ""
+            listed = ", ".join(map(str, bad[:NAMED_BAD_RECORDS])) + more
+            logging.getLogger(__name__).warning("bad records skipped: %d (%s)", len(bad), listed)
 
     def __enter__(self) -> BatchLoader:
         return self
@@ -166,8 +160,3 @@ class BatchLoader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _some(numbers: Sequence[int], limit: int = 20) -> str:
-    """Return the first few numbers as text."""
-    return ", ".join(map(str, numbers[:limit])) + (", …" if len(numbers) > limit else "")

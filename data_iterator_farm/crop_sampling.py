@@ -1,7 +1,13 @@
-"""One training crop from a record: pixels, boxes, and which of them are ignored."""
+"""One training crop (data augmentation of place and size): LFFD's sampling over sizes, and mosaics.
+
+LFFD (arXiv 1904.10633, section 3.3): look at one face, decide how large it becomes, scale the image so, and cut the
+network's input around it. The branch that will be responsible is what is drawn, so that all branches get examples.
+Which window of an image becomes a crop is decided here, as geometry; `rendering` turns it into pixels.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,12 +15,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from data_iterator_farm.crop_plan import Look, choose_look, place_on_background, place_on_face
 from data_iterator_farm.decoding import BadRecordError, Scratch
-from data_iterator_farm.policies import SamplingPolicy
-from data_iterator_farm.rendering import Window, draw_window
+from data_iterator_farm.policies import MAX_SCALE, SamplingPolicy
+from data_iterator_farm.rendering import CropWindow, draw_window
 from lffd.boxes import Boxes, areas, as_boxes, clip, longer_sides, shift
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import Record
 
 
@@ -35,7 +40,25 @@ class Crop(NamedTuple):
     names: tuple[str, ...]
 
 
-def check_record(record: Record) -> None:
+class Focus(NamedTuple):
+    """What a crop is about: one face of an image, and the size it gets.
+
+    Attributes:
+        face: index of the face among the record's boxes.
+        scale: crop pixels per image pixel.
+        stride: of the branch that the size was drawn for, in pixels.
+        wanted: the longer side that was drawn, in crop pixels; the limits of enlargement may leave the face smaller.
+        reached: whether it gets that large.
+    """
+
+    face: int
+    scale: float
+    stride: int
+    wanted: float = 0.0
+    reached: bool = True
+
+
+def check_boxes(record: Record) -> None:
     """Refuse a record whose boxes nothing can be learnt from.
 
     Raises:
@@ -71,7 +94,7 @@ def sample_crop(
     """Cut one training crop.
 
     Args:
-        record: the image, such as `check_record` accepts; one without a face to learn is treated as background.
+        record: the image, such as `check_boxes` accepts; one without a face to learn is treated as background.
         size: side S of the crop in pixels.
         network: whose branches and ranges the sampling follows.
         policy: what is drawn how often.
@@ -88,28 +111,130 @@ def sample_crop(
     image = np.empty((size, size, 3), np.uint8) if out is None else out
     if record.ignored.all():
         return _draw(record, place_on_background(record, size, policy, rng), image, policy, scratch)
-    look = choose_look(record, network, policy, rng)
+    focus = choose_focus(record, network, policy, rng)
     for _ in range(policy.redraws if policy.target == "log-uniform" else 0):
-        if look.reached or partner is None:
+        if focus.reached or partner is None:
             break
         record = partner(rng)
-        look = choose_look(record, network, policy, rng, look.wanted)
+        focus = choose_focus(record, network, policy, rng, focus.wanted)
     fill = policy.mosaic_fill * size
-    too_small = max(record.width, record.height) * look.scale < fill
+    too_small = max(record.width, record.height) * focus.scale < fill
     if partner is not None and (rng.random() < policy.mosaic or too_small):
-        tiles = [(record, look)]
+        tiles = [(record, focus)]
         for _ in range(3):
             other = partner(rng)
-            chosen = choose_look(other, network, policy, rng)
+            chosen = choose_focus(other, network, policy, rng)
             # A partner is there to fill its tile, so it does not become smaller than that.
             filling = fill / 2 / max(other.width, other.height)
             tiles.append((other, chosen._replace(scale=max(chosen.scale, filling))))
         mixed = [tiles[k] for k in rng.permutation(4)]
         return _mosaic(mixed, policy, rng, image, scratch)
-    return _draw(record, place_on_face(record, look, (size, size), policy, rng), image, policy, scratch)
+    return _draw(record, place_on_face(record, focus, (size, size), policy, rng), image, policy, scratch)
 
 
-def _draw(record: Record, window: Window, image: NDArray[np.uint8], policy: SamplingPolicy, scratch: Scratch) -> Crop:
+def choose_focus(
+    record: Record, network: Network, policy: SamplingPolicy, rng: Generator, wanted: float | None = None
+) -> Focus:
+    """Choose one of the record's faces, and its size in the crop.
+
+    Args:
+        record: has at least one box that is not ignored.
+        network: whose ranges decide.
+        policy: how to choose.
+        rng: where chance comes from.
+        wanted: for `log-uniform` sizes: the longer side in crop pixels, instead of drawing one.
+    """
+    faces = np.flatnonzero(~record.ignored)
+    limit = MAX_SCALE if policy.max_upscale is None else min(policy.max_upscale, MAX_SCALE)
+    if policy.target == "log-uniform" and policy.redraws:
+        wanted = _log_uniform(policy, rng) if wanted is None else wanted
+        reaching = faces[longer_sides(record.boxes[faces]) * limit >= wanted]
+        faces = reaching if reaching.size else faces
+    face = _choose_face(record.boxes, faces, network, policy, rng)
+    x0, y0, x1, y1 = record.boxes[face].tolist()
+    side = max(x1 - x0, y1 - y0)
+    if policy.target == "branch":
+        wanted, stride = _branch_side(side, network, policy, rng)
+    else:
+        wanted = _log_uniform(policy, rng) if wanted is None else wanted
+        stride = network.branch_geometry[sum(wanted > end for end in _inner_ends(network))].stride
+    return Focus(face, min(wanted / side, limit), stride, wanted, reached=wanted <= limit * side)
+
+
+def _log_uniform(policy: SamplingPolicy, rng: Generator) -> float:
+    """Draw a longer side within `side_range`, evenly over the logarithm."""
+    low, high = policy.side_range
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def _inner_ends(network: Network) -> list[float]:
+    """Return where one branch's range ends and the next one's begins, in pixels."""
+    return [branch.object_range[1] for branch in network.branches[:-1]]
+
+
+def _choose_face(
+    boxes: Boxes, faces: NDArray[np.intp], network: Network, policy: SamplingPolicy, rng: Generator
+) -> int:
+    """Return the index of one of the `faces` among `boxes`."""
+    if policy.face_choice == "uniform":
+        return int(faces[rng.integers(len(faces))])
+    branches = np.searchsorted(_inner_ends(network), longer_sides(boxes[faces]), side="left")
+    branch = rng.choice(np.unique(branches))
+    return int(rng.choice(faces[branches == branch]))
+
+
+def _branch_side(side: float, network: Network, policy: SamplingPolicy, rng: Generator) -> tuple[float, int]:
+    """Choose a branch that a face of this side may reach; return a side within its range, and the branch's stride."""
+    branches = network.branch_geometry
+    lows = [branch.object_range[0] for branch in branches[: policy.restricted_branches]]
+    reach = next((k + 1 for k, low in enumerate(lows) if side <= low), len(branches))
+    if reach == len(branches) and rng.random() < policy.beyond_last:
+        reach += 1
+    choice = int(rng.integers(reach))
+    if choice == len(branches):
+        high = branches[-1].object_range[1]
+        return rng.uniform(high, high * policy.beyond_last_factor), branches[-1].stride
+    return rng.uniform(*branches[choice].object_range), branches[choice].stride
+
+
+def place_on_face(
+    record: Record, focus: Focus, size: tuple[int, int], policy: SamplingPolicy, rng: Generator
+) -> CropWindow:
+    """Return a window that shows the face of `focus`; `size` is its width and height in crop pixels.
+
+    The face lies in the middle up to a random move, or anywhere; a share of the windows looks elsewhere in the image.
+    """
+    scaled = (record.width * focus.scale, record.height * focus.scale)
+    box = record.boxes[focus.face].astype(np.float64) * focus.scale
+    if rng.random() < policy.random_window:
+        corner = [rng.uniform(*_within(length, side)) for length, side in zip(scaled, size, strict=True)]
+    elif policy.placement == "centre":
+        reach = policy.centre_offset * focus.stride
+        corner = [(box[k] + box[k + 2]) / 2 - size[k] / 2 + rng.uniform(-reach, reach) for k in (0, 1)]
+    else:
+        corner = [rng.uniform(*sorted((box[k + 2] - size[k], box[k]))) for k in (0, 1)]
+        if policy.inside_image:
+            limits = [_within(length, side) for length, side in zip(scaled, size, strict=True)]
+            corner = [min(max(start, low), high) for start, (low, high) in zip(corner, limits, strict=True)]
+    return CropWindow(focus.scale, corner[0], corner[1], *size, mirror=bool(rng.random() < policy.flip))
+
+
+def place_on_background(record: Record, size: int, policy: SamplingPolicy, rng: Generator) -> CropWindow:
+    """Return a random square window of a randomly scaled image; an image that is too small lies in the middle."""
+    scale = rng.uniform(*policy.background_scale)
+    spare = (record.width * scale - size, record.height * scale - size)
+    left, top = (rng.uniform(0, more) if more > 0 else more / 2 for more in spare)
+    return CropWindow(scale, left, top, size, size, mirror=bool(rng.random() < policy.flip))
+
+
+def _within(length: float, side: int) -> tuple[float, float]:
+    """Return the first and last start of a window of `side` on an axis of `length`: one lies within the other."""
+    return min(0.0, length - side), max(0.0, length - side)
+
+
+def _draw(
+    record: Record, window: CropWindow, image: NDArray[np.uint8], policy: SamplingPolicy, scratch: Scratch
+) -> Crop:
     """Draw a window; keep the boxes that show in it, and ignore those that hardly do."""
     window = draw_window(record, window, image, scratch)
     boxes, ignored = window.boxes(as_boxes(record.boxes)), record.ignored
@@ -124,7 +249,7 @@ def _draw(record: Record, window: Window, image: NDArray[np.uint8], policy: Samp
 
 
 def _mosaic(
-    tiles: Sequence[tuple[Record, Look]],
+    tiles: Sequence[tuple[Record, Focus]],
     policy: SamplingPolicy,
     rng: Generator,
     image: NDArray[np.uint8],
@@ -134,12 +259,12 @@ def _mosaic(
     size = image.shape[0]
     half = size // 2
     boxes, ignored, names = [], [], []
-    for tile, (record, look) in enumerate(tiles):
+    for tile, (record, focus) in enumerate(tiles):
         x, y = (tile % 2) * half, (tile // 2) * half
         width, height = (size - half if x else half), (size - half if y else half)
         # A face larger than its tile would mostly be cut off.
-        side, limit = float(longer_sides(record.boxes[look.face][None])[0]), min(width, height)
-        fitting = look._replace(scale=min(look.scale, limit / side))
+        side, limit = float(longer_sides(record.boxes[focus.face][None])[0]), min(width, height)
+        fitting = focus._replace(scale=min(focus.scale, limit / side))
         window = place_on_face(record, fitting, (width, height), policy, rng)
         crop = _draw(record, window, image[y : y + height, x : x + width], policy, scratch)
         boxes.append(shift(clip(crop.boxes, width, height), x, y))

@@ -1,4 +1,7 @@
-"""From a record's encoded image to pixels, at full or reduced size."""
+"""From a record's encoded image to pixels, at full or reduced size, as fast as the data loader needs it.
+
+What is read from headers, the limits and every format but JPEG are those of `lffd.images`.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import DataError
-from lffd.images.jpeg_rows import STOPPED_EARLY, frame_size, lower_height
+from lffd.images.encoded import PACKED_PIXELS, decode, shrink
+from lffd.images.jpeg import STOPPED_EARLY, is_jpeg, lower_height, parse_jpeg
 from lffd.records import Record, RecordSource
 
 Image = NDArray[np.uint8]
 
 REDUCTIONS = (8, 4, 2, 1)
 MIN_REDUCED_SIDE = 32
-MAX_PIXELS = 1 << 28
 
 
 class BadRecordError(DataError):
@@ -119,7 +122,7 @@ def decode_image(record: Record, reduction: int = 1, scratch: Scratch | None = N
     """Decode a record's image; EXIF orientation is not applied, as the boxes are those of the stored pixels.
 
     Args:
-        record: JPEG, or anything else that OpenCV reads.
+        record: JPEG, or any other format of `lffd.images.encoded`.
         reduction: 1, 2, 4 or 8: pixel (x, y) of the result covers the square of that side at `reduction` × (x, y).
         scratch: where to put the pixels; the result is then valid until the next decoding with it.
         rows: how many rows of the result are needed, from the top; all by default.
@@ -129,8 +132,8 @@ def decode_image(record: Record, reduction: int = 1, scratch: Scratch | None = N
         them. Treat it as read-only.
 
     Raises:
-        BadRecordError: when its image is seen to be damaged (with `rows`, see `jpeg_rows`), too large, or has another
-            size than the record says.
+        BadRecordError: when its image is seen to be damaged (with `rows`, see `lffd.images.jpeg`), too large, or has
+            another size than the record says.
     """
     scratch = scratch or Scratch()
     if isinstance(record, CachedRecord):
@@ -139,86 +142,64 @@ def decode_image(record: Record, reduction: int = 1, scratch: Scratch | None = N
 
 
 def _decode(record: Record, reduction: int, scratch: Scratch, rows: int | None = None) -> Image:
-    if record.width * record.height > MAX_PIXELS:
-        fault = f"{record.width}x{record.height} is more than {MAX_PIXELS:,} pixels; pack it smaller (--max-side)"
-        raise BadRecordError(record, fault)
-    if record.image[:2] == b"\xff\xd8":
-        return _decode_jpeg(record, reduction, scratch, rows)
-    return _decode_other(record, reduction)
-
-
-def _decode_jpeg(record: Record, reduction: int, scratch: Scratch, rows: int | None) -> Image:
-    """Decode a JPEG, letting the inverse transform do the reduction."""
-    frame = frame_size(record.image)
-    if frame is None:
-        raise BadRecordError(record, "the JPEG is damaged: it has no frame header; make the pack again")
-    height, width, place = frame
-    _check_size(record, height, width)
-    if rows is not None and place is not None:
-        shortened = lower_height(record.image, place, rows * reduction, height)
-        image = None if shortened is None else _decode_shortened(*shortened, width, reduction, scratch)
+    """Decode without looking into a cache."""
+    try:
+        if record.width * record.height > PACKED_PIXELS:
+            raise DataError(f"{record.width}x{record.height} is more than {PACKED_PIXELS:,} pixels (--max-side)")
+        if not is_jpeg(record.image):
+            return _reduce(decode(record.image, "its image"), record, reduction)
+        header = parse_jpeg(record.image, "its image")
+        _check_size(record, header.height, header.width)
+        shortened = None if rows is None else lower_height(record.image, header, rows * reduction)
+        image = None if shortened is None else _decode_shortened(*shortened, header.width, reduction, scratch)
         if image is not None:
             return image
-    try:
-        return _decode_bytes(record.image, height, width, reduction, scratch)
-    except ValueError as error:
-        raise BadRecordError(record, f"the JPEG is damaged: {error}; make the pack again") from error
+        return _decode_jpeg(record.image, header.height, header.width, reduction, scratch)
+    except DataError as error:
+        raise BadRecordError(record, f"{error}; make the pack again") from error
 
 
-def _decode_bytes(data: bytes | bytearray, height: int, width: int, reduction: int, scratch: Scratch) -> Image:
-    """Decode a JPEG of a known size; ValueError when it is damaged."""
+def _decode_jpeg(data: bytes | bytearray, height: int, width: int, reduction: int, scratch: Scratch) -> Image:
+    """Decode a JPEG of a known size, letting the inverse transform do the reduction."""
     import simplejpeg
 
     rows, columns = -(-height // reduction), -(-width // reduction)
     buffer = scratch.array("decoded", rows, columns).reshape(-1)
     # The fast transform and the plain enlargement of the colours move a pixel by a third of a grey level on average,
     # far less than the jitter does, and save an eighth of the time.
-    image: Image = simplejpeg.decode_jpeg(
-        data,
-        "BGR",
-        fastdct=True,
-        fastupsample=True,
-        min_height=rows,
-        min_width=columns,
-        min_factor=reduction,
-        buffer=buffer,
-    )
-    return image
+    speed = {"fastdct": True, "fastupsample": True, "min_factor": reduction}
+    try:
+        return np.asarray(
+            simplejpeg.decode_jpeg(data, "BGR", min_height=rows, min_width=columns, buffer=buffer, **speed), np.uint8
+        )
+    except ValueError as error:
+        raise DataError(f"the JPEG is damaged: {error}") from error
 
 
 def _decode_shortened(data: bytearray, height: int, width: int, reduction: int, scratch: Scratch) -> Image | None:
     """Decode a JPEG that `lower_height` shortened; None when anything but its early end was found wrong."""
     try:
-        return _decode_bytes(data, height, width, reduction, scratch)
-    except ValueError as error:
+        return _decode_jpeg(data, height, width, reduction, scratch)
+    except DataError as error:
         if STOPPED_EARLY not in str(error):
             return None
     # Of several faults libjpeg tells the first one; this one comes after the last row.
     return scratch.array("decoded", -(-height // reduction), -(-width // reduction))
 
 
-def _decode_other(record: Record, reduction: int) -> Image:
-    """Decode any other format with OpenCV, then average squares of pixels."""
+def _reduce(image: Image, record: Record, reduction: int) -> Image:
+    """Return a whole image with squares of `reduction` pixels averaged."""
     import cv2
 
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(record.image, np.uint8), flags) if record.image else None
-    except cv2.error as error:
-        raise BadRecordError(record, f"OpenCV cannot decode the image: {error.err}") from error
-    if image is None:
-        raise BadRecordError(record, f"not an image, or damaged ({len(record.image):,} bytes)")
     _check_size(record, *image.shape[:2])
-    if reduction > 1:
-        below, right = -image.shape[0] % reduction, -image.shape[1] % reduction
-        image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
-        size = (image.shape[1] // reduction, image.shape[0] // reduction)
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(image, np.uint8)
+    if reduction == 1:
+        return image
+    below, right = -image.shape[0] % reduction, -image.shape[1] % reduction
+    image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+    return shrink(image, image.shape[1] // reduction, image.shape[0] // reduction)
 
 
 def _check_size(record: Record, height: int, width: int) -> None:
     """Refuse an image whose size differs from the record's."""
     if (width, height) != (record.width, record.height):
-        said = f"{record.width}x{record.height}"
-        raise BadRecordError(record, f"the record says {said} pixels, the image has {width}x{height}; make it again")
+        raise DataError(f"the record says {record.width}x{record.height} pixels, the image has {width}x{height}")

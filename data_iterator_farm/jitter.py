@@ -1,4 +1,4 @@
-"""Random changes of pixels: colours as published (arXiv 1904.10633, section 3.3), and more as options."""
+"""Data augmentation of pixels, at random: colours as published (arXiv 1904.10633, section 3.3), and more as options."""
 
 from __future__ import annotations
 

@@ -1,34 +1,30 @@
-"""What each branch is taught about a crop: a class per cell, and a box code per positive cell.
+"""What each branch is taught about a crop: the targets, or labels, of training.
 
-LFFD (arXiv 1904.10633, section 3.3): the centre of a cell's receptive field decides. Inside one box of the branch's
-range it is positive; inside a box of almost that size, or inside several, it takes no part in the score's loss; all
-else is background.
+That is a class for each prediction, and for positive ones a box code and whatever else the network says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_iterator_farm.assignment import ASSIGNMENTS, BACKGROUND, IGNORED, POSITIVE
+from data_iterator_farm.batch import target_shapes
 from data_iterator_farm.policies import LabelPolicy
-from lffd.boxes import Boxes, longer_sides
-from lffd.graphs.receptive_field import Network
+from lffd.boxes import Boxes
+from lffd.errors import UsageError
+from lffd.graphs.network import Network
 
-POSITIVE, BACKGROUND, IGNORED = 1, 0, -1
-
-ClassMap = NDArray[np.int8]
-CodeMap = NDArray[np.float32]
-Cells = NDArray[np.intp]
-"""Rectangles of cells: left, top, right, bottom, the last two excluded."""
+__all__ = ["BACKGROUND", "IGNORED", "POSITIVE", "LabelMaker", "label_maps"]
 
 
 def label_maps(
     boxes: Boxes, ignored: NDArray[np.bool_], network: Network, size: int, policy: LabelPolicy
-) -> tuple[tuple[ClassMap, ...], tuple[CodeMap, ...]]:
-    """Return the label maps of one square crop.
+) -> list[dict[str, NDArray[Any]]]:
+    """Return the targets of one square crop, by branch and output.
 
     Args:
         boxes: `(N, 4)` float32 xyxy in pixels of the crop; they may reach beyond it.
@@ -38,62 +34,36 @@ def label_maps(
         policy: which cells are positive or ignored.
 
     Returns:
-        Per branch, int8 `(h, w)` with 1 positive, 0 background, -1 ignored; and per branch, float32 `(4, h, w)` box
+        Per branch: `score` int8 `(A, h, w)` with 1 positive, 0 background, -1 ignored; `box` float32 `(4A, h, w)`
         codes, which `BranchGeometry.decode` turns into pixels, 0 where not positive.
     """
     maker = LabelMaker(network, size, policy)
-    classes = tuple(np.zeros((1, *shape), np.int8) for shape in maker.shapes)
-    codes = tuple(np.zeros((1, 4, *shape), np.float32) for shape in maker.shapes)
-    maker.write(boxes, ignored, np.zeros(len(boxes), np.intp), classes, codes)
-    return tuple(maps[0] for maps in classes), tuple(maps[0] for maps in codes)
-
-
-class _Claims(NamedTuple):
-    """Cells of all branches and crops that boxes claim as positive; a cell may appear several times.
-
-    Attributes:
-        cells: `(M,)` numbers; those of a branch follow each other, and so do those of a crop within it.
-        owners: `(M,)` the box that claims each.
-        distances: `(M,)` squared distance of the cell's centre from the box's centre, in cells.
-    """
-
-    cells: NDArray[np.intp]
-    owners: NDArray[np.intp]
-    distances: NDArray[np.float64]
+    targets = [{name: np.zeros((1, *shape), kind) for name, (shape, kind) in said.items()} for said in maker.targets]
+    maker.write(boxes, ignored, np.zeros(len(boxes), np.intp), targets)
+    return [{name: values[0] for name, values in said.items()} for said in targets]
 
 
 class LabelMaker:
     """`label_maps` for all crops of a batch at once: most of the time is overhead that one call pays once.
 
     Attributes:
-        shapes: `(h, w)` of each branch's map.
+        targets: what each branch is taught, see `batch.TargetShapes`.
     """
 
     def __init__(self, network: Network, size: int, policy: LabelPolicy) -> None:
-        self.shapes = network.map_sizes(size, size)
+        if network.assignment not in ASSIGNMENTS:
+            known = ", ".join(ASSIGNMENTS)
+            raise UsageError(f"{network.name}: assignment {network.assignment!r} is not one of {known}")
+        self.targets = target_shapes(network, size)
         self._branches = network.branch_geometry
-        self._policy = policy
-        ranges = np.array([branch.object_range for branch in self._branches], np.float64)
-        grays = np.array([branch.gray_range for branch in self._branches], np.float64)
-        ranges[-1, 1] *= policy.last_range_factor
-        if policy.last_range_factor != 1:
-            grays[-1, 1] = np.ceil(round(1.1 * ranges[-1, 1], 6))
-        if policy.ignore_larger:
-            grays[-1, 1] = np.inf
-        self._ranges, self._grays = ranges[:, :, None], grays[:, :, None]
-        self._starts = np.array([branch.first_center for branch in self._branches], np.float64)[:, None]
-        self._strides = np.array([branch.stride for branch in self._branches], np.float64)[:, None]
-        self._limits = np.array([(width, height) for height, width in self.shapes], np.float64)
-        self._areas = np.array([height * width for height, width in self.shapes])
-        self._bases = np.cumsum([0, *self._areas])
+        self._assignment = ASSIGNMENTS[network.assignment](network, size, policy)
 
     def write(
         self,
         boxes: Boxes,
         ignored: NDArray[np.bool_],
         crops: NDArray[np.intp],
-        classes: Sequence[ClassMap],
-        codes: Sequence[CodeMap],
+        targets: Sequence[Mapping[str, NDArray[Any]]],
     ) -> None:
         """Write the labels of `B` crops.
 
@@ -101,142 +71,20 @@ class LabelMaker:
             boxes: `(N, 4)` of all crops.
             ignored: `(N,)`.
             crops: `(N,)` the crop that each box lies in.
-            classes: per branch `(B, h, w)` int8, contiguous, all 0.
-            codes: per branch `(B, 4, h, w)` float32, contiguous, all 0.
+            targets: per branch and output, `(B, …)` contiguous, all 0.
         """
         if not len(boxes):
             return
-        sides = longer_sides(boxes).astype(np.float64)
-        small = sides < self._policy.smallest
-        faces = ~ignored & ~small
-        hidden = (small & ~ignored) | (ignored & (self._policy.ignored_boxes == "ignore"))
-        positive = faces & _within(sides, self._ranges)
-        gray = faces & ~positive & _within(sides, self._grays)
-        exact = boxes.astype(np.float64)
-        self._ignore(exact, crops, gray | hidden, classes)
-        if positive.any():
-            claims = self._claims(exact, crops, positive, classes[0].shape[0])
-            cells, owners, contested = self._settle(claims)
-            if not self._policy.positive_over_ignored:
-                cells, owners = self._drop_ignored(cells, owners, classes)
-            if self._policy.positive_region < 1:
-                self._ignore(exact, crops, positive, classes)
-            for maps, clash in zip(classes, self._split(contested, classes), strict=True):
-                maps.reshape(-1)[clash] = IGNORED
-            self._write_positives(boxes[owners], cells, classes, codes)
-
-    def _cells(self, boxes: NDArray[np.float64], branches: NDArray[np.intp]) -> Cells:
-        """Return `(P, 4)`: the cells of a branch with centres in each box `(P, 4)`, borders included."""
-        places = (boxes - self._starts[branches]) / self._strides[branches]
-        first, after = np.ceil(places[:, :2]), np.floor(places[:, 2:]) + 1
-        limits = self._limits[branches]
-        corners = np.minimum(np.maximum(np.concatenate((first, after), axis=1), 0), np.tile(limits, 2))
-        return corners.astype(np.intp)
-
-    def _ignore(
-        self,
-        boxes: NDArray[np.float64],
-        crops: NDArray[np.intp],
-        chosen: NDArray[np.bool_],
-        classes: Sequence[ClassMap],
-    ) -> None:
-        """Ignore every cell with its centre in the boxes `(N, 4)` chosen by `(branches, N)`."""
-        branches, which = np.nonzero(chosen)
-        cells = self._cells(boxes[which], branches)
-        full = ~_empty(cells)
-        places = np.column_stack((branches, crops[which], cells))[full]
-        for k, crop, left, top, right, bottom in places.tolist():
-            classes[k][crop, top:bottom, left:right] = IGNORED
-
-    def _claims(
-        self, boxes: NDArray[np.float64], crops: NDArray[np.intp], positive: NDArray[np.bool_], count: int
-    ) -> _Claims:
-        """List the cells that boxes `(N, 4)` in `count` crops claim on the branches of `positive` `(branches, N)`."""
-        branches, owners = np.nonzero(positive)
-        boxes = boxes[owners]
-        middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-        middle_cell = (middle - self._starts[branches]) / self._strides[branches]
-        if self._policy.positive_region < 1:
-            half = (boxes[:, 2:] - boxes[:, :2]) * (self._policy.positive_region / 2)
-            boxes = np.concatenate((middle - half, middle + half), axis=1)
-        region = self._cells(boxes, branches)
-        if self._policy.nearest_cell:
-            empty = _empty(region)
-            nearest = np.ceil(middle_cell[empty] - 0.5)  # halfway between two cells: the first
-            nearest = np.minimum(np.maximum(nearest, 0), self._limits[branches[empty]] - 1)
-            region[empty] = np.concatenate((nearest, nearest + 1), axis=1)
-        which, columns, rows = _list_cells(region)
-        start = self._bases[branches] * count + self._areas[branches] * crops[owners]
-        widths = self._limits[branches, 0].astype(np.intp)
-        cells = start[which] + rows * widths[which] + columns
-        distances = (middle_cell[which, 0] - columns) ** 2 + (middle_cell[which, 1] - rows) ** 2
-        return _Claims(cells, owners[which], distances)
-
-    def _settle(self, claims: _Claims) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        """Decide cells that several boxes claim.
-
-        Returns:
-            Positive cells in growing order, their boxes, and cells to ignore in growing order.
-        """
-        if self._policy.overlap == "nearest":
-            order = np.argsort(claims.distances, kind="stable")
-            cells, first = np.unique(claims.cells[order], return_index=True)
-            return cells, claims.owners[order][first], cells[:0]
-        cells, first, count = np.unique(claims.cells, return_index=True, return_counts=True)
-        alone = count == 1
-        return cells[alone], claims.owners[first[alone]], cells[~alone]
-
-    def _drop_ignored(
-        self, cells: NDArray[np.intp], owners: NDArray[np.intp], classes: Sequence[ClassMap]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the cells, and their boxes, that are not ignored so far."""
-        free = [
-            maps.reshape(-1)[mine] != IGNORED for maps, mine in zip(classes, self._split(cells, classes), strict=True)
-        ]
-        chosen = np.concatenate(free)
-        return cells[chosen], owners[chosen]
-
-    def _split(self, cells: NDArray[np.intp], classes: Sequence[ClassMap]) -> list[NDArray[np.intp]]:
-        """Return growing cell numbers per branch, counted from the branch's first cell."""
-        bases = self._bases * classes[0].shape[0]
-        ends = np.searchsorted(cells, bases)
-        return [cells[ends[k] : ends[k + 1]] - bases[k] for k in range(len(classes))]
-
-    def _write_positives(
-        self, boxes: Boxes, cells: NDArray[np.intp], classes: Sequence[ClassMap], codes: Sequence[CodeMap]
-    ) -> None:
-        """Write positive cells in growing order and the codes of their boxes `(M, 4)`."""
-        done = 0
-        for k, mine in enumerate(self._split(cells, classes)):
-            classes[k].reshape(-1)[mine] = POSITIVE
-            crop, cell = np.divmod(mine, self._areas[k])
-            rows, columns = np.divmod(cell, self.shapes[k][1])
-            branch = self._branches[k]
-            centers = branch.first_center + branch.stride * np.stack((columns, rows), axis=1)
-            encoded = branch.encode(boxes[done : done + mine.size], centers.astype(np.float32))
-            codes[k].reshape(len(codes[k]), 4, -1)[crop, :, cell] = encoded
-            done += mine.size
-
-
-def _within(sides: NDArray[np.float64], ranges: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return `(branches, N)`: whether each side lies within each range `(branches, 2, 1)`, ends included."""
-    return (ranges[:, 0] <= sides) & (sides <= ranges[:, 1])
-
-
-def _empty(cells: Cells) -> NDArray[np.bool_]:
-    """Return which rectangles of cells hold none."""
-    return (cells[:, 2] <= cells[:, 0]) | (cells[:, 3] <= cells[:, 1])
-
-
-def _list_cells(rectangles: Cells) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """List the cells of rectangles `(P, 4)` one after the other.
-
-    Returns:
-        Three arrays `(M,)`: which rectangle, column, row.
-    """
-    width = np.maximum(rectangles[:, 2] - rectangles[:, 0], 0)
-    counts = width * np.maximum(rectangles[:, 3] - rectangles[:, 1], 0)
-    which = np.repeat(np.arange(len(rectangles)), counts)
-    within = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    row, column = np.divmod(within, width[which])
-    return which, rectangles[which, 0] + column, rectangles[which, 1] + row
+        found = self._assignment.claim(boxes, ignored, crops, [said["score"] for said in targets])
+        for branch, positives, said in zip(self._branches, found, targets, strict=True):
+            said["score"].reshape(-1)[positives.places] = POSITIVE
+            _, predictions, height, width = said["score"].shape
+            rest, column = np.divmod(positives.places, width)
+            rest, row = np.divmod(rest, height)
+            crop, prediction = np.divmod(rest, predictions)
+            centers = (branch.first_center + branch.stride * np.stack((column, row), axis=1)).astype(np.float32)
+            codes = said["box"].reshape(len(said["box"]), predictions, 4, height, width)
+            for number in range(predictions):
+                mine = prediction == number
+                encoded = branch.encode(boxes[positives.owners[mine]], centers[mine], number)
+                codes[crop[mine], number, :, row[mine], column[mine]] = encoded

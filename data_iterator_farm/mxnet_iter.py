@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal
 
@@ -41,7 +40,8 @@ def _iterator_class() -> type:
     class LFFDDataIter(mx.io.DataIter):  # type: ignore[name-defined]
         """Batches of a `BatchLoader` as `mx.io.DataBatch`es.
 
-        Data is `data`; labels are `class_0`, `box_0`, `class_1`, … with the shapes and types of `Batch`. An epoch is a
+        Data is `data`; labels are `score_0`, `box_0`, `score_1`, … with the
+        shapes and types of `Batch.targets`. An epoch is a
         number of batches; `reset` begins the next one, and the stream of batches goes on.
 
         Args:
@@ -72,11 +72,11 @@ def _iterator_class() -> type:
         @property
         def provide_label(self) -> list[Any]:
             """Name, shape, type and layout of the label maps."""
-            found = []
-            for index, shape in enumerate(self._loader.map_sizes):
-                found.append(mx.io.DataDesc(f"class_{index}", (self.batch_size, *shape), np.int8, "NHW"))
-                found.append(mx.io.DataDesc(f"box_{index}", (self.batch_size, 4, *shape), np.float32, "NCHW"))
-            return found
+            return [
+                mx.io.DataDesc(f"{name}_{index}", (self.batch_size, *shape), kind, "NCHW")
+                for index, said in enumerate(self._loader.targets)
+                for name, (shape, kind) in said.items()
+            ]
 
         def reset(self) -> None:
             """Begin the next epoch."""
@@ -99,19 +99,12 @@ def _data_batch(batch: Batch, image_type: ImageType, provide_data: list[Any], pr
     images = image_array(batch.images, image_type)
     return mx.io.DataBatch(
         data=[mx.nd.array(images, dtype=images.dtype)],
-        label=[mx.nd.array(maps, dtype=maps.dtype) for maps in _interleaved(batch)],
+        label=[mx.nd.array(maps, dtype=maps.dtype) for said in batch.targets for maps in said.values()],
         pad=0,
         index=batch.index,
         provide_data=provide_data,
         provide_label=provide_label,
     )
-
-
-def _interleaved(batch: Batch) -> Iterator[NDArray[Any]]:
-    """Yield the class map and the codes of each branch in turn."""
-    for classes, boxes in zip(batch.classes, batch.boxes, strict=True):
-        yield classes
-        yield boxes
 
 
 def __getattr__(name: str) -> Any:

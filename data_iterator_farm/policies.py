@@ -7,12 +7,13 @@ Two presets exist by name. `published` is the behaviour of the published LFFD sy
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
+
+PresetName = Literal["ours", "published"]
 
 MAX_SCALE = 64.0
 """No crop enlarges its image more than this: a face of a fraction of a pixel is a fault in the annotation."""
@@ -72,9 +73,7 @@ class SamplingPolicy:
         shares = ("background_share", "flip", "beyond_last", "random_window", "mosaic", "mosaic_fill", "min_visible")
         _check_shares(self, *shares)
         _check_ranges(self, "background_scale", "side_range")
-        _check_choice(self, "face_choice", "uniform", "size-balanced")
-        _check_choice(self, "target", "branch", "log-uniform")
-        _check_choice(self, "placement", "centre", "anywhere")
+        _check_choices(self)
         _check_at_least(self, 0, "restricted_branches", "centre_offset", "redraws")
         _check_at_least(self, 1, "beyond_last_factor")
         if self.max_upscale is not None and not self.max_upscale > 0:
@@ -148,13 +147,12 @@ class LabelPolicy:
     def __post_init__(self) -> None:
         if not 0 < self.positive_region <= 1:
             raise UsageError(f"LabelPolicy.positive_region must lie in 0–1, 0 excluded, not {self.positive_region}")
-        _check_choice(self, "overlap", "ignore", "nearest")
-        _check_choice(self, "ignored_boxes", "ignore", "background")
+        _check_choices(self)
         _check_at_least(self, 0, "smallest")
         _check_at_least(self, 1, "last_range_factor")
 
 
-class Preset(NamedTuple):
+class Policies(NamedTuple):
     """The three policies that together say how batches are made."""
 
     sampling: SamplingPolicy
@@ -162,7 +160,7 @@ class Preset(NamedTuple):
     labels: LabelPolicy
 
 
-def published(network: Network) -> Preset:
+def published(network: Network) -> Policies:
     """Return the published behaviour for `network` (arXiv 1904.10633, section 3.3, and its later releases).
 
     The published versions differ in one rule of sampling: v1 restricts the branches of small faces by the lower ends
@@ -191,10 +189,10 @@ def published(network: Network) -> Preset:
         last_range_factor=1.0,
         ignore_larger=False,
     )
-    return Preset(sampling, JitterPolicy(), labels)
+    return Policies(sampling, JitterPolicy(), labels)
 
 
-def ours(network: Network) -> Preset:
+def ours(network: Network) -> Policies:
     """Return this project's own recipe for `network`.
 
     Sizes go from just under its range to 1.3 times its upper end or its training size, whichever is smaller: a face
@@ -202,22 +200,18 @@ def ours(network: Network) -> Preset:
     """
     low, high = network.object_range
     sides = (math.floor(round(0.9 * low, 6)), 1.3125 * min(high, network.train_input))
-    return Preset(
+    return Policies(
         SamplingPolicy(side_range=(float(sides[0]), float(sides[1]))),
         JitterPolicy(),
         LabelPolicy(smallest=float(sides[0])),
     )
 
 
-PRESETS: dict[str, Callable[[Network], Preset]] = {"published": published, "ours": ours}
+PRESETS = {"published": published, "ours": ours}
 
 
-def preset(name: str, network: Network) -> Preset:
-    """Return a preset by its name.
-
-    Raises:
-        UsageError: for an unknown name.
-    """
+def preset(name: str, network: Network) -> Policies:
+    """Return a preset by its name; raises `UsageError` for an unknown one."""
     if name not in PRESETS:
         raise UsageError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
     return PRESETS[name](network)
@@ -237,10 +231,12 @@ def _check_ranges(policy: object, *names: str) -> None:
             raise UsageError(f"{type(policy).__name__}.{name} must be two growing numbers above 0, not {low}, {high}")
 
 
-def _check_choice(policy: object, name: str, *known: str) -> None:
-    value = getattr(policy, name)
-    if value not in known:
-        raise UsageError(f"{type(policy).__name__}.{name} must be one of {', '.join(known)}, not {value!r}")
+def _check_choices(policy: object) -> None:
+    """Refuse words that the field's type does not list: policies also come from files and other programs."""
+    for name, kind in get_type_hints(type(policy)).items():
+        value, known = getattr(policy, name), get_args(kind)
+        if get_origin(kind) is Literal and value not in known:
+            raise UsageError(f"{type(policy).__name__}.{name} must be one of {', '.join(known)}, not {value!r}")
 
 
 def _check_at_least(policy: object, least: float, *names: str) -> None:

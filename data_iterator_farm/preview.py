@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from data_iterator_farm.assignment import BACKGROUND, IGNORED, POSITIVE, ClassMap
 from data_iterator_farm.batch import Batch
 from data_iterator_farm.batch_loader import BatchLoader
-from data_iterator_farm.label_maps import BACKGROUND, IGNORED, POSITIVE, ClassMap, CodeMap
-from data_iterator_farm.policies import preset
+from data_iterator_farm.policies import PresetName, preset
 from lffd.cli import run
-from lffd.errors import DataError, UsageError
-from lffd.graphs.receptive_field import BranchGeometry, Network
+from lffd.errors import UsageError
+from lffd.graphs.network import BranchGeometry, Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ class Options:
     pack: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]
     output: Path
     version: str = "v2"
-    preset: Literal["ours", "published"] = "ours"
+    preset: PresetName = "ours"
     crops: int = 5
     input_size: int | None = None
     seed: int = 0
@@ -81,12 +81,14 @@ def draw_batch(batch: Batch, network: Network) -> Figure:
         image = batch.images[row][..., ::-1]
         _draw_image(axes[row, 0], image, batch.names[row], int(batch.faces[row]))
         for branch in network.branch_geometry:
-            classes, codes = batch.classes[branch.index][row], batch.boxes[branch.index][row]
-            view = _view(classes, branch, image.shape[0])
-            _draw_branch(axes[row, branch.index + 1], image, branch, classes, codes)
-            _show(axes[row, branch.index + 1], view)
-            if view.side < image.shape[0]:
-                _mark(axes[row, 0], view, branch.index)
+            said = batch.targets[branch.index]
+            classes, codes = said["score"][row, 0], said["box"][row, :4]
+            left, top, side = _part(classes, branch, image.shape[0])
+            panel = axes[row, branch.index + 1]
+            _draw_branch(panel, image, branch, classes, codes)
+            panel.set(xlim=(left, left + side), ylim=(top + side, top))
+            if side < image.shape[0]:
+                _mark(axes[row, 0], left, top, side, branch.index)
     axes[0, 0].set_title("crop", fontsize=9, color="#222222")
     for branch in network.branch_geometry:
         low, high = branch.object_range
@@ -96,21 +98,13 @@ def draw_batch(batch: Batch, network: Network) -> Figure:
     return figure
 
 
-class View(NamedTuple):
-    """The square part of a crop that a panel shows, in pixels."""
-
-    left: float
-    top: float
-    side: float
-
-
-def _view(classes: ClassMap, branch: BranchGeometry, size: int) -> View:
-    """Return the part of a crop of side `size` that holds the most positive, and then ignored, cells."""
+def _part(classes: ClassMap, branch: BranchGeometry, size: int) -> tuple[float, float, float]:
+    """Return `left, top, side` in pixels of the part of a crop that has most positive, and then ignored, cells."""
     import cv2
 
     side = min(size, CELLS_SHOWN * branch.stride)
     if side == size:
-        return View(-0.5, -0.5, size)
+        return -0.5, -0.5, size
     weight = np.where(classes == POSITIVE, 8.0, np.where(classes == IGNORED, 1.0, 0.0))
     weight[classes.shape[0] // 2, classes.shape[1] // 2] += 0.5  # without anything to see, the middle
     sums = cv2.boxFilter(
@@ -119,24 +113,17 @@ def _view(classes: ClassMap, branch: BranchGeometry, size: int) -> View:
     rows, columns = np.nonzero(sums >= sums.max() - 1e-6)
     middle = branch.first_center + branch.stride * np.array([columns.mean(), rows.mean()])
     left, top = np.clip(middle - side / 2, 0, size - side) - 0.5
-    return View(float(left), float(top), side)
+    return float(left), float(top), side
 
 
-def _show(axes: Axes, view: View) -> None:
-    """Limit a panel to its view."""
-    axes.set_xlim(view.left, view.left + view.side)
-    axes.set_ylim(view.top + view.side, view.top)
-
-
-def _mark(axes: Axes, view: View, index: int) -> None:
+def _mark(axes: Axes, left: float, top: float, side: float, index: int) -> None:
     """Show on the crop which part a branch's panel shows."""
     from matplotlib.patches import Rectangle
 
-    place = (view.left, view.top)
-    axes.add_patch(Rectangle(place, view.side, view.side, fill=False, edgecolor="black", linewidth=1.6, alpha=0.6))
-    axes.add_patch(Rectangle(place, view.side, view.side, fill=False, edgecolor="white", linewidth=0.7))
+    for colour, width, alpha in (("black", 1.6, 0.6), ("white", 0.7, 1)):
+        axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=colour, linewidth=width, alpha=alpha))
     style = {"boxstyle": "square,pad=0.15", "facecolor": "white", "linewidth": 0, "alpha": 0.85}
-    axes.text(*place, str(index), fontsize=5.5, color="#222222", va="top", ha="left", bbox=style, clip_on=True)
+    axes.text(left, top, str(index), fontsize=5.5, color="#222222", va="top", ha="left", bbox=style, clip_on=True)
 
 
 def _draw_image(axes: Axes, image: NDArray[np.uint8], names: str, faces: int) -> None:
@@ -150,10 +137,10 @@ def _draw_image(axes: Axes, image: NDArray[np.uint8], names: str, faces: int) ->
 
 
 def _draw_branch(
-    axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, classes: ClassMap, codes: CodeMap
+    axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, classes: ClassMap, codes: NDArray[np.float32]
 ) -> None:
     """Draw the cells of one branch over a darkened crop, and the boxes that its positive cells are taught."""
-    from matplotlib.collections import PatchCollection
+    from matplotlib.collections import EllipseCollection, PatchCollection
     from matplotlib.patches import Rectangle
 
     axes.imshow((image * 0.45 + 20).astype(np.uint8), interpolation="nearest")
@@ -165,7 +152,9 @@ def _draw_branch(
         (ignored, IGNORED_COLOUR, 0.6),
         (positive, POSITIVE_COLOUR, 0.7),
     ):
-        _draw_cells(axes, np.column_stack((x[chosen], y[chosen])), share * branch.stride, colour)
+        sizes = np.full(np.count_nonzero(chosen), share * branch.stride)  # diameters in pixels of the crop
+        place = {"offsets": np.column_stack((x[chosen], y[chosen])), "offset_transform": axes.transData}
+        axes.add_collection(EllipseCollection(sizes, sizes, 0, units="xy", **place, facecolor=colour, linewidth=0))
     centers = np.column_stack((x[positive], y[positive])).astype(np.float32)
     boxes = np.unique(branch.decode(codes[:, positive].T, centers).round(1), axis=0)
     patches = [Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes.tolist()]
@@ -175,31 +164,10 @@ def _draw_branch(
     _strip(axes)
 
 
-def _draw_cells(axes: Axes, centers: NDArray[np.float32], diameter: float, colour: str) -> None:
-    """Draw one dot per cell centre `(M, 2)`; the diameter is in pixels of the crop."""
-    from matplotlib.collections import EllipseCollection
-
-    sizes = np.full(len(centers), diameter)
-    axes.add_collection(
-        EllipseCollection(
-            sizes,
-            sizes,
-            0,
-            units="xy",
-            offsets=centers,
-            offset_transform=axes.transData,
-            facecolor=colour,
-            linewidth=0,
-        )
-    )
-
-
 def _strip(axes: Axes) -> None:
     """Leave nothing but the picture and its caption."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
 
 
 def _draw_legend(figure: Figure) -> None:
@@ -228,24 +196,11 @@ def main(options: Options) -> None:
     network = version_network(options.version)
     policies = preset(options.preset, network)
     with PackReader(options.pack) as source:
-        loader = BatchLoader(
-            source,
-            network,
-            batch_size=options.crops,
-            input_size=options.input_size or network.train_input,
-            sampling=policies.sampling,
-            jitter=policies.jitter,
-            labels=policies.labels,
-            seed=options.seed,
-            threads=2,
-            stop=1,
-        )
-        with loader:
+        size, seed = options.input_size or network.train_input, options.seed
+        settings: dict[str, Any] = {"batch_size": options.crops, "input_size": size, "seed": seed}
+        with BatchLoader(source, network, policies, **settings, threads=2, stop=1) as loader:
             figure = draw_batch(next(loader), network)
-    try:
-        figure.savefig(options.output, dpi=DOTS_PER_INCH)
-    except OSError as error:
-        raise DataError(f"{options.output}: cannot be written: {error.strerror}") from error
+    figure.savefig(options.output, dpi=DOTS_PER_INCH)
     print(f"{options.output}: {options.crops} crops of {options.pack}, {options.version}, {options.preset} preset")
 
 

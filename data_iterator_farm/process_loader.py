@@ -1,4 +1,4 @@
-"""Batches made ahead of time by several processes, for GPUs that are faster than one interpreter.
+"""The data loader with worker processes instead of threads, for GPUs that are faster than one interpreter.
 
 Per crop, a thread holds the interpreter's lock for about a millisecond, so threads end at about a thousand crops per
 second on any number of cores. Processes do not share a lock; their batches come through shared memory.
@@ -16,32 +16,30 @@ from multiprocessing import connection, shared_memory
 from types import TracebackType
 from typing import Any
 
-from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch import Batch, target_shapes
 from data_iterator_farm.batch_builder import BatchBuilder, BatchError
-from data_iterator_farm.policies import Preset
+from data_iterator_farm.policies import Policies
 from data_iterator_farm.record_order import RecordKinds
 from data_iterator_farm.shared_memory import BlockPool, Field, batch_of, empty_batch, layout
 from lffd.errors import DataError, LffdError, UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.records import RecordSource
-
-OpenSource = Callable[[], AbstractContextManager[RecordSource]]
 
 
 @dataclass(frozen=True)
-class Work:
+class BatchWork:
     """What a process must know to make any batch of a run.
 
     Attributes:
         open_source: opens the records; it is called in the process, so it must be picklable.
-        kinds: what `scan_records` said about them.
-        network, preset, settings: arguments of `BatchBuilder`.
+        kinds: what `sort_records` said about them.
+        network, policies, settings: arguments of `BatchBuilder`.
     """
 
-    open_source: OpenSource
+    open_source: Callable[[], AbstractContextManager[RecordSource]]
     kinds: RecordKinds
     network: Network
-    preset: Preset
+    policies: Policies
     settings: dict[str, Any]
 
 
@@ -78,11 +76,12 @@ class ProcessLoader:
         UsageError: for arguments that cannot work, and when there is too little shared memory.
     """
 
-    def __init__(self, work: Work, *, processes: int, start: int = 0) -> None:
+    def __init__(self, work: BatchWork, *, processes: int, start: int = 0) -> None:
         if processes < 1 or start < 0:
             raise UsageError(f"processes {processes} must be at least 1, and start {start} at least 0")
         size = int(work.settings["input_size"])
-        fields = layout(int(work.settings["batch_size"]), size, work.network.map_sizes(size, size))
+        self._targets = target_shapes(work.network, size)
+        fields = layout(int(work.settings["batch_size"]), size, self._targets)
         self._pool, self._next, self._closed = BlockPool(fields), start, False
         self._jobs: deque[_Job] = deque()
         context = multiprocessing.get_context("spawn")
@@ -113,7 +112,7 @@ class ProcessLoader:
             names = self._answer(job)
             self._next += 1
             self._make_ahead()
-            return batch_of(job.index, names, self._pool.lend(job.block))
+            return batch_of(job.index, names, self._pool.lend(job.block), self._targets)
         except BaseException:
             self.close()
             raise
@@ -179,7 +178,7 @@ class ProcessLoader:
         self.close()
 
 
-def _serve(work: Work, fields: list[Field], pipe: connection.Connection) -> None:
+def _serve(work: BatchWork, fields: list[Field], pipe: connection.Connection) -> None:
     """Make batches as they are asked for, until the other end goes away."""
     import cv2
 
@@ -188,12 +187,13 @@ def _serve(work: Work, fields: list[Field], pipe: connection.Connection) -> None
     blocks: dict[str, shared_memory.SharedMemory] = {}
     try:
         with work.open_source() as source:
-            builder = BatchBuilder(source, work.kinds, work.network, work.preset, **work.settings)
+            builder = BatchBuilder(source, work.kinds, work.network, work.policies, **work.settings)
             while True:
                 index, name = pipe.recv()
                 if name not in blocks:
                     blocks[name] = shared_memory.SharedMemory(name)
-                pipe.send(builder.build(index, empty_batch(index, blocks[name], fields)).names)
+                memory = empty_batch(index, blocks[name], fields, builder.labels.targets)
+                pipe.send(builder.build(index, memory).names)
     except EOFError:
         return  # the other end is gone
     except LffdError as error:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
 from numpy.typing import NDArray
 
-from data_iterator_farm.crop_sampling import check_record
+from data_iterator_farm.crop_sampling import check_boxes
 from lffd.errors import DataError
 from lffd.records import RecordSource
 
@@ -43,7 +43,7 @@ class RecordKinds:
     bad: dict[int, str]
 
 
-def scan_records(source: RecordSource, threads: int = 1, skip_bad: bool = False) -> RecordKinds:
+def sort_records(source: RecordSource, threads: int = 1, skip_bad: bool = False) -> RecordKinds:
     """Read every record once, check its boxes, and sort it by kind; images are not decoded.
 
     Args:
@@ -73,21 +73,19 @@ def scan_records(source: RecordSource, threads: int = 1, skip_bad: bool = False)
 
 
 def _scan_chunk(source: RecordSource, skip_bad: bool, start: int) -> list[tuple[Kind, str]]:
-    """Return the kind, and the fault if bad, of each record of one chunk."""
+    """Return the kind of each record of one chunk, and its fault if it is bad."""
     kinds: list[tuple[Kind, str]] = []
     for index in range(start, min(start + SCAN_CHUNK, len(source))):
         try:
             record = source[index]
-            check_record(record)
+            check_boxes(record)
         except DataError as error:
             if not skip_bad:
                 raise
             kinds.append(("bad", str(error)))
             continue
-        if not len(record.boxes):
-            kinds.append(("background", ""))
-        else:
-            kinds.append(("ignored-only" if record.ignored.all() else "faces", ""))
+        kind: Kind = "ignored-only" if record.ignored.all() else "faces"
+        kinds.append((kind if len(record.boxes) else "background", ""))
     return kinds
 
 

@@ -18,7 +18,7 @@ from lffd.boxes import Boxes, flip_horizontal
 from lffd.records import Record
 
 
-class Window(NamedTuple):
+class CropWindow(NamedTuple):
     """Which part of a scaled image becomes a crop.
 
     Attributes:
@@ -75,31 +75,9 @@ class _Span(NamedTuple):
         return cls(first, last, offset, first * scale - offset)
 
 
-class _Fit(NamedTuple):
-    """How a window fits the pixels of an image.
-
-    Attributes:
-        across, down: the two axes.
-        reduction: by which the image is decoded smaller.
-        scale: crop pixels per pixel of the decoded image.
-    """
-
-    across: _Span
-    down: _Span
-    reduction: int
-    scale: float
-
-
-def _fit(window: Window, record: Record) -> _Fit:
-    """Align a window with the pixels of a record's image."""
-    reduction = reduction_for(window.scale, record.width, record.height)
-    scale = window.scale * reduction
-    across = _Span.of(window.left, window.width, scale, -(-record.width // reduction))
-    down = _Span.of(window.top, window.height, scale, -(-record.height // reduction))
-    return _Fit(across, down, reduction, scale)
-
-
-def draw_window(record: Record, window: Window, out: NDArray[np.uint8], scratch: Scratch | None = None) -> Window:
+def draw_window(
+    record: Record, window: CropWindow, out: NDArray[np.uint8], scratch: Scratch | None = None
+) -> CropWindow:
     """Decode a record's image and draw a window of it.
 
     Args:
@@ -115,17 +93,21 @@ def draw_window(record: Record, window: Window, out: NDArray[np.uint8], scratch:
         BadRecordError: when the image cannot be decoded.
     """
     scratch = scratch or Scratch()
-    fit = _fit(window, record)
-    image = decode_image(record, fit.reduction, scratch, rows=fit.down.last)
-    _draw(image, fit, out, window.mirror, scratch)
-    return window._replace(left=fit.across.left, top=fit.down.left)
+    reduction = reduction_for(window.scale, record.width, record.height)
+    scale = window.scale * reduction
+    across = _Span.of(window.left, window.width, scale, -(-record.width // reduction))
+    down = _Span.of(window.top, window.height, scale, -(-record.height // reduction))
+    image = decode_image(record, reduction, scratch, rows=down.last)
+    _draw(image, across, down, out, scratch, scale=scale, mirror=window.mirror)
+    return window._replace(left=across.left, top=down.left)
 
 
-def _draw(image: Image, fit: _Fit, out: Image, mirror: bool, scratch: Scratch) -> None:
-    """Resize the part of a decoded image that `fit` names into `out`."""
+def _draw(
+    image: Image, across: _Span, down: _Span, out: Image, scratch: Scratch, *, scale: float, mirror: bool
+) -> None:
+    """Resize the part of a decoded image between two spans into `out`; `scale` is crop pixels per pixel of it."""
     import cv2
 
-    across, down, _, scale = fit
     columns, rows = round((across.last - across.first) * scale), round((down.last - down.first) * scale)
     x0, x1 = max(across.offset, 0), min(across.offset + columns, out.shape[1])
     y0, y1 = max(down.offset, 0), min(down.offset + rows, out.shape[0])

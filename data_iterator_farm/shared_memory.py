@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch import Batch, TargetShapes
 from lffd.errors import UsageError
 
 _ALIGN = 64
@@ -34,11 +34,10 @@ class Field(NamedTuple):
         return self.start + math.prod(self.shape) * self.dtype.itemsize
 
 
-def layout(batch_size: int, size: int, shapes: Sequence[tuple[int, int]]) -> list[Field]:
-    """Return the places of a batch's images, then its class maps, its box maps and its numbers of faces."""
+def layout(batch_size: int, size: int, targets: TargetShapes) -> list[Field]:
+    """Return the places of a batch's images, then of its targets branch by branch, and of its numbers of faces."""
     arrays: list[tuple[tuple[int, ...], Any]] = [((batch_size, size, size, 3), np.uint8)]
-    arrays += [((batch_size, *shape), np.int8) for shape in shapes]
-    arrays += [((batch_size, 4, *shape), np.float32) for shape in shapes]
+    arrays += [((batch_size, *shape), kind) for said in targets for shape, kind in said.values()]
     arrays.append(((batch_size,), np.int32))
     fields, end = [], 0
     for shape, dtype in arrays:
@@ -49,14 +48,14 @@ def layout(batch_size: int, size: int, shapes: Sequence[tuple[int, int]]) -> lis
 
 def arrays_of(batch: Batch) -> list[NDArray[Any]]:
     """Return the arrays of a batch in the order of `layout`."""
-    return [batch.images, *batch.classes, *batch.boxes, batch.faces]
+    return [batch.images, *(values for said in batch.targets for values in said.values()), batch.faces]
 
 
-def batch_of(index: int, names: tuple[str, ...], arrays: Sequence[NDArray[Any]]) -> Batch:
+def batch_of(index: int, names: tuple[str, ...], arrays: Sequence[NDArray[Any]], targets: TargetShapes) -> Batch:
     """Return the batch with these arrays, which come in the order of `layout`."""
-    branches = (len(arrays) - 2) // 2
-    classes, boxes = arrays[1 : 1 + branches], arrays[1 + branches : -1]
-    return Batch(index, names, arrays[0], tuple(classes), tuple(boxes), arrays[-1])
+    values = iter(arrays[1:-1])
+    said = tuple({name: next(values) for name in branch} for branch in targets)
+    return Batch(index, names, arrays[0], said, arrays[-1])
 
 
 class _Lease:
@@ -127,12 +126,12 @@ def views(memory: NDArray[np.uint8], fields: Sequence[Field]) -> list[NDArray[An
     return [memory[field.start : field.end].view(field.dtype).reshape(field.shape) for field in fields]
 
 
-def empty_batch(index: int, block: shared_memory.SharedMemory, fields: Sequence[Field]) -> Batch:
+def empty_batch(index: int, block: shared_memory.SharedMemory, fields: Sequence[Field], targets: TargetShapes) -> Batch:
     """Return a batch in a block: labels all background, images of undefined content."""
     images, *others = views(_memory(block), fields)
     for array in others:
         array.fill(0)
-    return batch_of(index, (), [images, *others])
+    return batch_of(index, (), [images, *others], targets)
 
 
 def _room(mount: Path) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data_provider_farm.readers.annotations import Listing, RawBoxes, build_source, relative_name
 from lffd.boxes import Boxes, areas, intersections, longer_sides
-from lffd.images.encoded import list_images
+from lffd.images.files import list_images
 
 TRIES = 200
 MARGIN = 0.25

@@ -5,19 +5,25 @@ Records move as they are: image bytes, boxes and flags stay the same to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
-from data_provider_farm.pack_format.pack_index import index_path, scan_records, write_index
-from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
-from data_provider_farm.readers.annotations import read_text
+from data_provider_farm.pack_format.packed_file import (
+    PackReader,
+    PackWriter,
+    find_whole_records,
+    index_path,
+    write_index,
+)
 from lffd import cli
 from lffd.errors import DataError, UsageError
+from lffd.untrusted import open_file, read_text
 
 Pack = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]
 Packs = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]
@@ -113,7 +119,6 @@ def merge(options: Merge) -> None:
         for path in options.packs:
             with PackReader(path) as reader:
                 _copy(reader, range(len(reader)), writer)
-    _report(options.output, len(writer))
 
 
 def split(options: Split) -> None:
@@ -127,7 +132,7 @@ def split(options: Split) -> None:
         raise UsageError("split needs either --share or --names")
     _refuse_same([options.pack], [options.first, options.second])
     with PackReader(options.pack) as reader:
-        chosen = _chosen(reader, options)
+        chosen = _named(reader, options.names) if options.names else _share(reader, options.share, options.seed)
         rest = sorted(set(range(len(reader))) - set(chosen))
         if not chosen or not rest:
             raise UsageError(f"{options.pack}: one pack would be empty ({len(chosen)} and {len(rest)} images)")
@@ -137,24 +142,26 @@ def split(options: Split) -> None:
         ):
             _copy(reader, chosen, first)
             _copy(reader, rest, second)
-    _report(options.first, len(first))
-    _report(options.second, len(second))
 
 
-def _chosen(reader: PackReader, options: Split) -> list[int]:
-    """Return the records that go to the first pack, in order."""
-    if options.names is None:
-        if options.share is None or not 0 < options.share < 1:
-            raise UsageError(f"--share must lie above 0 and below 1, not {options.share}")
-        count = round(options.share * len(reader))
-        return sorted(np.random.default_rng(options.seed).permutation(len(reader))[:count].tolist())
-    lines = read_text(options.names).splitlines()
-    wanted = {line.strip(): number for number, line in enumerate(lines, start=1) if line.strip()}
-    found = [(index, record.name) for index, record in enumerate(reader) if record.name in wanted]
-    missing = [name for name in wanted if name not in {name for _, name in found}]
+def _share(reader: PackReader, share: float | None, seed: int) -> list[int]:
+    """Return a random share of the records, in order."""
+    if share is None or not 0 < share < 1:
+        raise UsageError(f"--share must lie above 0 and below 1, not {share}")
+    order = np.random.default_rng(seed).permutation(len(reader))
+    return sorted(order[: round(share * len(reader))].tolist())
+
+
+def _named(reader: PackReader, names: Path) -> list[int]:
+    """Return the records that a text file names, in order."""
+    lines = enumerate(read_text(names).splitlines(), start=1)
+    wanted = {line.strip(): number for number, line in lines if line.strip()}
+    found = {index: record.name for index, record in enumerate(reader) if record.name in wanted}
+    missing = wanted.keys() - set(found.values())
     if missing:
-        raise DataError(f"{options.names}:{wanted[missing[0]]}: {options.pack} has no image {missing[0]!r}")
-    return [index for index, _ in found]
+        first = min(missing, key=wanted.__getitem__)
+        raise DataError(f"{names}:{wanted[first]}: {reader.path} has no image {first!r}")
+    return list(found)
 
 
 def shuffle(options: Shuffle) -> None:
@@ -166,7 +173,6 @@ def shuffle(options: Shuffle) -> None:
     _refuse_same([options.pack], [options.output])
     with PackReader(options.pack) as reader, PackWriter(options.output, overwrite=options.overwrite) as writer:
         _copy(reader, np.random.default_rng(options.seed).permutation(len(reader)).tolist(), writer)
-    _report(options.output, len(writer))
 
 
 def reindex(options: Reindex) -> None:
@@ -175,12 +181,9 @@ def reindex(options: Reindex) -> None:
     Raises:
         DataError: when the pack is damaged; the message says where.
     """
-    try:
-        with options.pack.open("rb") as stream:
-            offsets, end = scan_records(stream.fileno(), options.pack)
-    except OSError as error:
-        raise DataError(f"{options.pack}: cannot be read: {error.strerror}") from error
-    size = options.pack.stat().st_size
+    with open(open_file(options.pack), "rb") as stream:
+        offsets, end = find_whole_records(stream.fileno(), options.pack)
+        size = os.fstat(stream.fileno()).st_size
     if end != size:
         raise DataError(
             f"{options.pack}: damaged after {len(offsets):,} whole records, at byte {end:,} of {size:,}; pack it again"
@@ -189,16 +192,13 @@ def reindex(options: Reindex) -> None:
     print(f"{index_path(options.pack)}: {len(offsets):,} records")
 
 
-def _report(path: Path, count: int) -> None:
-    print(f"{path}: {count:,} images")
-
-
-def _copy(reader: PackReader, indices: Iterable[int], writer: PackWriter) -> None:
-    """Copy records, with a progress bar."""
+def _copy(reader: PackReader, indices: Sequence[int], writer: PackWriter) -> None:
+    """Copy records, with a progress bar, and say how many."""
     from tqdm import tqdm
 
     for index in tqdm(indices, desc=reader.path.name, unit=" images", disable=None):
         writer.add(reader[index])
+    print(f"{reader.path} → {writer.path}: {len(indices):,} images")
 
 
 def _refuse_same(sources: Iterable[Path], targets: list[Path]) -> None:
@@ -210,15 +210,8 @@ def _refuse_same(sources: Iterable[Path], targets: list[Path]) -> None:
 
 def main(options: Options) -> None:
     """Merge, split and shuffle packs, or rebuild an index."""
-    match options.command:
-        case Merge():
-            merge(options.command)
-        case Split():
-            split(options.command)
-        case Shuffle():
-            shuffle(options.command)
-        case Reindex():
-            reindex(options.command)
+    work: dict[type, Callable[[Any], None]] = {Merge: merge, Split: split, Shuffle: shuffle, Reindex: reindex}
+    work[type(options.command)](options.command)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Command line: show what is in a pack, and whether a network fits it."""
+"""Command line: show what is in a dataset's pack, and whether a network fits it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,11 +15,17 @@ from data_provider_farm.survey import SUSPICIONS, Survey, summarize, survey
 from lffd import cli
 from lffd.errors import UsageError
 from lffd.files import write_atomic
-from lffd.graphs.receptive_field import Network
-from lffd.records import Record
+from lffd.graphs.network import Network
 from symbol_farm.versions import version_network
 
 SHOWN = 5
+SPREADS = {
+    "width": "image width, px",
+    "height": "image height, px",
+    "objects_per_image": "objects per image",
+    "longer_side": "longer side of objects, px",
+}
+LEVELS = {"min": "smallest", "p5": "5 %", "p50": "median", "p95": "95 %", "max": "largest"}
 
 
 @dataclass(frozen=True)
@@ -42,20 +47,6 @@ class Options:
     json: Path | None = None
 
 
-def survey_pack(reader: PackReader) -> Survey:
-    """Return the survey of an open pack, with a progress bar.
-
-    Raises:
-        DataError: when a record is damaged.
-    """
-    from tqdm import tqdm
-
-    def records() -> Iterator[Record]:
-        yield from tqdm(reader, desc=reader.path.name, total=len(reader), unit=" images", disable=None)
-
-    return survey(records())
-
-
 def describe(path: Path, found: Survey, summary: dict[str, Any], network: Network) -> str:
     """Return the survey as text."""
     unseen, objects = summary["unseen"], max(1, len(found.sides))
@@ -65,15 +56,9 @@ def describe(path: Path, found: Survey, summary: dict[str, Any], network: Networ
     ]
     if summary["synthetic_images"]:
         lines.append(f"  {summary['synthetic_images']:,} of the images are SYNTHETIC (drawn)")
-    for key, label in (
-        ("width", "image width, px"),
-        ("height", "image height, px"),
-        ("objects_per_image", "objects per image"),
-        ("longer_side", "longer side of objects, px"),
-    ):
+    for key, label in SPREADS.items():
         if spread := summary[key]:
-            parts = [("smallest", "min"), ("5 %", "p5"), ("median", "p50"), ("95 %", "p95"), ("largest", "max")]
-            lines.append(f"  {label:27s}" + "".join(f"{name} {spread[level]:<9g}" for name, level in parts))
+            lines.append(f"  {label:27s}" + "".join(f"{name} {spread[level]:<9g}" for level, name in LEVELS.items()))
     lines.append(f"objects by branch of {network.name}, at the packed size:")
     for branch in summary["branches"]:
         low, high = branch["object_range"]
@@ -108,14 +93,14 @@ def main(options: Options) -> None:
         raise UsageError(f"--against {options.pack}: is the pack itself")
     network = version_network(options.version)
     with PackReader(options.pack) as reader:
-        found = survey_pack(reader)
+        if options.report is not None and not len(reader):
+            raise UsageError(f"{options.pack}: the pack is empty; there is nothing to show in a report")
+        found = survey(reader, options.pack.name)
         others = {}
         for path in options.against:
             with PackReader(path) as other:
-                others[str(path)] = survey_pack(other)
+                others[str(path)] = survey(other, path.name)
         summary = summarize(found, network.branch_geometry, others)
-        if options.report is not None and not len(reader):
-            raise UsageError(f"{options.pack}: the pack is empty; there is nothing to show in a report")
         if options.report is not None:
             write_report(options.report, reader, found, summary, title=options.pack.name, network=network.name)
     if options.json is not None:

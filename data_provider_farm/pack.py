@@ -1,11 +1,11 @@
-"""Command line: turn annotated images into one packed file."""
+"""Command line: turn a dataset of annotated images into one packed file."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,7 +15,7 @@ from typing import Literal
 from data_provider_farm.backgrounds import read_backgrounds
 from data_provider_farm.drawn_faces.pictures import SMALLEST_PICTURE, prepare_synthetic
 from data_provider_farm.pack_job import Job, Summary, problems_path, run_job
-from data_provider_farm.prepare import Preparation, prepare_all
+from data_provider_farm.prepare import Preparation, prepare
 from data_provider_farm.readers.annotations import PROBLEM_KINDS, Listing, SourceImage
 from data_provider_farm.readers.coco import read_coco
 from data_provider_farm.readers.lffd_pickle import read_lffd_pickle
@@ -74,20 +74,17 @@ def read_source(options: Options) -> Listing:
         DataError: when annotations are not of the format.
     """
     annotations, choice = _existing(options.annotations, "--annotations", options.format), options.class_name
-    if options.format == "lffd-pickle":
-        listing = read_lffd_pickle(annotations)
-    else:
-        images = _existing(options.images, "--images", options.format)
-        readers: dict[str, Callable[[], Listing]] = {
-            "widerface": lambda: read_widerface(images, annotations),
-            "voc": lambda: read_voc(images, annotations, choice, options.voc_first_pixel),
-            "coco": lambda: read_coco(images, annotations, choice),
-            "yolo": lambda: read_yolo(images, annotations, choice, turned=options.exif == "turned"),
-            "csv": lambda: read_csv(images, annotations, choice),
-            "list": lambda: read_list(images, annotations),
-        }
-        listing = readers[options.format]()
-    more = read_backgrounds(options.backgrounds)
+    images = annotations if options.format == "lffd-pickle" else _existing(options.images, "--images", options.format)
+    readers: dict[str, Callable[[], Listing]] = {
+        "widerface": lambda: read_widerface(images, annotations),
+        "voc": lambda: read_voc(images, annotations, choice, options.voc_first_pixel),
+        "coco": lambda: read_coco(images, annotations, choice),
+        "yolo": lambda: read_yolo(images, annotations, choice, turned=options.exif == "turned"),
+        "csv": lambda: read_csv(images, annotations, choice),
+        "list": lambda: read_list(images, annotations),
+        "lffd-pickle": lambda: read_lffd_pickle(annotations),
+    }
+    listing, more = readers[options.format](), read_backgrounds(options.backgrounds)
     return Listing(listing.count + more.count, chain(listing.images, more.images))
 
 
@@ -134,7 +131,7 @@ def check_options(options: Options) -> None:
 
 def identify(source: SourceImage) -> bytes:
     """Return bytes that change when a source image or its boxes do."""
-    return source.name.encode(errors="surrogateescape") + source.boxes.tobytes() + source.ignored.tobytes()
+    return source.name.encode(errors="surrogatepass") + source.boxes.tobytes() + source.ignored.tobytes()
 
 
 def fingerprint(options: Options) -> str:
@@ -153,40 +150,41 @@ def pack(options: Options) -> Summary:
         UsageError: for options that clash.
         DataError: when annotations cannot be parsed, or nothing can be packed.
     """
+    from tqdm import tqdm
+
     check_options(options)
+    total, states = _states(options)
+    summary = Summary()
+    with tqdm(desc=options.output.name, total=total, unit=" images", disable=None) as bar:
+        for summary in states:
+            bar.update(summary.items - bar.n)
+    return summary
+
+
+def _states(options: Options) -> tuple[int, Iterator[Summary]]:
+    """Return the number of source images, and the job that packs them."""
     cores = os.cpu_count() or 1
-    job = Job(options.output, fingerprint(options), options.overwrite, options.strict)
+    job = Job(options.output, fingerprint(options), options.overwrite, options.strict, options.workers or cores)
     if options.format == "synthetic":
-        job = dataclasses.replace(job, workers=options.workers or cores, processes=True)
-        work = partial(prepare_synthetic, size=options.size or DEFAULT_SIZE, seed=options.seed)
+        job = dataclasses.replace(job, processes=True)
+        draw = partial(prepare_synthetic, size=options.size or DEFAULT_SIZE, seed=options.seed)
         count = options.count or DEFAULT_COUNT
-        return show_progress(run_job(job, range(count), work, lambda index: b"%d" % index), options.output, count)
+        return count, run_job(job, range(count), draw, lambda index: b"%d" % index)
     listing = read_source(options)
     first = next(listing.images, None)
     if first is None:
         raise DataError(f"{options.annotations}: lists no image")
-    job = dataclasses.replace(job, workers=options.workers or (cores if _decodes(options, first) else 1))
+    if not options.workers and not _decodes(options, first):
+        job = dataclasses.replace(job, workers=1)
     settings = Preparation(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Preparation)})
-    states = run_job(job, chain([first], listing.images), partial(prepare_all, settings=settings), identify)
-    return show_progress(states, options.output, listing.count)
+    work = partial(prepare, settings=settings)
+    return listing.count, run_job(job, chain([first], listing.images), work, identify)
 
 
 def _decodes(options: Options, first: SourceImage) -> bool:
     """Return whether images will be decoded, judging their format by the first one."""
     asked = options.max_side is not None or options.verify == "full" or options.crop_background > 0
-    known = (".jpg", ".jpeg", ".pkl")
-    return asked or options.exif == "turned" or first.path.suffix.lower() not in known
-
-
-def show_progress(states: Iterable[Summary], output: Path, total: int) -> Summary:
-    """Follow a job to its end with a progress bar, and return its last state."""
-    from tqdm import tqdm
-
-    summary = Summary()
-    with tqdm(desc=output.name, total=total, unit=" images", disable=None) as bar:
-        for summary in states:
-            bar.update(summary.items - bar.n)
-    return summary
+    return asked or options.exif == "turned" or first.path.suffix.lower() not in (".jpg", ".jpeg", ".pkl")
 
 
 def describe(summary: Summary, output: Path) -> str:

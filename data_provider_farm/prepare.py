@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_provider_farm.backgrounds import find_empty_windows
-from data_provider_farm.pack_format.record_layout import Encoded, check_frame, encode_records
-from data_provider_farm.readers.annotations import Problem, SourceImage
+from data_provider_farm.pack_format.record_layout import check_frame, encode_record
+from data_provider_farm.readers.annotations import Flaw, SourceImage
 from lffd.boxes import Boxes, clip, scale
 from lffd.errors import DataError
 from lffd.images import encoded as images
+from lffd.images.jpeg import check_whole, is_jpeg, parse_jpeg, upright
 from lffd.records import Record
+from lffd.untrusted import read_file
 
 Flags = NDArray[np.bool_]
 
@@ -55,10 +54,6 @@ class Preparation:
     crop_side: int = 160
     seed: int = 0
 
-    def fingerprint(self) -> str:
-        """Return all settings as text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
 
 class Counts(NamedTuple):
     """What is in a pack, or in part of one; `boxes` includes the ignored ones."""
@@ -70,36 +65,18 @@ class Counts(NamedTuple):
 
     def plus(self, other: Counts) -> Counts:
         """Return the sum, field by field."""
-        return Counts(
-            self.images + other.images,
-            self.boxes + other.boxes,
-            self.ignored_boxes + other.ignored_boxes,
-            self.backgrounds + other.backgrounds,
-        )
+        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
-@dataclass
 class Prepared:
     """What one source image gave: encoded records (none when it cannot be used), their counts, and problems."""
 
-    records: list[Encoded] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
-    problems: list[Problem] = field(default_factory=list)
-
-
-def encode_all(made: Sequence[tuple[list[Record], list[Problem]]]) -> list[Prepared]:
-    """Return the records and problems of each source image with the records encoded and counted."""
-    encoded = iter(encode_records([record for records, _ in made for record in records]))
-    return [Prepared(list(islice(encoded, len(records))), _count(records), problems) for records, problems in made]
-
-
-def _count(records: list[Record]) -> Counts:
-    """Return what is in some records."""
-    counts = Counts()
-    for record in records:
-        boxes = len(record.boxes)
-        counts = counts.plus(Counts(1, boxes, int(np.count_nonzero(record.ignored)), int(boxes == 0)))
-    return counts
+    def __init__(self, records: Sequence[Record], problems: Sequence[Flaw]) -> None:
+        boxes = [len(record.boxes) for record in records]
+        ignored = sum(int(np.count_nonzero(record.ignored)) for record in records)
+        self.records = [encode_record(record) for record in records]
+        self.counts = Counts(len(records), sum(boxes), ignored, boxes.count(0))
+        self.problems = list(problems)
 
 
 @dataclass(frozen=True)
@@ -112,88 +89,49 @@ class _Loaded:
 
 
 def prepare(source: SourceImage, settings: Preparation) -> Prepared:
-    """Return the records of one source image; see `prepare_all`."""
-    return prepare_all([source], settings)[0]
-
-
-def prepare_all(sources: Sequence[SourceImage], settings: Preparation) -> list[Prepared]:
-    """Return the records of each source image; a fault of an image or its boxes becomes a `Problem`.
-
-    Several at once cost less than one by one: box arithmetic is done for all of them together.
-    """
-    made: list[tuple[list[Record], list[Problem]]] = [([], list(source.problems)) for source in sources]
-    loaded = [
-        (source, image, records, problems)
-        for source, (records, problems) in zip(sources, made, strict=True)
-        if (image := _load(source, settings, problems)) is not None
-    ]
-    tidy = _inside([source.boxes for source, *_ in loaded], [image.source_size for _, image, *_ in loaded])
-    placed = [
-        (source.boxes, source.ignored) if fits and image.size == image.source_size else _place(source, image, problems)
-        for fits, (source, image, _, problems) in zip(tidy, loaded, strict=True)
-    ]
-    unusable = _unusable(placed, settings.min_side)
-    for (source, image, records, _), (boxes, _), flags in zip(loaded, placed, unusable, strict=True):
-        kept, marks = (boxes[~flags], flags[~flags]) if settings.unusable == "drop" else (boxes, flags)
-        records.append(Record(source.name, image.data, *image.size, kept, marks))
-    if settings.crop_background:
-        for (source, image, records, problems), (boxes, _) in zip(loaded, placed, strict=True):
-            # A box that could not be read may lie anywhere, so nothing of its image is known to be empty.
-            if len(boxes) and not source.problems:
-                records.extend(_crop_backgrounds(source.name, image, boxes, settings, problems))
-    return encode_all(made)
-
-
-def _inside(boxes: Sequence[Boxes], sizes: Sequence[tuple[int, int]]) -> list[bool]:
-    """Return for each image whether all its boxes lie inside its width and height."""
-    counts = [len(each) for each in boxes]
-    limits = np.repeat(np.array([size * 2 for size in sizes], np.float32).reshape(-1, 4), counts, axis=0)
-    everything = np.concatenate([NO_BOXES, *boxes])
-    inside = ((everything >= 0) & (everything <= limits)).all(axis=1)
-    if inside.all():
-        return [True] * len(boxes)
-    return [bool(part.all()) for part in np.split(inside, np.cumsum(counts)[:-1])]
-
-
-def _unusable(placed: Sequence[tuple[Boxes, Flags]], min_side: float) -> list[Flags]:
-    """Return for the boxes of each image which ones are marked, too small or flat."""
-    boxes = np.concatenate([NO_BOXES, *(boxes for boxes, _ in placed)])
+    """Return the records of one source image; a fault of the image or its boxes becomes a problem."""
+    problems = list(source.problems)
+    image = _load(source, settings, problems)
+    if image is None:
+        return Prepared([], problems)
+    boxes, ignored = _place(source, image, problems)
     sizes = boxes[:, 2:] - boxes[:, :2]
-    width, height = sizes[:, 0], sizes[:, 1]
-    small = (np.maximum(width, height) < min_side) | (np.minimum(width, height) <= 0)
-    flags = small | np.concatenate([np.zeros(0, np.bool_), *(ignored for _, ignored in placed)])
-    ends = list(accumulate(len(boxes) for boxes, _ in placed))
-    return [flags[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    unusable = ignored | (sizes.max(axis=1, initial=0) < settings.min_side) | (sizes <= 0).any(axis=1)
+    dropped = unusable if settings.unusable == "drop" else np.zeros(len(boxes), np.bool_)
+    records = [Record(source.name, image.data, *image.size, boxes[~dropped], unusable[~dropped])]
+    # A box that could not be read may lie anywhere, so nothing of its image is known to be empty.
+    if settings.crop_background and len(boxes) and not source.problems:
+        records += _crop_backgrounds(source.name, image, boxes, settings, problems)
+    return Prepared(records, problems)
 
 
-def _load(source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
+def _load(source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded | None:
     """Return the image ready for the pack; None, with a problem, when it cannot be used."""
     try:
-        data = images.read_file(source.path) if source.data is None else source.data
+        data = read_file(source.path) if source.data is None else source.data
         loaded = _convert(data, source, settings, problems)
         if loaded is not None:
             check_frame(source.name, *loaded.size, source.path)
     except DataError as error:
         kind = "unreadable-image" if source.path.exists() else "missing-image"
-        problems.append(Problem(kind, source.where, str(error)))
+        problems.append(Flaw(kind, source.where, str(error)))
         return None
     return loaded
 
 
-def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: list[Problem]) -> _Loaded | None:
+def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded | None:
     """Return a JPEG as it is where nothing about it must change, else a new one; None for a wrong annotation.
 
     Raises:
         DataError: when the image is damaged.
     """
-    header = images.parse_jpeg(data, source.path) if images.is_jpeg(data) else None
-    if header is not None and not images.is_whole(data, header):
-        raise DataError(f"{source.path}: the JPEG is cut short: it has no end marker")
+    header = parse_jpeg(data, source.path) if is_jpeg(data) else None
     pixels, orientation = None, 1
     if header is None:
         pixels = images.decode(data, source.path)
         stored = pixels.shape[1], pixels.shape[0]
     else:
+        check_whole(data, header, source.path)
         stored, orientation = (header.width, header.height), header.orientation
     turned = orientation if settings.exif == "turned" else 1
     shown = stored[::-1] if turned >= 5 else stored
@@ -203,24 +141,24 @@ def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: 
     if header is not None and turned == 1 and size == shown and header.channels != 4:
         if settings.verify == "full":
             images.decode(data, source.path)
-        return _Loaded(images.upright(data, header), size, size)
+        return _Loaded(upright(data, header), size, size)
     if pixels is None:
-        pixels = images.turn(images.decode(data, source.path, size[::-1] if turned >= 5 else size), turned)
+        pixels = images.turn(images.decode(data, source.path, at_least=size[::-1] if turned >= 5 else size), turned)
     return _Loaded(images.encode(images.shrink(pixels, *size), settings.quality), size, shown)
 
 
 def _fits_annotation(
-    source: SourceImage, size: tuple[int, int], orientation: int, turned: int, problems: list[Problem]
+    source: SourceImage, size: tuple[int, int], orientation: int, turned: int, problems: list[Flaw]
 ) -> bool:
     """Return whether the image has the size that its annotation claims; report what its EXIF tag may do to boxes."""
     if source.size is not None and source.size != size:
         text = f"the annotation is for {source.size[0]}x{source.size[1]} pixels, {source.path} has {size[0]}x{size[1]}"
         hint = "; its EXIF tag turns it: try --exif turned" if orientation >= 5 and turned == 1 else ""
-        problems.append(Problem("size-mismatch", source.where, text + hint))
+        problems.append(Flaw("size-mismatch", source.where, text + hint))
         return False
     if orientation != turned:
         text = f"{source.path} has EXIF orientation {orientation}; boxes are taken as of the pixels stored"
-        problems.append(Problem("orientation", source.where, text + " (--exif stored)"))
+        problems.append(Flaw("orientation", source.where, text + " (--exif stored)"))
     return True
 
 
@@ -230,7 +168,7 @@ def _shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, in
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _place(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tuple[Boxes, Flags]:
+def _place(source: SourceImage, loaded: _Loaded, problems: list[Flaw]) -> tuple[Boxes, Flags]:
     """Return the boxes in pixels of the packed image, cut at its border, and their ignore flags."""
     width, height = loaded.source_size
     boxes, ignored = _cut_boxes(source, width, height, problems)
@@ -239,7 +177,7 @@ def _place(source: SourceImage, loaded: _Loaded, problems: list[Problem]) -> tup
     return boxes, ignored
 
 
-def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Problem]) -> tuple[Boxes, Flags]:
+def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Flaw]) -> tuple[Boxes, Flags]:
     """Return the boxes cut at the border of their image, without those that lie outside; report both kinds."""
     inside = clip(source.boxes, width, height)
     changed = (source.boxes != inside).any(axis=1)
@@ -249,12 +187,12 @@ def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Prob
         kind = "outside-box" if outside[index] else "clipped-box"
         shown = ", ".join(f"{value:g}" for value in source.boxes[index])
         verb = "lies outside" if outside[index] else "reaches over the border of"
-        problems.append(Problem(kind, source.box_where[index], f"box ({shown}) {verb} the image of {width}x{height}"))
+        problems.append(Flaw(kind, source.box_where[index], f"box ({shown}) {verb} the image of {width}x{height}"))
     return inside[~outside], source.ignored[~outside]
 
 
 def _crop_backgrounds(
-    name: str, loaded: _Loaded, boxes: Boxes, settings: Preparation, problems: list[Problem]
+    name: str, loaded: _Loaded, boxes: Boxes, settings: Preparation, problems: list[Flaw]
 ) -> list[Record]:
     """Return empty regions of an image as background records."""
     rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode())])
@@ -264,7 +202,7 @@ def _crop_backgrounds(
     try:
         pixels = images.decode(loaded.data, name)
     except DataError as error:
-        problems.append(Problem("unreadable-image", name, f"{error}; no background cut from it"))
+        problems.append(Flaw("unreadable-image", name, f"{error}; no background cut from it"))
         return []
     crops = []
     for number, (x0, y0, x1, y1) in enumerate(windows):

@@ -20,13 +20,12 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from data_provider_farm.inspect import survey_pack
 from data_provider_farm.pack_format.packed_file import PackReader
-from data_provider_farm.survey import coverage
+from data_provider_farm.survey import coverage, survey
 from lffd import cli
 from lffd.errors import DataError, UsageError
 from lffd.files import write_atomic
-from lffd.graphs.receptive_field import Branch, Network
+from lffd.graphs.network import Branch, Network
 from symbol_farm.versions import version_network
 
 FIELD_SHARE, STRIDES, LEAST_RATIO = 0.9, 2.0, 1.2
@@ -140,7 +139,7 @@ def main(options: Options) -> None:
     sides = []
     for path in options.packs:
         with PackReader(path) as reader:
-            sides.append(options.scale * np.asarray(survey_pack(reader).sides, np.float32))
+            sides.append(options.scale * np.asarray(survey(reader, path.name).sides, np.float32))
     objects = np.concatenate(sides)
     ranges = suggest_ranges(objects, network, options.leave_out)
     current = [branch.object_range for branch in network.branches]

@@ -1,4 +1,4 @@
-"""One pass over a pack: what is in it, as numbers and arrays."""
+"""One pass over a pack: what is in a dataset, as numbers and arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data_provider_farm.drawn_faces.pictures import NAME_PREFIX
 from lffd.boxes import areas, iou, longer_sides
-from lffd.graphs.receptive_field import BranchGeometry
+from lffd.graphs.network import BranchGeometry
 from lffd.records import Record
 
 SUSPICIONS: dict[str, str] = {
@@ -85,10 +85,16 @@ class Survey:
         return [records for records in self.digests.values() if len(records) > 1]
 
 
-def survey(records: Iterable[Record]) -> Survey:
-    """Return what is in a pack; `records` is read once, one record at a time."""
+def survey(records: Iterable[Record], name: str | None = None) -> Survey:
+    """Return what is in a pack, read once, one record at a time; with a `name` there is a progress bar.
+
+    Raises:
+        DataError: when a record is damaged.
+    """
+    from tqdm import tqdm
+
     found = Survey()
-    for record in records:
+    for record in tqdm(records, desc=name, unit=" images", disable=None if name else True):
         found.add(record)
     return found
 
@@ -122,13 +128,8 @@ def shared_images(first: Survey, second: Survey) -> list[tuple[int, int]]:
 
 def branch_of(sides: NDArray[np.float32], ranges: Sequence[tuple[float, float]]) -> NDArray[np.int64]:
     """Return the first branch whose range holds each longer side; -1 below all, -2 above all, -3 in a gap between."""
-    result = np.full(len(sides), -3)
-    result[sides < ranges[0][0]] = -1
-    result[sides > ranges[-1][1]] = -2
-    for index in reversed(range(len(ranges))):
-        low, high = ranges[index]
-        result[(sides >= low) & (sides <= high)] = index
-    return result
+    outside = np.select([sides < ranges[0][0], sides > ranges[-1][1]], [-1, -2], -3)
+    return np.select([(sides >= low) & (sides <= high) for low, high in ranges], list(range(len(ranges))), outside)
 
 
 def coverage(sides: NDArray[np.float32], ranges: Sequence[tuple[float, float]]) -> dict[str, Any]:
@@ -138,14 +139,9 @@ def coverage(sides: NDArray[np.float32], ranges: Sequence[tuple[float, float]]) 
         `branches`: number per branch; `below`, `above`, `between`: numbers that no branch sees; `unseen_share`: of all.
     """
     counts = Counter(branch_of(sides, ranges).tolist())
-    unseen = counts[-1] + counts[-2] + counts[-3]
-    return {
-        "branches": [counts[index] for index in range(len(ranges))],
-        "below": counts[-1],
-        "above": counts[-2],
-        "between": counts[-3],
-        "unseen_share": unseen / len(sides) if len(sides) else 0.0,
-    }
+    unseen = {"below": counts[-1], "above": counts[-2], "between": counts[-3]}
+    share = sum(unseen.values()) / max(1, len(sides))
+    return {"branches": [counts[index] for index in range(len(ranges))], **unseen, "unseen_share": share}
 
 
 def summarize(found: Survey, branches: Sequence[BranchGeometry], others: Mapping[str, Survey]) -> dict[str, Any]:
@@ -184,6 +180,5 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     if not len(values):
         return {}
     numbers = np.asarray(values, np.float64)
-    levels = np.percentile(numbers, PERCENTILES)
-    named = {f"p{level}": round(float(value), 2) for level, value in zip(PERCENTILES, levels, strict=True)}
+    named = {f"p{level}": round(float(np.percentile(numbers, level)), 2) for level in PERCENTILES}
     return {"min": float(numbers.min()), **named, "max": float(numbers.max()), "mean": round(float(numbers.mean()), 3)}

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lffd.engines.onnxruntime_engine import open_session
 from lffd.errors import DataError
-from lffd.graphs.onnx_graph import maps_onnx, result_name
+from lffd.graphs.network import raw_output
+from lffd.graphs.onnx_graph import maps_onnx
 from lffd.hints import require
 from lffd.model import Model
 
@@ -29,24 +30,11 @@ SAMPLES = 100_000
 
 
 def inner_maps(model: Model) -> list[str]:
-    """Return the ONNX names of the maps that an 8-bit network stores: convolutions, ReLUs and sums, but no outputs."""
+    """Return the ONNX names of the maps that an 8-bit network stores: all that are computed, but no outputs."""
     graph = model.graph
-    last = set(graph.outputs) | {source for i in graph.outputs for source in _ancestors(model, i)}
-    return [
-        result_name(graph, position)
-        for position, node in enumerate(graph.nodes)
-        if node.op in ("Convolution", "Activation", "elemwise_add") and position not in last
-    ]
-
-
-def _ancestors(model: Model, position: int) -> list[int]:
-    """Return the nodes between an output and its convolution, the convolution included."""
-    node, found = model.graph.nodes[position], []
-    while node.op != "Convolution":
-        position = node.inputs[0]
-        node = model.graph.nodes[position]
-        found.append(position)
-    return found
+    last = {raw_output(graph, output) for output in graph.outputs}.union(graph.outputs)
+    kinds = ("Convolution", "Activation", "LeakyReLU", "elemwise_add", "Concat")
+    return [node.name for position, node in enumerate(graph.nodes) if node.op in kinds and position not in last]
 
 
 @dataclass
@@ -96,30 +84,16 @@ def collect_ranges(
     """
     if not images:
         raise DataError("calibration needs at least one image")
-    names = inner_maps(model)
-    session = _session(model, names)
-    found = {name: _Histogram() for name in names}
-    for name, values in _maps(session, names, images):
-        found[name].extend(values)
-    wanted = list(rules)
-    if "clip" in wanted:
-        for name, values in _maps(session, names, images):
-            found[name].count(values)
-    by_rule: Mapping[RangeRule, Any] = {"minmax": lambda h: (h.low, h.high), "clip": lambda h: h.best_range()}
-    return {rule: {name: by_rule[rule](histogram) for name, histogram in found.items()} for rule in wanted}
-
-
-def _session(model: Model, names: Sequence[str]) -> Any:
-    """Return a session on the float graph whose outputs are the maps `names`."""
-    onnx = require("onnx", "onnx")
-    proto = maps_onnx(model, "nhwc-uint8")
+    names, wanted = inner_maps(model), list(rules)
+    onnx, proto = require("onnx", "onnx"), maps_onnx(model, "nhwc-uint8")
     del proto.graph.output[:]
     proto.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
-    return open_session(proto.SerializeToString())
-
-
-def _maps(
-    session: Any, names: Sequence[str], images: Sequence[NDArray[np.uint8]]
-) -> Iterable[tuple[str, NDArray[np.float32]]]:
-    for image in images:
-        yield from zip(names, session.run(list(names), {"data": image[None]}), strict=True)
+    session = open_session(proto.SerializeToString())
+    found = {name: _Histogram() for name in names}
+    for look in (_Histogram.extend, _Histogram.count)[: 2 if "clip" in wanted else 1]:
+        for image in images:
+            pixels = model.network.pad(image)[None]
+            for name, values in zip(names, session.run(names, {"data": pixels}), strict=True):
+                look(found[name], values)
+    by_rule: Mapping[RangeRule, Any] = {"minmax": lambda h: (h.low, h.high), "clip": lambda h: h.best_range()}
+    return {rule: {name: by_rule[rule](histogram) for name, histogram in found.items()} for rule in wanted}

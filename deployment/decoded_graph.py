@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lffd.graphs.codes import CODES
+from lffd.graphs.network import BranchGeometry
 from lffd.graphs.onnx_graph import (
     INPUT_SHAPES,
     InputForm,
@@ -16,7 +18,6 @@ from lffd.graphs.onnx_graph import (
     check_form,
     metadata,
 )
-from lffd.graphs.receptive_field import BranchGeometry
 from lffd.model import Model
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def decoded_onnx(
     check_form(form, normalised)
     builder = OnnxBuilder()
     pixels = add_input(builder, form)
-    maps = Translator(builder, model.graph, model.params).translate(pixels, normalised)
+    maps = Translator(builder, model).translate(pixels, normalised)
     names = ("boxes", "scores") if suppression is None else ("all_boxes", "all_scores")
     _add_candidates(builder, model.network.branch_geometry, maps, *names)
     outputs: dict[str, tuple[str, tuple[str | int, ...]]]
@@ -80,21 +81,61 @@ def _integers(builder: OnnxBuilder, name: str, values: list[int]) -> str:
     return builder.constant(name, np.array(values, np.int64))
 
 
+class _Value:
+    """A result in the graph, with the arithmetic in which box codes are written."""
+
+    def __init__(self, builder: OnnxBuilder, name: str) -> None:
+        self.builder, self.name = builder, name
+
+    def _with(self, operator: str, other: _Value | float) -> _Value:
+        if isinstance(other, _Value):
+            right = other.name
+        else:
+            right = self.builder.constant(f"number_{other:g}", np.float32(other))
+        return _Value(self.builder, self.builder.add(operator, [self.name, right], f"{self.name}_{operator}_{right}"))
+
+    def __add__(self, other: _Value | float) -> _Value:
+        return self._with("Add", other)
+
+    def __sub__(self, other: _Value | float) -> _Value:
+        return self._with("Sub", other)
+
+    def __mul__(self, other: _Value | float) -> _Value:
+        return self._with("Mul", other)
+
+    def __neg__(self) -> _Value:
+        return _Value(self.builder, self.builder.add("Neg", [self.name], f"{self.name}_negated"))
+
+    @staticmethod
+    def exp(value: _Value) -> _Value:
+        """Return e to the power of a value."""
+        return _Value(value.builder, value.builder.add("Exp", [value.name], f"{value.name}_exp"))
+
+
 def _add_candidates(
-    builder: OnnxBuilder, branches: tuple[BranchGeometry, ...], maps: list[str], boxes: str, scores: str
+    builder: OnnxBuilder, branches: tuple[BranchGeometry, ...], maps: list[dict[str, str]], boxes: str, scores: str
 ) -> None:
-    """Decode every branch and join them into two outputs of the given names."""
+    """Decode every prediction of every branch and join them into two outputs of the given names."""
     rows, flat = _integers(builder, "rows_of_boxes", [0, 4, -1]), _integers(builder, "flat", [0, -1])
+    axis = _integers(builder, "channel_axis", [1])
     box_parts, score_parts = [], []
     for branch in branches:
-        score, code = maps[2 * branch.index : 2 * branch.index + 2]
-        place = f"branch_{branch.index}"
-        size = builder.constant(f"{place}_normalizer", np.float32(branch.normalizer))
-        offset = builder.add("Mul", [code, size], f"{place}_offset")
-        corners = builder.add("Sub", [_add_centers(builder, branch, score), offset], f"{place}_corners")
-        listed = builder.add("Reshape", [corners, rows], f"{place}_listed")
-        box_parts.append(builder.add("Transpose", [listed], f"{place}_boxes", perm=[0, 2, 1]))
-        score_parts.append(builder.add("Reshape", [score, flat], f"{place}_scores"))
+        said, place = maps[branch.index], f"branch_{branch.index}"
+        centers = _add_centers(builder, branch, said["score"])
+        for number, unit in enumerate(branch.units):
+            label = f"{place}_{number}"
+            channels = []
+            for channel in range(4 * number, 4 * number + 4):
+                ends = [_integers(builder, f"channel_{end}", [end]) for end in (channel, channel + 1)]
+                cut = builder.add("Slice", [said["box"], *ends, axis], f"{place}_code_{channel}")
+                channels.append(_Value(builder, cut))
+            corners = CODES[branch.code].corners(channels, _Value)
+            joined = builder.add("Concat", [corner.name for corner in corners], f"{label}_relative", axis=1)
+            size = builder.constant(f"{label}_unit", np.array(unit * 2, np.float32).reshape(1, 4, 1, 1))
+            moved = builder.add("Add", [builder.add("Mul", [joined, size], f"{label}_offset"), centers], f"{label}_at")
+            listed = builder.add("Reshape", [moved, rows], f"{label}_listed")
+            box_parts.append(builder.add("Transpose", [listed], f"{label}_boxes", perm=[0, 2, 1]))
+        score_parts.append(builder.add("Reshape", [said["score"], flat], f"{place}_scores"))
     builder.add("Concat", box_parts, boxes, axis=1)
     builder.add("Concat", score_parts, scores, axis=1)
 

@@ -9,7 +9,6 @@ from deployment.parity import TOLERANCE, measure_parity, named_maps, probe_image
 from lffd import cli
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
-from lffd.errors import UsageError
 from lffd.files import write_atomic
 from lffd.graphs.ncnn_graph import ncnn_files
 from symbol_farm.trained_models import resolve_model
@@ -42,19 +41,16 @@ def main(options: Options) -> None:
     )
     parity.check(options.tolerance)
     files = ncnn_files(model)
-    try:
-        options.output_dir.mkdir(parents=True, exist_ok=True)
-        write_atomic(options.output_dir / "model.param", files.param.encode())
-        write_atomic(options.output_dir / "model.bin", files.weights)
-    except OSError as error:
-        raise UsageError(f"{options.output_dir}: cannot be written ({error.strerror})") from error
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    write_atomic(options.output_dir / "model.param", files.param.encode())
+    write_atomic(options.output_dir / "model.bin", files.weights)
     print(parity.to_text())
     print(f"wrote model.param and model.bin to {options.output_dir}; input blob data, output blobs:")
     for index, branch in enumerate(model.network.branch_geometry):
         low, high = branch.object_range
         print(
-            f"  {low:g}–{high:g} px: score_{index} (1, h, w), box_{index} (4, h, w); centre {branch.first_center} + "
-            f"{branch.stride} × cell, box = centre − code × {branch.normalizer:g}"
+            f"  {low:g}–{high:g} px: {', '.join(f'{name}_{index}' for name in model.network.outputs)}; centre "
+            f"{branch.first_center} + {branch.stride} × cell, box code {branch.code!r} × {branch.normalizer:g} px"
         )
 
 

@@ -10,15 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deployment.decoded_graph import GraphSuppression, decoded_onnx
-from deployment.parity import (
-    TOLERANCE,
-    Outputs,
-    Parity,
-    Run,
-    measure_parity,
-    named_maps,
-    probe_images,
-)
+from deployment.parity import TOLERANCE, Outputs, Parity, Run, measure_parity, named_maps, probe_images
 from detection.decoding import decode
 from lffd import cli
 from lffd.boxes import clip, suppress
@@ -28,8 +20,9 @@ from lffd.engines.onnxruntime_engine import open_session
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.files import write_atomic
-from lffd.graphs.onnx_graph import InputForm, maps_onnx
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.graph import Graph
+from lffd.graphs.network import Network
+from lffd.graphs.onnx_graph import InputForm, image_position, maps_onnx, normalisation
 from lffd.model import Model
 from symbol_farm.trained_models import resolve_model
 
@@ -69,20 +62,21 @@ class Options:
 
 def decode_maps(network: Network, maps: list[BranchMaps]) -> Outputs:
     """Return what the decoded graph must give for an engine's maps: `boxes` `(B, N, 4)`, `scores` `(B, N)`."""
-    batch, everything = range(len(maps[0].scores)), sum(branch.scores[0].size for branch in maps)
+    batch, everything = range(len(maps[0]["score"])), sum(branch["score"][0].size for branch in maps)
     listed = [decode(maps, network.branch_geometry, -1, everything, row=row) for row in batch]
     return {"boxes": np.stack([row.boxes for row in listed]), "scores": np.stack([row.scores for row in listed])}
 
 
 def box_codes(network: Network, outputs: Outputs, images: NDArray[np.uint8]) -> Outputs:
-    """Return decoded outputs with boxes divided by their branch's normalizer, so that one tolerance fits all."""
+    """Return decoded outputs with boxes in units of their prediction, so that one tolerance fits all."""
     sizes = network.map_sizes(images.shape[1], images.shape[2])
-    counts = [rows * columns for rows, columns in sizes]
-    normalizers = np.repeat([branch.normalizer for branch in network.branch_geometry], counts).astype(np.float32)
-    return {"boxes": outputs["boxes"] / normalizers[:, None], "scores": outputs["scores"]}
+    units = [unit * 2 for branch in network.branch_geometry for unit in branch.units]
+    counts = np.repeat([rows * columns for rows, columns in sizes], network.predictions)
+    per_box = np.repeat(units, counts, axis=0).astype(np.float32)
+    return {"boxes": outputs["boxes"] / per_box, "scores": outputs["scores"]}
 
 
-def session_run(content: bytes, form: InputForm, normalised: bool) -> Run:
+def session_run(graph: Graph, content: bytes, form: InputForm, normalised: bool) -> Run:
     """Return a function that runs an ONNX file with ONNX Runtime on uint8 images, as its user would."""
     session = open_session(content)
     names = [output.name for output in session.get_outputs()]
@@ -91,30 +85,11 @@ def session_run(content: bytes, form: InputForm, normalised: bool) -> Run:
         data: NDArray[Any] = images
         if form == "nchw-float":
             data = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
-            data = (data - np.float32(127.5)) / np.float32(127.5) if normalised else data
+            offset, factor = normalisation(graph, image_position(graph))
+            data = (data - np.float32(offset)) / np.float32(factor) if normalised else data
         return dict(zip(names, session.run(names, {"data": data}), strict=True))
 
     return run
-
-
-def export_parity(model: Model, content: bytes, options: Options) -> Parity:
-    """Return how far an exported graph is from MXNet; one with suppression is measured before the suppression.
-
-    Raises:
-        EngineError: when MXNet or ONNX Runtime is missing.
-    """
-    normalised = options.normalization == "outside"
-    run, reference = session_run(content, options.input, normalised), create_engine(model, Runtime("mxnet"))
-    network = model.network
-    if not options.decoded and not options.suppressed:
-        return measure_parity(
-            (options.output.name, run), ("MXNet", lambda x: named_maps(reference.run(x))), probe_images(network)
-        )
-    return measure_parity(
-        (options.output.name, lambda images: box_codes(network, run(images), images)),
-        ("MXNet", lambda images: box_codes(network, decode_maps(network, reference.run(images)), images)),
-        probe_images(network),
-    )
 
 
 def check_suppression(network: Network, suppressed: Run, decoded: Run, rule: GraphSuppression) -> None:
@@ -138,24 +113,30 @@ def check_suppression(network: Network, suppressed: Run, decoded: Run, rule: Gra
 
 
 def build(model: Model, options: Options) -> tuple[bytes, Parity]:
-    """Return the file's content and its parity, both checked.
+    """Return the file's content and its parity, both checked; suppression is checked apart, on the same candidates.
 
     Raises:
         ModelError: when the graph's outputs differ too much from MXNet's.
+        EngineError: when MXNet or ONNX Runtime is missing.
     """
-    normalised, rule = options.normalization == "outside", options.suppression
-    if not options.decoded and rule is None:
-        content = maps_onnx(model, options.input, normalised).SerializeToString()
-        parity = export_parity(model, content, options)
-        parity.check(options.tolerance)
-        return content, parity
-    content = decoded_onnx(model, options.input, normalised).SerializeToString()
-    parity = export_parity(model, content, options)
+    normalised, rule, network = options.normalization == "outside", options.suppression, model.network
+    make = decoded_onnx if options.decoded or rule is not None else maps_onnx
+    content = make(model, options.input, normalised).SerializeToString()
+    run = session_run(model.graph, content, options.input, normalised)
+    reference = create_engine(model, Runtime("mxnet"))
+
+    def found(images: NDArray[np.uint8]) -> Outputs:
+        return run(images) if make is maps_onnx else box_codes(network, run(images), images)
+
+    def expected(images: NDArray[np.uint8]) -> Outputs:
+        maps = reference.run(images)
+        return named_maps(maps) if make is maps_onnx else box_codes(network, decode_maps(network, maps), images)
+
+    parity = measure_parity((options.output.name, found), ("MXNet", expected), probe_images(network))
     parity.check(options.tolerance)
     if rule is not None:
-        decoded = session_run(content, options.input, normalised)
         content = decoded_onnx(model, options.input, normalised, rule).SerializeToString()
-        check_suppression(model.network, session_run(content, options.input, normalised), decoded, rule)
+        check_suppression(network, session_run(model.graph, content, options.input, normalised), run, rule)
     return content, parity
 
 
@@ -171,10 +152,7 @@ def main(options: Options) -> None:
         raise UsageError(f"{options.output} is a folder; --output names the ONNX file")
     model = resolve_model(options.model)
     content, parity = build(model, options)
-    try:
-        write_atomic(options.output, content)
-    except OSError as error:
-        raise UsageError(f"{options.output}: cannot be written ({error.strerror})") from error
+    write_atomic(options.output, content)
     print(parity.to_text())
     print(f"wrote {options.output}: {model.network.name}, {len(content) / 1e6:.1f} MB, input {options.input} BGR")
 

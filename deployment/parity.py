@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lffd.engines import BranchMaps
 from lffd.errors import ModelError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 Outputs = dict[str, NDArray[np.float32]]
 
@@ -83,7 +83,7 @@ def probe_images(network: Network, seed: int = 0) -> Iterator[NDArray[np.uint8]]
     rng = np.random.default_rng(seed)
     side = network.minimum_input
     for batch, height, width in ((1, side, side), (3, side + 38, side + 1), (1, side + 5, side + 90), (2, 321, 517)):
-        rows, columns = np.mgrid[: max(height, side), : max(width, side)]
+        rows, columns = np.mgrid[: network.fitting(height), : network.fitting(width)]
         images = []
         for _ in range(batch):
             waves = [np.sin(rows * a + columns * b + 40 * c) for a, b, c in rng.uniform(-0.15, 0.15, (3, 3))]
@@ -129,8 +129,4 @@ def _shapes(outputs: Outputs) -> str:
 
 def named_maps(maps: Sequence[BranchMaps]) -> Outputs:
     """Return an engine's maps as an exported graph gives them: `score_0` `(B, 1, h, w)`, `box_0` `(B, 4, h, w)`, …."""
-    return {
-        f"{role}_{index}": array
-        for index, branch in enumerate(maps)
-        for role, array in (("score", branch.scores[:, None]), ("box", branch.boxes))
-    }
+    return {f"{name}_{index}": array for index, branch in enumerate(maps) for name, array in branch.items()}

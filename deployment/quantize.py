@@ -22,10 +22,12 @@ from detection.selection import Selection
 from lffd import cli
 from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.engines.factory import AUTO_ORDER, ENGINES, create_engine, install_command
-from lffd.engines.runtime import Runtime
+from lffd.engines.runtime import Precision, Runtime
 from lffd.errors import DataError, EngineError, ModelError, UsageError
-from lffd.images.encoded import decode, list_images, read_file, shrink
+from lffd.images.encoded import decode, shrink
+from lffd.images.files import list_images
 from lffd.model import Model, check_target, save_model
+from lffd.untrusted import read_file
 from metric_farm.average_precision import average_precision
 from symbol_farm.trained_models import resolve_model
 
@@ -64,6 +66,11 @@ class Options:
     def __post_init__(self) -> None:
         if self.images < 1:
             raise UsageError(f"--images must be at least 1, not {self.images}")
+
+    @property
+    def arithmetic(self) -> Precision:
+        """What it is measured in; parameters stored in fp16 are widened as they are read."""
+        return "fp32" if self.precision == "fp16" else self.precision
 
 
 def read_images(source: Path, count: int, seed: int, smallest: int) -> list[NDArray[np.uint8]]:
@@ -124,18 +131,17 @@ def reduce_model(model: Model, images: list[NDArray[np.uint8]], options: Options
     return model
 
 
-def engines_for(precision: str) -> list[str]:
-    """Return the installed engines that a reduced model is measured on.
+def engines_for(arithmetic: str) -> list[str]:
+    """Return the installed engines that compute in an arithmetic on a CPU.
 
     Raises:
         EngineError: when none is installed.
     """
-    arithmetic = "fp32" if precision == "fp16" else precision
     names = [name for name in AUTO_ORDER[arithmetic] if ENGINES[name].installed and "cpu" in ENGINES[name].devices]
     if not names:
         commands = " or ".join(install_command(name) for name in AUTO_ORDER[arithmetic])
         raise EngineError(f"no installed engine computes in {arithmetic}; install one with: {commands}")
-    return names[:1] if precision == "fp16" else names
+    return names
 
 
 def measure_engine(
@@ -189,19 +195,19 @@ def main(options: Options) -> None:
     if options.val_data is not None:
         PackReader(options.val_data).close()  # a pack that cannot be opened shows before the long work
     model = resolve_model(options.model)
-    engines, arithmetic = engines_for(options.precision), "fp32" if options.precision == "fp16" else options.precision
+    engines = engines_for(options.arithmetic)[: 1 if options.precision == "fp16" else None]
     wanted = options.images + HELD_OUT
     images = read_images(options.calibration, wanted, options.seed, model.network.minimum_input)
     used, held_out = images[: options.images], images[options.images :] or images[-HELD_OUT:]
     reduced = reduce_model(model, used, options)
     measured: dict[str, dict[str, Any]] = {}
     for engine in engines:
-        parity = measure_engine(model, reduced, held_out, engine, arithmetic)
+        parity = measure_engine(model, reduced, held_out, engine, options.arithmetic)
         print(parity.to_text())
         measured[engine] = {"parity": parity.to_dict()}
     if options.val_data is not None:
         before = measure_ap(model, options.val_data, engines[0], "fp32")
-        after = {engine: measure_ap(reduced, options.val_data, engine, arithmetic) for engine in engines}
+        after = {engine: measure_ap(reduced, options.val_data, engine, options.arithmetic) for engine in engines}
         for engine, value in after.items():
             print(f"AP at IoU 0.5 on {options.val_data.name}: {before:.4f} in fp32, {value:.4f} on {engine}")
             measured[engine]["accuracy"] = {"pack": options.val_data.name, "ap50_fp32": before, "ap50": value}
@@ -223,8 +229,7 @@ def write(reduced: Model, options: Options, calibrated: int, measured: dict[str,
     save_model(replace(reduced, card=card), options.output_dir, stored)
     for path in sorted(options.output_dir.iterdir()):
         print(f"  {path.name:20} {path.stat().st_size / 1e6:7.2f} MB")
-    arithmetic = "fp32" if options.precision == "fp16" else options.precision
-    print(f"wrote {options.output_dir}; run it with --precision {arithmetic}")
+    print(f"wrote {options.output_dir}; run it with --precision {options.arithmetic}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ give float32, since 256 steps are too few for box codes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,15 +16,15 @@ from numpy.typing import NDArray
 
 from deployment.calibration import Ranges
 from lffd.errors import ModelError
-from lffd.graphs.graph import Graph, Node
+from lffd.graphs.graph import Node
 from lffd.graphs.onnx_graph import (
     INPUT_SHAPES,
     OnnxBuilder,
     Translator,
     convolution_attributes,
+    foldable,
     map_shapes,
     metadata,
-    result_name,
 )
 from lffd.model import Model
 
@@ -38,23 +37,18 @@ Target = Literal["onnxruntime", "openvino"]
 class QuantizedTranslator(Translator):
     """Adds a network with 8-bit convolutions to a builder; see the module's text for the scheme."""
 
-    def __init__(
-        self,
-        builder: OnnxBuilder,
-        graph: Graph,
-        params: Mapping[str, NDArray[np.float32]],
-        ranges: Ranges,
-        target: Target,
-    ) -> None:
-        super().__init__(builder, graph, params)
+    def __init__(self, builder: OnnxBuilder, model: Model, ranges: Ranges, target: Target) -> None:
+        super().__init__(builder, model)
         self.ranges = ranges
         self.target = target
         self.scales: dict[str, float] = {}
-        self.offset, self.factor = 0.0, 1.0
-        positions = {result_name(graph, position): position for position in range(len(graph.nodes))}
+        self._limits: dict[str, tuple[float, float]] = {}
+        graph = model.graph
+        if not foldable(graph):
+            raise ModelError(f"{model.network.name}: its normalisation cannot be folded into its first convolution")
         self.readers = {
-            name: Counter(node.op for node in graph.nodes for source in node.inputs if source == position)
-            for name, position in positions.items()
+            self.result_name(position): Counter(graph.nodes[reader].op for reader in graph.readers[position])
+            for position in range(len(graph.nodes))
         }
 
     def image(self) -> str:
@@ -64,26 +58,11 @@ class QuantizedTranslator(Translator):
         self.scales["data_float"] = 1.0
         return self.builder.add("DequantizeLinear", [moved, one, zero], "data_float")
 
-    def subtract(self, node: Node, inputs: list[str], output: str) -> str:
-        """Remember what to fold into the first convolution."""
-        self.offset = node.number("scalar")
-        return inputs[0]
-
-    def divide(self, node: Node, inputs: list[str], output: str) -> str:
-        """Remember what to fold into the first convolution."""
-        self.factor = node.number("scalar")
-        return inputs[0]
-
     def convolution(self, node: Node, inputs: list[str], output: str) -> str:
-        """Convolve with int8 weights; a map that a sum reads is stored in 8 bits."""
-        weight, bias = (self.params[name].astype(np.float64) for name in inputs[1:])
-        if inputs[0] == "data_float":
-            if any(node.integers("pad", (0, 0))):
-                raise ModelError(f"node {node.name}: the normalisation cannot be folded into a padded convolution")
-            weight = weight / self.factor
-            bias = bias - weight.sum((1, 2, 3)) * self.offset
+        """Convolve with int8 weights; a map that is not activated at once is stored in 8 bits."""
+        weight, bias = self.parameters(node)
         readers = self.readers[output]
-        if not readers or readers["softmax"]:
+        if self.network.output_of(self.graph.nodes.index(node)) is not None:
             if self.target == "onnxruntime":
                 return self._output_product(inputs, weight, bias, output)
             return self._convolve(node, inputs, weight, bias, output)
@@ -91,8 +70,25 @@ class QuantizedTranslator(Translator):
         return made if set(readers) == {"Activation"} else self._store(made)
 
     def activation(self, node: Node, inputs: list[str], output: str) -> str:
-        """Apply ReLU and store the map."""
-        return self._store(super().activation(node, inputs, output))
+        """Apply ReLU and store the map; probabilities stay as they are."""
+        made = super().activation(node, inputs, output)
+        return self._store(made) if node.attrs["act_type"] == "relu" else made
+
+    def leaky(self, node: Node, inputs: list[str], output: str) -> str:
+        """Apply leaky ReLU and store the map."""
+        return self._store(super().leaky(node, inputs, output))
+
+    def pool(self, node: Node, inputs: list[str], output: str) -> str:
+        """Take the maximum of each window, whose steps are those of the map."""
+        return self._same_steps(super().pool(node, inputs, output), inputs[0])
+
+    def enlarge(self, node: Node, inputs: list[str], output: str) -> str:
+        """Repeat every cell, whose steps are those of the map."""
+        return self._same_steps(super().enlarge(node, inputs, output), inputs[0])
+
+    def concat(self, node: Node, inputs: list[str], output: str) -> str:
+        """Put channels one after the other and store them alike."""
+        return self._store(super().concat(node, inputs, output))
 
     def addition(self, node: Node, inputs: list[str], output: str) -> str:
         """Add two maps; a sum that only a ReLU reads is not stored itself."""
@@ -140,9 +136,15 @@ class QuantizedTranslator(Translator):
         ]
         return self.builder.add("DequantizeLinear", parts, f"{name}_float", axis=axis), scale
 
-    def _store(self, name: str) -> str:
-        """Put a map through 8 bits, and return the name of what comes back."""
-        scale, zero = step_and_zero(self.ranges[name], self.target)
+    def _same_steps(self, name: str, source: str) -> str:
+        """Put a rearranged map through the 8 bits of its source, which changes nothing but tells the engine."""
+        return self._store(name, self._limits[source])
+
+    def _store(self, name: str, limits: tuple[float, float] | None = None) -> str:
+        """Put a map through 8 bits that cover its range, and return the name of what comes back."""
+        limits = self.ranges[name] if limits is None else limits
+        self._limits[f"{name}_stored"] = limits
+        scale, zero = step_and_zero(limits, self.target)
         parts = [
             self.builder.constant(f"{name}_scale", np.float32(scale)),
             self.builder.constant(f"{name}_zero", zero),
@@ -172,11 +174,11 @@ def quantized_onnx(model: Model, ranges: Ranges, target: Target) -> onnx.ModelPr
         target: the engine to shape the graph for; both read both.
 
     Raises:
-        ModelError: for a network whose first convolution is padded, or whose output convolutions are not 1×1.
+        ModelError: for a network whose normalisation cannot be folded, or whose output convolutions are not 1×1.
     """
     builder = OnnxBuilder()
-    translator = QuantizedTranslator(builder, model.graph, model.params, ranges, target)
+    translator = QuantizedTranslator(builder, model, ranges, target)
     translator.translate(translator.image())
     facts: dict[str, Any] = metadata(model, "nhwc-uint8", normalised=False)
-    outputs = map_shapes(len(model.network.branches))
+    outputs = map_shapes(model.network)
     return builder.finish(f"lffd_{model.network.name}_int8", {"data": INPUT_SHAPES["nhwc-uint8"]}, outputs, facts)

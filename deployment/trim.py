@@ -15,7 +15,7 @@ from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.graphs.cut import keep_branches
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.model import Model, check_target, save_model
 from symbol_farm.trained_models import resolve_model
 
@@ -85,7 +85,7 @@ def check_kept_maps(whole: Model, trimmed: Model, kept: Sequence[int]) -> None:
     for images in probe_images(whole.network):
         expected = [before.run(images)[index] for index in kept]
         for index, (left, right) in enumerate(zip(after.run(images), expected, strict=True)):
-            if not (np.array_equal(left.scores, right.scores) and np.array_equal(left.boxes, right.boxes)):
+            if not all(np.array_equal(left[name], right[name]) for name in whole.network.outputs):
                 raise ModelError(f"branch {kept[index]} of {whole.network.name} gives other maps after trimming")
 
 
@@ -99,8 +99,7 @@ def main(options: Options) -> None:
     trimmed = trim_model(model, options.min_face, options.max_face)
     save_model(trimmed, options.output_dir, model.stored_precision)
     for label, part in (("before", model), ("after", trimmed)):
-        network = part.network
-        low, high = network.object_range
+        network, (low, high) = part.network, part.network.object_range
         work = sum(network.multiply_adds(480, 640).values()) / 1e9
         print(
             f"{label:6} {len(network.branches)} branches, {low:g}–{high:g} px, {part.parameter_count:,} parameters, "

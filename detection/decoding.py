@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lffd.boxes import Boxes
 from lffd.engines import BranchMaps
-from lffd.graphs.receptive_field import BranchGeometry
+from lffd.graphs.network import BranchGeometry
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ def decode(
     """Return the best cells of one image as boxes (LFFD, arXiv 1904.10633, section 3.2).
 
     Args:
-        maps: scores `(B, h, w)` and box codes `(B, 4, h, w)` of each branch.
+        maps: what each branch says, see `lffd.engines.BranchMaps`.
         branches: geometry of each branch, in the same order; `Candidates.branches` holds their `index`.
-        score_threshold: only cells that score more are looked at.
-        top_k: only so many of the best cells are decoded.
+        score_threshold: only predictions that score more are looked at.
+        top_k: only so many of the best predictions are decoded.
         row: which image of the batch.
         first_cells: map row and column of each branch's first cell, where the maps are parts of larger ones.
     """
-    cells = [np.flatnonzero(part.scores[row] > score_threshold) for part in maps]
-    scores = np.concatenate([part.scores[row].ravel()[found] for part, found in zip(maps, cells, strict=True)])
-    ends = np.cumsum([found.size for found in cells])
+    found = [np.flatnonzero(part["score"][row] > score_threshold) for part in maps]
+    scores = np.concatenate([part["score"][row].ravel()[flat] for part, flat in zip(maps, found, strict=True)])
+    ends = np.cumsum([flat.size for flat in found])
     chosen = best_indices(scores, top_k)
     boxes = np.empty((chosen.size, 4), np.float32)
     owners = np.empty(chosen.size, np.int8)
@@ -81,12 +81,14 @@ def decode(
         here = slice(limits[number], limits[number + 1])
         if here.start == here.stop:
             continue
-        flat = cells[number][chosen[here] - (ends[number] - cells[number].size)]
-        rows = flat // part.scores.shape[2]
-        columns = flat - rows * part.scores.shape[2]
+        flat = found[number][chosen[here] - (ends[number] - found[number].size)]
+        _, predictions, height, width = part["score"].shape
+        prediction, cell = np.divmod(flat, height * width)
+        rows, columns = np.divmod(cell, width)
         top, left = (0, 0) if first_cells is None else first_cells[number]
         places = np.stack([columns + left, rows + top], axis=1)
         centers = (geometry.first_center + geometry.stride * places).astype(np.float32)
-        boxes[here] = geometry.decode(part.boxes[row][:, rows, columns].T, centers)
+        codes = part["box"][row].reshape(predictions, 4, height, width)[prediction, :, rows, columns]
+        boxes[here] = geometry.decode(codes, centers, prediction)
         owners[here] = geometry.index
     return Candidates(boxes, scores[chosen], owners)

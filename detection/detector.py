@@ -148,7 +148,7 @@ class Detector:
         self, images: Sequence[NDArray[np.uint8]], members: Sequence[int], view: View
     ) -> Iterator[tuple[int, Candidates]]:
         """Yield candidates in the view's pixels for images of one size, with the index of the image."""
-        height, width = (max(side, self._cut_network.minimum_input) for side in (view.height, view.width))
+        height, width = (self._cut_network.fitting(side) for side in (view.height, view.width))
         count = max(1, min(MAX_BATCH, self._max_pixels // (height * width)))
         for start in range(0, len(members), count):
             chunk = members[start : start + count]

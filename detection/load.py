@@ -19,7 +19,7 @@ from detection.selection import Selection
 from detection.views import ViewSettings
 from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 PEER = "peer:"
 

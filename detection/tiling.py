@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from lffd.engines import BranchMaps
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network, raw_output
 
 CellRange = tuple[int, int]
 """First cell and the one after the last, along one axis."""
@@ -51,10 +51,11 @@ class Tile:
 
     def crop(self, maps: Sequence[BranchMaps]) -> list[BranchMaps]:
         """Return the part of the tile's maps that equals the whole image's, as views."""
-        kept = []
-        for part, (top, bottom), (left, right) in zip(maps, self.rows.cells, self.columns.cells, strict=True):
-            kept.append(BranchMaps(part.scores[:, top:bottom, left:right], part.boxes[:, :, top:bottom, left:right]))
-        return kept
+        cells = zip(maps, self.rows.cells, self.columns.cells, strict=True)
+        return [
+            {name: values[:, :, top:bottom, left:right] for name, values in part.items()}
+            for part, (top, bottom), (left, right) in cells
+        ]
 
 
 def exact_cells(network: Network, length: int, cut_start: bool, cut_end: bool) -> tuple[CellRange, ...]:
@@ -66,15 +67,11 @@ def exact_cells(network: Network, length: int, cut_start: bool, cut_end: bool) -
         cut_start: whether the image goes on before the tile.
         cut_end: whether it goes on after it.
     """
-    size, first, last = length, 0, length
-    ranges: dict[str, CellRange] = {}
-    for layer in network.backbone:
-        size = (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
-        if cut_start:
-            first = -(-(first + layer.padding) // layer.stride)
-        last = (last + layer.padding - layer.kernel) // layer.stride + 1 if cut_end else size
-        ranges[layer.name] = (first, last)
-    return tuple(ranges[branch.layer] for branch in network.branches)
+    ranges = network.graph.exact_cells(length, cut_start, cut_end)
+    branches = network.by_branch([ranges[output] for output in network.graph.outputs])
+    return tuple(
+        (max(first for first, _ in said.values()), min(last for _, last in said.values())) for said in branches
+    )
 
 
 def tile_overlap(network: Network, length: int) -> int:
@@ -85,7 +82,8 @@ def tile_overlap(network: Network, length: int) -> int:
         length: of the image; the overlap depends on its remainder by the deepest stride.
     """
     step = _step(network)
-    tile = length % step + step * (2 + 2 * network.branch_geometry[-1].receptive_field // step)
+    field = max(branch.receptive_field for branch in network.branch_geometry)
+    tile = length % step + step * (2 + 2 * field // step)
     strides = [branch.stride for branch in network.branch_geometry]
     exact = exact_cells(network, tile, cut_start=True, cut_end=True)
     advance = min((last - first) * stride for (first, last), stride in zip(exact, strides, strict=True))
@@ -93,8 +91,8 @@ def tile_overlap(network: Network, length: int) -> int:
 
 
 def _step(network: Network) -> int:
-    """Return the distance between possible tile starts: a multiple of every branch's stride."""
-    return math.lcm(*(branch.stride for branch in network.branch_geometry))
+    """Return the distance between possible tile starts: a multiple of every branch's stride and of `input_step`."""
+    return math.lcm(network.input_step, *(branch.stride for branch in network.branch_geometry))
 
 
 def plan_axis(network: Network, length: int, count: int) -> list[Span]:
@@ -204,11 +202,16 @@ def working_bytes_per_pixel(network: Network, engine: str = "mxnet") -> float:
         network: the declaration.
         engine: name of what runs it.
     """
-    widest, area = 0.0, 1.0  # area of a layer's input map, in cells per pixel of the network's input
-    for layer in network.backbone:
-        smaller = area / layer.stride**2
-        widest = max(widest, area * layer.in_channels + smaller * layer.out_channels)
-        area = smaller
-    heads = sum(network.head_channels / branch.stride**2 for branch in network.branch_geometry)
-    values = 2 * network.backbone[0].in_channels + widest + heads
-    return 4 * values * _ENGINE_OVERHEAD.get(engine, _OTHER_OVERHEAD)
+    graph = network.graph
+    areas = [1 / place.stride**2 for place in graph.places]
+    widest = max(
+        areas[position] * graph.places[position].channels
+        + sum(areas[source] * graph.places[source].channels for source in graph.map_inputs(node))
+        for position, node in enumerate(graph.nodes)
+        if node.op in ("Convolution", "Pooling", "UpSampling")
+    )
+    hidden = [
+        network.graph.nodes[raw_output(graph, output["box"])].inputs[0] for output in network.by_branch(graph.outputs)
+    ]
+    heads = sum(areas[position] * graph.places[position].channels for position in hidden)
+    return 4 * (2 * 3 + widest + heads) * _ENGINE_OVERHEAD.get(engine, _OTHER_OVERHEAD)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 MAX_ENLARGED_SIDE = 2048
 """Small images are not enlarged beyond this longer side: a 20,000×3 strip holds no face that is worth 850,000 px."""

@@ -17,7 +17,6 @@ from accuracy_evaluation.output_files import write_json
 from accuracy_evaluation.plots import check_plot_path
 from deployment.calibration import collect_ranges
 from deployment.quantized_graph import quantized_onnx
-from detection.image_files import read_image
 from detection.load import parse_peer
 from detection.selection import Selection
 from detection.views import ViewSettings
@@ -32,9 +31,9 @@ from lffd.engines.factory import AUTO_ORDER, ENGINES, installed_kind
 from lffd.engines.runtime import Precision, Runtime
 from lffd.errors import EngineError, UsageError
 from lffd.files import check_output, write_atomic
+from lffd.images.files import read_image
 from lffd.model import Model, make_model, save_model
 from lffd.training.initialization import initial_arrays
-from symbol_farm.network import build_json
 from symbol_farm.trained_models import resolve_model, shipped_models
 from symbol_farm.versions import VERSIONS, version_network
 
@@ -137,7 +136,7 @@ def random_weights(version: str) -> Model:
     network = version_network(version)
     start = initial_arrays(network, batch_norm=False, seed=0, style="prior")
     weights = {name.removeprefix("arg:"): value for name, value in start.items()}
-    return make_model(network, build_json(network, deploy=True), weights)
+    return make_model(network, weights)
 
 
 def quantized(model: Model) -> Model:

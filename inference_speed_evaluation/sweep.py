@@ -16,7 +16,7 @@ from detection.selection import Selection
 from inference_speed_evaluation.processes import WorkerProcess
 from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 BASELINE = ("mxnet", "fp32")
 """Engine and precision that ratios refer to."""

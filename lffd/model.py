@@ -17,11 +17,11 @@ from lffd.errors import GeometryError, ModelError
 from lffd.files import put_aside, recover_directory, replace_directory
 from lffd.graphs import batch_norm
 from lffd.graphs.graph import Graph, parse_graph
-from lffd.graphs.receptive_field import Network, network_from_dict
+from lffd.graphs.network import Network, network_from_dict
 from lffd.params import pack_params, parse_params
 
 SYMBOL_FILE, PARAMS_FILE, CARD_FILE = "symbol.json", "model.params", "card.json"
-CARD_FORMAT = 1
+CARD_FORMAT, KNOWN_FORMATS = 2, (1, 2)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class Model:
     """A deployed network with its parameters, checked to fit each other.
 
     Attributes:
-        network: the declaration: geometry and object ranges.
-        symbol_json: the deploy graph, as MXNet's JSON.
+        network: the deployed graph, and what its branches say and find.
         params: float32 arrays by name, exactly those that the graph asks for.
         card: facts that travel with the model: `training`, `accuracy` (a list, each with its protocol) and anything
             else; what follows from the network is added when the card is written.
@@ -38,25 +37,23 @@ class Model:
     """
 
     network: Network
-    symbol_json: str
     params: Mapping[str, NDArray[np.float32]]
     card: Mapping[str, Any] = field(default_factory=dict)
     extra_files: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse parameters that do not fit the graph, and a graph that does not fit the declared branches."""
+        """Refuse parameters that do not fit the graph."""
         check_parameters(self.graph, self.params, f"model {self.network.name}")
-        if len(self.graph.outputs) != 2 * len(self.network.branches):
-            raise ModelError(
-                f"model {self.network.name}: {len(self.network.branches)} branches need two outputs each, "
-                f"but the graph has {len(self.graph.outputs)} outputs"
-            )
-        check_outputs(self.graph, self.network)
 
     @property
     def graph(self) -> Graph:
-        """The deploy graph's nodes."""
-        return parse_graph(self.symbol_json, f"symbol of {self.network.name}")
+        """The deployed graph."""
+        return self.network.graph
+
+    @property
+    def symbol_json(self) -> str:
+        """The deployed graph as MXNet's JSON."""
+        return self.graph.to_json()
 
     @property
     def stored_precision(self) -> Literal["float32", "float16"]:
@@ -71,7 +68,6 @@ class Model:
 
 def make_model(
     network: Network,
-    symbol_json: str,
     parameters: Mapping[str, NDArray[Any]],
     states: Mapping[str, NDArray[Any]] | None = None,
     card: Mapping[str, Any] | None = None,
@@ -80,7 +76,6 @@ def make_model(
 
     Args:
         network: the declaration.
-        symbol_json: the deploy graph.
         parameters: of the training or the deploy graph.
         states: running statistics, where the training graph has batch normalisation.
         card: facts to keep.
@@ -88,7 +83,7 @@ def make_model(
     Raises:
         ModelError: when names or shapes do not fit; all of them are listed.
     """
-    return Model(network, symbol_json, batch_norm.fold(parameters, states), dict(card or {}))
+    return Model(network, batch_norm.fold(parameters, states), dict(card or {}))
 
 
 def check_parameters(graph: Graph, params: Mapping[str, NDArray[Any]], where: str) -> None:
@@ -108,25 +103,6 @@ def check_parameters(graph: Graph, params: Mapping[str, NDArray[Any]], where: st
     problems += [f"{name} holds NaN or Inf" for name in params if not np.isfinite(params[name]).all()]
     if problems:
         raise ModelError(f"{where}: parameters do not fit the graph: {'; '.join(problems)}")
-
-
-def check_outputs(graph: Graph, network: Network) -> None:
-    """Compare what the outputs are with the declaration: score then box of each branch, where the branch looks.
-
-    Raises:
-        ModelError: naming every output whose channels, stride or receptive field are others.
-    """
-    declared = [(c, b.stride, b.receptive_field) for b in network.branch_geometry for c in (1, 4)]
-    words = "{} channels, stride {}, receptive field {}"
-    problems = [
-        f"output {index} ({graph.nodes[output].name}) has {words.format(*found)} instead of {words.format(*expected)}"
-        for index, (output, found, expected) in enumerate(
-            zip(graph.outputs, graph.output_geometry, declared, strict=True)
-        )
-        if found != expected
-    ]
-    if problems:
-        raise ModelError(f"model {network.name}: the graph's outputs are not the declared ones: {'; '.join(problems)}")
 
 
 def derived_facts(model: Model) -> dict[str, Any]:
@@ -152,11 +128,13 @@ def derived_facts(model: Model) -> dict[str, Any]:
             "layout": "NCHW",
             "color_order": "BGR",
             "range": [0, 255],
-            "normalization": "(data - 127.5) / 127.5, inside the graph",
+            "normalization": "inside the graph",
             "minimum_side": network.minimum_input,
+            "multiple_of": network.input_step,
         },
-        "output": "per branch in order: object probability (B, 1, h, w); box code (B, 4, h, w), decoded as "
-        "x0 = x - code[0] * normalizer and so on for y0, x1, y1, at x = first_center + stride * column",
+        "output": f"per branch in order {', '.join(network.outputs)}, (B, channels, h, w) each: the object's "
+        f"probability; box code {network.code!r} in units of normalizer around the cell's centre, which lies at "
+        "first_center + stride * column (and row); points as x and y in the same units, from the centre",
         "parameters": model.parameter_count,
     }
 
@@ -228,16 +206,12 @@ def load_model(directory: str | os.PathLike[str]) -> Model:
     files = {name: _read_verified(folder, name, digest) for name, digest in card["sha256"].items()}
     if missing := [name for name in (SYMBOL_FILE, PARAMS_FILE) if name not in files]:
         raise ModelError(f"{folder / CARD_FILE}: gives no sha256 for {', '.join(missing)}")
-    try:
-        network = network_from_dict(card["network"])
-    except GeometryError as error:
-        raise ModelError(f"{folder / CARD_FILE}: {error}") from error
     params, states = parse_params(files.pop(PARAMS_FILE), folder / PARAMS_FILE)
-    symbol_json = decode_text(files.pop(SYMBOL_FILE), folder / SYMBOL_FILE)
+    graph = parse_graph(decode_text(files.pop(SYMBOL_FILE), folder / SYMBOL_FILE), str(folder / SYMBOL_FILE))
     widened = {name: value.astype(np.float32) for name, value in {**params, **states}.items()}
     try:
-        return Model(network, symbol_json, widened, card, files)
-    except ModelError as error:
+        return Model(network_from_dict(card["network"], graph), widened, card, files)
+    except (ModelError, GeometryError) as error:
         raise ModelError(f"{folder}: {error}") from error
 
 
@@ -254,8 +228,8 @@ def _read_card(folder: Path) -> dict[str, Any]:
         card["network"]["name"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: not a model card: {type(error).__name__}: {error}") from error
-    if form != CARD_FORMAT:
-        raise ModelError(f"{path}: card format {form} is not known here (this release reads {CARD_FORMAT})")
+    if form not in KNOWN_FORMATS:
+        raise ModelError(f"{path}: card format {str(form)[:20]} is not known here (this release reads 1 and 2)")
     if not named or any(Path(name).name != name for name in digests):
         raise ModelError(f"{path}: sha256 must map plain file names to digests")
     return dict(card)

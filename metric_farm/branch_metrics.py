@@ -7,48 +7,69 @@ positive; IoU: mean over positives of the predicted and the true box.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.training.engine import STATISTICS
+from lffd.graphs.network import Network
+from lffd.training.losses import statistic_names
 
-METRICS = ("score_loss", "box_loss", "positives", "recall", "precision", "iou")
+
+class Metric(NamedTuple):
+    """One figure per branch: a sum over the steps, divided by another one.
+
+    Attributes:
+        name: under which it is reported.
+        sum: statistic above the line.
+        divisor: statistic below it, or `images`.
+        title: of its curve; empty for none.
+    """
+
+    name: str
+    sum: str
+    divisor: str
+    title: str = ""
 
 
-def summarise(statistics: NDArray[np.float64], images: int) -> list[dict[str, float | None]]:
+METRICS = (
+    Metric("score_loss", "score_loss", "cells", "score loss per cell"),
+    Metric("box_loss", "box_loss", "positives", "box loss per positive"),
+    Metric("landmarks_loss", "landmarks_loss", "positives", "landmarks loss per positive"),
+    Metric("teacher_score_loss", "teacher_score_loss", "cells", "score loss against the teacher, per cell"),
+    Metric("teacher_box_loss", "teacher_box_loss", "cells", "box loss against the teacher, per cell"),
+    Metric("positives", "positives", "images"),
+    Metric("recall", "hits", "positives", "recall at 0.5 (cells)"),
+    Metric("precision", "hits", "claims"),
+    Metric("iou", "iou", "positives", "mean IoU of positives"),
+)
+"""Everything that training reports: logs, curves and MXNet's metric follow this list."""
+
+
+def summarise(statistics: Mapping[str, NDArray[np.float64]], images: int) -> list[dict[str, float | None]]:
     """Return the metrics of each branch.
 
     Args:
-        statistics: `(branches, len(STATISTICS))`, summed over any number of steps.
+        statistics: name, see `lffd.training.losses.statistic_names`, to `(branches,)`, summed over any number of steps.
         images: how many images these steps saw.
 
     Returns:
-        One dict per branch with the keys of `METRICS`; None where there is nothing to divide by.
+        One dict per branch, by metric name; None where there is nothing to divide by.
     """
-    return [_summary(dict(zip(STATISTICS, row, strict=True)), images) for row in np.asarray(statistics, np.float64)]
+    sums = {**statistics, "images": np.full_like(next(iter(statistics.values())), images)}
+    known = [metric for metric in METRICS if metric.sum in sums]
+    return [
+        {m.name: float(sums[m.sum][branch] / d) if (d := sums[m.divisor][branch]) else None for m in known}
+        for branch in range(len(sums["images"]))
+    ]
 
 
-def _summary(sums: dict[str, float], images: int) -> dict[str, float | None]:
-    def per(name: str, divisor: float) -> float | None:
-        return float(sums[name] / divisor) if divisor else None
-
-    return {
-        "score_loss": per("score_loss", sums["cells"]),
-        "box_loss": per("box_loss", sums["positives"]),
-        "positives": per("positives", images),
-        "recall": per("hits", sums["positives"]),
-        "precision": per("hits", sums["claims"]),
-        "iou": per("iou", sums["positives"]),
-    }
-
-
-def eval_metric(branches: int) -> Any:
+def eval_metric(network: Network) -> Any:
     """Return the metrics as an `mx.metric.EvalMetric` named `branch_B_METRIC`, for loops built on MXNet's modules.
 
-    Its `update(labels, preds)` takes the outputs of `symbol_farm.losses.training_symbol`; sums stay on the device
-    until `get` is called, so updating never stalls it.
+    Its `update(labels, preds)` takes the outputs of `lffd.training.mxnet.losses.training_symbol`; sums stay on the
+    device until `get` is called, so updating never stalls it.
     """
     from lffd.engines.mxnet_engine import import_mxnet
 
@@ -72,10 +93,12 @@ def eval_metric(branches: int) -> Any:
 
         def get(self) -> tuple[list[str], list[float]]:
             """Return names and values; NaN where there is nothing to divide by. Waits for the device."""
-            sums = np.zeros((branches, len(STATISTICS))) if self.sums is None else self.sums.asnumpy()
-            rows = summarise(sums, self.images)
-            names = [f"branch_{index}_{name}" for index in range(branches) for name in METRICS]
-            values = [row[name] for row in rows for name in METRICS]
+            columns = statistic_names(network.outputs)
+            shape = (len(network.branches), len(columns))
+            sums = np.zeros(shape) if self.sums is None else self.sums.asnumpy()
+            rows = summarise(dict(zip(columns, sums.T, strict=True)), self.images)
+            names = [f"branch_{index}_{name}" for index, row in enumerate(rows) for name in row]
+            values = [value for row in rows for value in row.values()]
             return names, [float("nan") if value is None else value for value in values]
 
     return BranchMetrics()

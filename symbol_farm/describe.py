@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from lffd import cli
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from symbol_farm.versions import version_network
 
 
@@ -46,7 +46,7 @@ def describe(network: Network, width: int, height: int) -> dict[str, Any]:
             "receptive_field": layer.receptive_field,
             "first_center": layer.first_center,
             "parameters": layer.parameters,
-            "macs": operations[layer.name],
+            "macs": operations.get(layer.name, 0),
         }
         for layer in network.layers
     ]
@@ -66,7 +66,7 @@ def describe(network: Network, width: int, height: int) -> dict[str, Any]:
         "version": network.name,
         "input": {"width": width, "height": height},
         "minimum_input": network.minimum_input,
-        "parameters": sum(layer.parameters for layer in network.layers),
+        "parameters": network.parameter_count,
         "gmac": sum(operations.values()) / 1e9,
         "layers": layers,
         "branches": branches,

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lffd.errors import UsageError
-from lffd.graphs.layers import Layer
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Layer, Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,9 +29,8 @@ def draw(network: Network, width: int, height: int, path: Path) -> None:
     rows = len(network.branches)
     figure = Figure(figsize=(12, 3.4 + 0.45 * rows), layout="constrained")
     backbone, ranges = figure.subplots(2, 1, height_ratios=[2.2, 0.6 + 0.45 * rows])
-    parameters = sum(layer.parameters for layer in network.layers)
     gmac = sum(network.multiply_adds(height, width).values()) / 1e9
-    figure.suptitle(f"{network.name}: {parameters:,} parameters, {gmac:.3f} GMAC at {width}×{height}")
+    figure.suptitle(f"{network.name}: {network.parameter_count:,} parameters, {gmac:.3f} GMAC at {width}×{height}")
     _draw_backbone(backbone, network)
     _draw_ranges(ranges, network, network.map_sizes(height, width))
     figure.savefig(path, dpi=120)

@@ -5,15 +5,13 @@ LFFD (arXiv 1904.10633), table 2 and section 3.2.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
 
-from lffd.graphs.receptive_field import Branch, Network, Stage
-from symbol_farm.network import build_symbol
+from lffd.graphs.network import Branch
+from symbol_farm.lffd_network import Stage, lffd_network
+from symbol_farm.symbols import net_symbol
 
-if TYPE_CHECKING:
-    import mxnet as mx
-
-NETWORK = Network(
+NETWORK = lffd_network(
     name="10_560_25L_8scales_v1",
     stem=(64,),
     stages=(
@@ -36,7 +34,4 @@ NETWORK = Network(
     train_input=640,
 )
 
-
-def get_net_symbol(deploy_flag: bool = False, batch_norm: bool = False) -> mx.sym.Symbol:
-    """Return the network as an `mx.sym.Group`; see `symbol_farm.network.build_symbol` for its outputs."""
-    return build_symbol(NETWORK, deploy=deploy_flag, batch_norm=batch_norm)
+get_net_symbol = partial(net_symbol, NETWORK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.graph import parse_graph
+from lffd.graphs.network import Network
 from lffd.hints import unknown
 from lffd.model import CARD_FILE, PARAMS_FILE, Model, decode_text, load_model, make_model, matching_network
 from lffd.params import read_params
-from symbol_farm.network import build_json
 from symbol_farm.versions import VERSIONS, version_network
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
@@ -57,11 +58,6 @@ def params_file(spec: str | os.PathLike[str]) -> Path:
     return folder / PARAMS_FILE
 
 
-def deploy_json(network_name: str) -> str:
-    """Return the deploy graph of a version, as MXNet's JSON; needs no MXNet."""
-    return build_json(version_network(network_name), deploy=True)
-
-
 def load_published(
     params_file: str | os.PathLike[str], version: str | None = None, symbol_file: str | os.PathLike[str] | None = None
 ) -> Model:
@@ -78,19 +74,21 @@ def load_published(
     named = version_network(version) if version else None
     params, states = read_params(params_file)
     network = named or _identify(params, params_file)
-    symbol_json = _read_symbol(Path(symbol_file)) if symbol_file else deploy_json(network.name)
+    if symbol_file:
+        network = _on_graph(network, Path(symbol_file))
     card = {"training": {"source": f"published checkpoint {Path(params_file).name}"}}
     try:
-        return make_model(network, symbol_json, params, states, card)
+        return make_model(network, params, states, card)
     except ModelError as error:
         raise ModelError(f"{os.fspath(params_file)} as {network.name}: {error}") from error
 
 
-def _read_symbol(path: Path) -> str:
-    try:
-        return decode_text(path.read_bytes(), path)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+def _on_graph(network: Network, path: Path) -> Network:
+    """Return the version with the graph of a file, which must put its outputs at the same places."""
+    read = replace(network, graph=parse_graph(decode_text(path.read_bytes(), path), str(path)))
+    if read.branch_geometry != network.branch_geometry:
+        raise ModelError(f"{path}: its outputs do not lie where those of {network.name} do")
+    return read
 
 
 def _identify(params: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> Network:

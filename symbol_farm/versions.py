@@ -6,13 +6,14 @@ import importlib
 from types import ModuleType
 
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.hints import unknown
 
 VERSIONS: dict[str, str] = {
     "v1": "10_560_25L_8scales_v1",
     "v2": "10_320_20L_5scales_v2",
     "v3": "10_320_light_v3",
+    "nano": "9_400_nano",
     "head": "10_160_17L_4scales_v1",
     "pedestrian": "30_320_20L_4scales_v1",
     "plate": "64_512_16L_3scales_v1",

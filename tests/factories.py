@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.model import Model, make_model
 from symbol_farm.trained_models import deploy_json
 from symbol_farm.versions import version_network

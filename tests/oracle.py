@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lffd.engines import BranchMaps
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 
 class OracleEngine:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lffd.graphs.receptive_field import Branch, Network, Stage
+from lffd.graphs.network import Branch, Network, Stage
 
 NETWORK = Network("tiny", (4,), (Stage(4, 1), Stage(6, 1)), (Branch("conv4", (4, 8)), Branch("conv7", (8, 16))), 4, 64)
 

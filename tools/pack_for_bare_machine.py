@@ -29,15 +29,8 @@ from lffd.errors import UsageError
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = "lffd_bare"
 PACKAGES = (
-    "lffd",
-    "symbol_farm",
-    "config_farm",
-    "data_provider_farm",
-    "data_iterator_farm",
-    "metric_farm",
-    "accuracy_evaluation",
-    "inference_speed_evaluation",
-    "deployment",
+    *("lffd", "symbol_farm", "config_farm", "data_provider_farm", "data_iterator_farm", "metric_farm"),
+    *("detection", "accuracy_evaluation", "inference_speed_evaluation", "deployment", "benchmarks"),
 )
 REQUIREMENTS = (
     "opencv-python-headless==4.11.0.86",

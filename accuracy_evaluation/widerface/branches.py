@@ -21,7 +21,7 @@ from accuracy_evaluation.widerface.protocol import Matches
 from accuracy_evaluation.widerface.report import HARD, RecallRow, recall_by_size, recall_lines, rows_to_json
 from lffd.errors import DataError
 from lffd.files import write_atomic
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 
 FOLDER = "branches"
 

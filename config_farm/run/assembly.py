@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import os
+import platform
 import shlex
 import sys
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from config_farm.run.batches import open_batches, training_records
+from config_farm.run.data import data_sample, open_batches, open_records, training_records
 from config_farm.run.engines import create_training_engine
 from config_farm.run.experiment import FREE_ON_RESUME, Experiment
-from config_farm.run.run_facts import data_sample, library_versions
 from config_farm.run.start_points import initial_state
+from config_farm.run.validation import UNSEEN_SEED, PackValidator
 from lffd.errors import UsageError
 from lffd.files import OutputFolder, write_atomic
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.model import Model, load_model, make_model, save_model
 from lffd.records import RecordSource
 from lffd.training.checkpoint import Checkpoint, newest_checkpoint
@@ -31,10 +32,6 @@ from lffd.training.options import as_plain, differences
 from lffd.training.progress import Progress, restore_progress
 from lffd.training.run_log import METRICS_FILE, RunLog
 from metric_farm.branch_metrics import summarise
-from symbol_farm.network import build_json
-
-if TYPE_CHECKING:
-    from config_farm.run.validation import PackValidator
 
 MODEL, BEST, PICTURES = "model", "best", "pictures"
 """Names below the output directory: the finished model, the best one so far, what it finds in validation images."""
@@ -57,23 +54,17 @@ def train(network: Network, experiment: Experiment) -> int:
     checkpoint = _starting_point(experiment)
     with ExitStack() as stack:
         source = stack.enter_context(training_records(experiment))
-        if checkpoint is not None and checkpoint.facts["records"] != len(source):
-            raise UsageError(
-                f"--resume: the run learnt from {checkpoint.facts['records']} records, but {experiment.train_data} "
-                f"holds {len(source)}"
-            )
-        if checkpoint is not None and checkpoint.facts["data_sample"] != data_sample(source):
-            raise UsageError(f"--resume: the run learnt from other records than those of {experiment.train_data}")
+        facts = {"experiment": as_plain(experiment), "records": len(source), "data_sample": data_sample(source)}
+        if checkpoint is not None:
+            _check_same_data(checkpoint, facts, experiment)
         engine, origin = create_run_engine(network, experiment, source, checkpoint)
-        validator = stack.enter_context(_validator(network, experiment)) if experiment.val_data else None
+        validator = None
+        if experiment.val_data:
+            drawn = (network.train_input, experiment.seed + UNSEEN_SEED)
+            held_out = stack.enter_context(open_records(experiment.val_data, *drawn))
+            validator = PackValidator(held_out, experiment.val_data, experiment.val_images)
         progress, remarks = _progress(experiment, checkpoint)
-        progress.facts = {
-            "experiment": as_plain(experiment),
-            "records": len(source),
-            "data_sample": data_sample(source),
-            "workers": engine.workers,
-            "origin": [*origin, *remarks],
-        }
+        progress.facts = {**facts, "workers": engine.workers, "origin": [*origin, *remarks]}
         _agree_on_start(engine, progress, checkpoint)
         leader = engine.rank == 0
         output.mkdir(parents=True, exist_ok=True)
@@ -87,7 +78,7 @@ def train(network: Network, experiment: Experiment) -> int:
         trainer = Trainer(
             engine,
             lambda start: open_batches(network, experiment, source, start, (engine.rank, engine.workers)),
-            _loop_options(experiment),
+            LoopOptions(**{f.name: getattr(experiment, f.name) for f in dataclasses.fields(LoopOptions)}),
             experiment.schedule,
             folder=output,
             log=log,
@@ -115,6 +106,14 @@ def _check_launch(experiment: Experiment) -> None:
         raise UsageError(f"--kvstore {experiment.kvstore} needs: python -m config_farm.launch -- COMMAND")
 
 
+def _check_same_data(checkpoint: Checkpoint, facts: dict[str, Any], experiment: Experiment) -> None:
+    before, now, data = checkpoint.facts, facts["records"], experiment.train_data
+    if before["records"] != now:
+        raise UsageError(f"--resume: the run learnt from {before['records']} records, but {data} holds {now}")
+    if before["data_sample"] != facts["data_sample"]:
+        raise UsageError(f"--resume: the run learnt from other records than those of {data}")
+
+
 def _progress(experiment: Experiment, checkpoint: Checkpoint | None) -> tuple[Progress, list[str]]:
     """Return where the run stands, and what to say about it."""
     if checkpoint is None:
@@ -122,14 +121,14 @@ def _progress(experiment: Experiment, checkpoint: Checkpoint | None) -> tuple[Pr
     progress, before = restore_progress(checkpoint.facts), checkpoint.facts["experiment"]
     if progress.best_score is None:
         return progress, []
-    remark = ""
     if (before["val_data"], before["val_images"]) != (experiment.val_data, experiment.val_images):
         remark = "validation changed: its best score is forgotten"
     elif not (experiment.output_dir / BEST).exists():
         remark = f"{experiment.output_dir / BEST} is gone: its score is forgotten"
-    if remark:
-        progress.best_score, progress.best_iteration, progress.without_gain = None, 0, 0
-    return progress, [remark] if remark else []
+    else:
+        return progress, []
+    progress.best_score, progress.best_iteration, progress.without_gain = None, 0, 0
+    return progress, [remark]
 
 
 def _agree_on_start(engine: TrainingEngine, progress: Progress, checkpoint: Checkpoint | None) -> None:
@@ -203,17 +202,6 @@ def _sample(network: Network, experiment: Experiment, source: RecordSource) -> N
         return next(batches).images[:8]
 
 
-def _validator(network: Network, experiment: Experiment) -> PackValidator:
-    from config_farm.run.validation import PackValidator
-
-    assert experiment.val_data is not None
-    return PackValidator(network, experiment.val_data, experiment.val_images, experiment.seed)
-
-
-def _loop_options(experiment: Experiment) -> LoopOptions:
-    return LoopOptions(**{f.name: getattr(experiment, f.name) for f in dataclasses.fields(LoopOptions)})
-
-
 class _Run:
     """What one run says and saves."""
 
@@ -233,33 +221,25 @@ class _Run:
     def introduce(self, source: RecordSource, progress: Progress) -> None:
         """Say everything that is needed to repeat the run, and keep it beside the run."""
         experiment = self.experiment
-        text = "\n".join(
-            [
-                f"command: {shlex.join(sys.argv)}",
-                f"network: {self.network.name}, {sum(layer.parameters for layer in self.network.layers):,} parameters, "
-                f"preset {experiment.preset}",
-                f"engine: {self.engine.name} on {self.engine.device}, {self.workers} worker(s)",
-                f"data: {experiment.train_data} ({len(source)} records), validation: {experiment.val_data}",
-                f"effective batch: {self.effective_batch} ({experiment.batch_size} × {experiment.accumulate} steps × "
-                f"{self.workers} worker(s)) crops of {experiment.input_size} px, seed {experiment.seed}",
-                f"start: iteration {progress.iteration} of {experiment.iterations}; {progress.facts['origin'][0]}",
-                *progress.facts["origin"][1:],
-            ]
+        origin = progress.facts["origin"]
+        lines = (
+            f"command: {shlex.join(sys.argv)}",
+            f"network: {self.network.name}, {self.network.parameter_count:,} parameters, preset {experiment.preset}",
+            f"engine: {self.engine.name} on {self.engine.device}, {self.workers} worker(s)",
+            f"data: {experiment.train_data} ({len(source)} records), validation: {experiment.val_data}",
+            f"effective batch: {self.effective_batch} ({experiment.batch_size} × {experiment.accumulate} steps × "
+            f"{self.workers} worker(s)) crops of {experiment.input_size} px, seed {experiment.seed}",
+            f"start: iteration {progress.iteration} of {experiment.iterations}; {origin[0]}",
+            *origin[1:],
         )
-        self.log.say(text)
-        described = Path(experiment.output_dir) / "experiment.json"
-        write_atomic(described, (json.dumps(progress.facts["experiment"], indent=2) + "\n").encode())
+        self.log.say("\n".join(lines))
+        described = json.dumps(progress.facts["experiment"], indent=2) + "\n"
+        write_atomic(experiment.output_dir / "experiment.json", described.encode())
 
     def model(self, progress: Progress) -> Model:
         """Return the deployable model with its facts so far."""
         parameters, states = self.engine.deployable()
-        card: dict[str, Any] = {"training": self._training_facts(progress)}
-        if self.scores and self.validator is not None:
-            card["accuracy"] = [{**self.validator.protocol(), **self.scores, "iteration": progress.iteration}]
-        return make_model(self.network, build_json(self.network, deploy=True), parameters, states, card)
-
-    def _training_facts(self, progress: Progress) -> dict[str, Any]:
-        return {
+        training = {
             "preset": self.experiment.preset,
             "engine": f"{self.engine.name} on {self.engine.device}",
             "versions": library_versions(self.engine.name),
@@ -268,6 +248,10 @@ class _Run:
             "minutes": round(progress.seconds / 60, 1),
             **progress.facts,
         }
+        card: dict[str, Any] = {"training": training}
+        if self.scores and self.validator is not None:
+            card["accuracy"] = [{**self.validator.protocol(), **self.scores, "iteration": progress.iteration}]
+        return make_model(self.network, parameters, states, card)
 
     def validate(self) -> dict[str, float]:
         """Return the scores of the current deployable model."""
@@ -282,8 +266,7 @@ class _Run:
 
     def finish(self, progress: Progress) -> None:
         """Write the finished model: the best one where there was validation, the last one otherwise."""
-        target = self.experiment.output_dir / MODEL
-        best = self.experiment.output_dir / BEST
+        target, best = self.experiment.output_dir / MODEL, self.experiment.output_dir / BEST
         model = load_model(best) if progress.best_score is not None and best.exists() else self.model(progress)
         save_model(model, target)
         self.log.draw_curves()
@@ -292,7 +275,16 @@ class _Run:
             count = self.validator.draw(model, folder, self.experiment.val_pictures)
             self.log.say(f"{count} pictures with the model's detections in {folder}")
         scores = model.card.get("accuracy", [{}])[0]
-        measured = (
-            ", ".join(f"{name} {scores[name]:.4f}" for name in ("AP50", "AP") if name in scores) or "not validated"
-        )
+        measured = ", ".join(f"{name} {scores[name]:.4f}" for name in ("AP50", "AP") if name in scores)
         self.log.say(f"finished at iteration {progress.iteration}: model in {target} ({measured or 'not validated'})")
+
+
+def library_versions(engine: str) -> dict[str, str]:
+    """Return the versions of Python and of the libraries that a training's numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("numpy", "opencv-python-headless", "simplejpeg", engine):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found

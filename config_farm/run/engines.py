@@ -8,11 +8,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from config_farm.run.experiment import Experiment
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.training.choice import choose_training_engine
 from lffd.training.engine import TrainingEngine
-from symbol_farm.losses import training_symbol
-from symbol_farm.network import build_json
 
 
 def create_training_engine(
@@ -31,7 +29,7 @@ def create_training_engine(
         from lffd.training.torch.engine import TorchTrainingEngine
 
         return TorchTrainingEngine(
-            build_json(network, deploy=False, batch_norm=experiment.batch_norm),
+            network,
             initial,
             loss=experiment.loss,
             optimizer=experiment.optimizer,
@@ -40,9 +38,10 @@ def create_training_engine(
             compiled=experiment.compiled,
         )
     from lffd.training.mxnet.engine import MXNetTrainingEngine
+    from lffd.training.mxnet.losses import training_symbol
 
     return MXNetTrainingEngine(
-        training_symbol(network, experiment.loss, experiment.batch_norm).tojson(),
+        training_symbol(network, experiment.loss, experiment.batch_norm, experiment.distill is not None).tojson(),
         initial,
         optimizer=experiment.optimizer,
         normalizer=experiment.loss.normalizer,

@@ -9,14 +9,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from data_iterator_farm.policies import JitterPolicy, LabelPolicy, SamplingPolicy, preset
+from data_iterator_farm.policies import JitterPolicy, LabelPolicy, PresetName, SamplingPolicy, preset
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.training.choice import TrainingEngineName, TrainingPrecision
 from lffd.training.initialization import Initialization
 from lffd.training.options import LossOptions, OptimizerOptions, ScheduleOptions
-
-Preset = Literal["ours", "published"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Experiment:
 
     version: Annotated[str, tyro.conf.Fixed]
     """Full name of the network's version; fixed by the config script."""
-    preset: Preset = "ours"
+    preset: PresetName = "ours"
     """Where the defaults below come from: our recipe, or the published one."""
     train_data: str | None = None
     """Pack to learn from (see data_provider_farm.pack), or synthetic:COUNT for drawn faces."""
@@ -79,6 +77,8 @@ class Experiment:
     """Also write TensorBoard events (needs the extra tensorboard)."""
     kvstore: Literal["dist_sync", "dist_device_sync"] | None = None
     """MXNet's parameter server, for runs started by config_farm.launch."""
+    distill: str | None = None
+    """Learn from another detector too, cell by cell on the same crops: peer:scrfd=FILE.onnx, or one of our models."""
     batch_norm: bool = True
     """Train with batch normalisation; it is folded into the weights of every saved model."""
     initialization: Initialization = "prior"
@@ -100,49 +100,27 @@ class Experiment:
                 raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}")
 
 
-FREE_ON_RESUME = frozenset(
-    {
-        "output_dir",
-        "resume",
-        "init_from",
-        "threads",
-        "processes",
-        "cache_gib",
-        "skip_bad_records",
-        "engine",
-        "device",
-        "precision",
-        "compiled",
-        "checkpoint_every",
-        "validate_every",
-        "val_images",
-        "val_data",
-        "val_pictures",
-        "train_data",
-        "patience",
-        "log_every",
-        "tensorboard",
-    }
-)
+FREE_ON_RESUME = frozenset((
+    "output_dir", "resume", "init_from", "threads", "processes", "cache_gib", "skip_bad_records", "engine", "device",
+    "precision", "compiled", "checkpoint_every", "validate_every", "val_images", "val_data", "val_pictures",
+    "train_data", "patience", "log_every", "tensorboard",
+))  # fmt: skip
 """Fields that a resumed run may change: where things are, how fast it goes, how often it looks up."""
 
 
-def recipe(network: Network, name: Preset) -> Experiment:
+def recipe(network: Network, name: PresetName) -> Experiment:
     """Return the defaults of a preset for a network.
 
     `ours`: batch normalisation, quality focal and DIoU losses, AdamW, cosine schedule, EMA, mosaics. `published`: as
     the paper and its code describe (arXiv 1904.10633, section 3.3), without the code's faults: cross-entropy with five
     hard negatives per positive, squared error, SGD in steps, no batch normalisation, two million iterations.
     """
-    policies = preset(name, network)
     base = Experiment(
         version=network.name,
         preset=name,
         input_size=network.train_input,
         output_dir=Path("runs") / network.name,
-        sampling=policies.sampling,
-        jitter=policies.jitter,
-        labels=policies.labels,
+        **preset(name, network)._asdict(),
     )
     if name == "ours":
         return base

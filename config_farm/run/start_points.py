@@ -13,10 +13,9 @@ from config_farm.run.experiment import Experiment
 from lffd.engines.graph_outputs import node_outputs
 from lffd.errors import UsageError
 from lffd.graphs import batch_norm
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.training.checkpoint import newest_checkpoint, read_checkpoint
 from lffd.training.initialization import initial_arrays
-from symbol_farm.network import build_json
 from symbol_farm.trained_models import resolve_model
 
 Arrays = dict[str, NDArray[Any]]
@@ -54,12 +53,7 @@ def initial_state(
 
 
 def _from_checkpoint(arrays: Arrays, path: Path) -> tuple[Arrays, list[str]]:
-    """Return the parameters of a checkpoint, or of the newest one in a folder, batch normalisation and all.
-
-    Raises:
-        ModelError: when there is no whole checkpoint.
-        UsageError: when none of its parameters fits.
-    """
+    """Return the parameters of a checkpoint, or of the newest one in a folder, batch normalisation and all."""
     checkpoint = newest_checkpoint(path)[0] if path.is_dir() else read_checkpoint(path)
     if checkpoint is None:
         raise UsageError(f"--init-from {path}: there is no whole checkpoint")
@@ -83,9 +77,9 @@ def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], im
         arrays: the plain parameters as `arg:NAME`.
         images: `(B, S, S, 3)` uint8 BGR.
     """
-    layers = [layer.name for layer in network.layers if layer.kind != "output"]
+    layers = [name for name in network.gains if f"arg:{name}_weight" in arrays]
     params = {name.removeprefix("arg:"): value for name, value in arrays.items()}
-    outputs = node_outputs(build_json(network, deploy=False), layers, params, images)
+    outputs = node_outputs(network.graph, layers, params, images)
     found: Arrays = {}
     for name, output in zip(layers, outputs, strict=True):
         values = output.astype(np.float64)
@@ -99,16 +93,13 @@ def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], im
 
 def _unmatched(asked: Mapping[str, tuple[int, ...]], given: Mapping[str, NDArray[Any]]) -> list[str]:
     """Return one line for each kind of misfit between a network's parameters and a model's."""
-    fresh = [name for name in asked if name not in given]
-    unused = [name for name in given if name not in asked]
-    misshapen = [
-        f"{name} {given[name].shape} instead of {shape}"
-        for name, shape in asked.items()
-        if name in given and given[name].shape != shape
-    ]
+    both = {name: (given[name].shape, shape) for name, shape in asked.items() if name in given}
     kinds = (
-        ("not in the model, start random", fresh),
-        ("in the model, not in this network", unused),
-        ("of another shape, start random", misshapen),
+        ("not in the model, start random", [name for name in asked if name not in given]),
+        ("in the model, not in this network", [name for name in given if name not in asked]),
+        (
+            "of another shape, start random",
+            [f"{n} {old} instead of {new}" for n, (old, new) in both.items() if old != new],
+        ),
     )
     return [f"  {what}: {', '.join(names)}" for what, names in kinds if names]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from accuracy_evaluation.evaluation_on_pack import detect_records, load_record
-from config_farm.run.data_sources import open_records
 from detection.detector import Detector
 from detection.drawing import draw_detections
 from detection.selection import Selection
 from lffd.errors import UsageError
-from lffd.graphs.receptive_field import Network
 from lffd.model import Model
 from lffd.records import Record, RecordSource
 from metric_farm.average_precision import average_precision
@@ -47,34 +43,21 @@ class Subset:
 
 
 class PackValidator:
-    """Validation data that stays open for a run; use as a context manager.
+    """Measures models on validation data.
 
     Args:
-        network: what is trained; its training size is that of drawn images.
-        data: a pack, or `synthetic:COUNT`.
-        count: how many of its images to use; 0 for all.
-        seed: the run's.
+        source: the records.
+        data: how the user named them.
+        count: how many of them to use; 0 for all.
 
     Raises:
-        UsageError: when there is nothing to find in the data.
+        UsageError: when there is no image.
     """
 
-    def __init__(self, network: Network, data: str, count: int, seed: int) -> None:
-        with ExitStack() as stack:
-            source = stack.enter_context(open_records(data, network.train_input, seed + UNSEEN_SEED))
-            self._records = Subset(source, count)
-            self._close = stack.pop_all()
-        self._data = data
+    def __init__(self, source: RecordSource, data: str, count: int) -> None:
+        self._records, self._data = Subset(source, count), data
         if not len(self._records):
             raise UsageError(f"--val-data {data} holds no image")
-
-    def __enter__(self) -> PackValidator:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close.close()
 
     def scores(self, model: Model) -> dict[str, float]:
         """Return `AP50` (which decides what is best) and `AP` (mean over IoU 0.50–0.95) of a model, 0–1."""

@@ -7,17 +7,15 @@ with `synthetic/`, and `inspect` counts such records.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm.drawn_faces.face import REACH, draw_face, face_box, person_box
-from data_provider_farm.drawn_faces.looks import Look, random_look
-from data_provider_farm.drawn_faces.scene import draw_background, draw_distractors
-from data_provider_farm.prepare import Prepared, encode_all
-from lffd.boxes import Boxes, areas, clip, intersections, longer_sides, scale
+from data_provider_farm.drawn_faces.face import REACH, Appearance, draw_face, face_box, person_box, random_appearance
+from data_provider_farm.drawn_faces.scenery import draw_background, draw_distractors
+from data_provider_farm.prepare import Prepared
+from lffd.boxes import Boxes, areas, clip, intersections, longer_sides
 from lffd.errors import UsageError
 from lffd.images.encoded import encode
 from lffd.records import Record
@@ -35,7 +33,7 @@ MOST_HIDDEN = 0.15
 class Actor(NamedTuple):
     """A face to draw: its look, its middle x, y and half height in pixels."""
 
-    look: Look
+    look: Appearance
     center: tuple[float, float]
     half_height: float
 
@@ -58,10 +56,10 @@ def draw_scene(rng: np.random.Generator, size: int) -> tuple[Pixels, Boxes]:
         raise UsageError(f"a synthetic picture needs at least {SMALLEST_PICTURE} px a side, not {size}")
     picture = draw_background(rng, size)
     draw_distractors(rng, picture, int(rng.integers(2, 9)))
-    boxes = np.zeros((0, 4), np.float32)
-    for actor in _cast(rng, size):
-        boxes = np.concatenate((boxes, face_box(*actor)))
+    actors = _cast(rng, size)
+    for actor in actors:
         _draw_smooth(picture, *actor)
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(face_box(*actor) for actor in actors)])
     return _develop(rng, picture), clip(boxes, size, size)
 
 
@@ -72,35 +70,33 @@ def _cast(rng: np.random.Generator, size: int) -> list[Actor]:
     crowd = rng.random() < CROWD_SHARE
     count = int(rng.integers(8, 25)) if crowd else int(rng.integers(1, 6))
     largest = min(SIDES[1], (0.12 if crowd else 0.9) * size)
-    faces, people = np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32)
     found: list[Actor] = []
     for _ in range(3 * count):
         actor = _random_actor(rng, size, largest)
-        face, person = face_box(*actor), person_box(*actor)
-        nearer = np.array([other.half_height > actor.half_height for other in found], bool)
-        hidden = intersections(face, people[nearer]).max(initial=0) / areas(face)[0]
-        hiding = (intersections(person, faces[~nearer])[0] / areas(faces[~nearer])).max(initial=0)
-        if max(hidden, hiding) < MOST_HIDDEN:
-            faces, people = np.concatenate((faces, face)), np.concatenate((people, person))
+        if len(found) < count and all(_apart(actor, other) for other in found):
             found.append(actor)
-        if len(found) == count:
-            break
     return sorted(found, key=lambda actor: actor.half_height)
+
+
+def _apart(first: Actor, second: Actor) -> bool:
+    """Return whether the nearer one of two people hides next to nothing of the other's face."""
+    far, near = sorted((first, second), key=lambda actor: actor.half_height)
+    face = face_box(*far)
+    return float(intersections(face, person_box(*near))[0, 0]) < MOST_HIDDEN * float(areas(face)[0])
 
 
 def _random_actor(rng: np.random.Generator, size: int, largest: float) -> Actor:
     """Draw a look, a size and a place inside the picture, or now and then partly outside."""
-    look = random_look(rng)
+    look = random_appearance(rng)
     side = math.exp(rng.uniform(math.log(SIDES[0]), math.log(max(largest, SIDES[0] + 1))))
     unit = face_box(look, (0, 0), 1)
     half_height = side / float(longer_sides(unit)[0])
-    x, y = scale(unit, half_height)[0, 2:].tolist()
-    room = 0.3 * side if rng.random() < CUT_SHARE else 0.0
-    center = rng.uniform(x - room, size - x + room), rng.uniform(y - room, size - y + room)
-    return Actor(look, center, half_height)
+    margins = half_height * unit[0, 2:] - (0.3 * side if rng.random() < CUT_SHARE else 0)
+    x, y = rng.uniform(margins, size - margins).tolist()
+    return Actor(look, (x, y), half_height)
 
 
-def _draw_smooth(picture: Pixels, look: Look, center: tuple[float, float], half_height: float) -> None:
+def _draw_smooth(picture: Pixels, look: Appearance, center: tuple[float, float], half_height: float) -> None:
     """Draw a face with every pixel the mean of several, so that small ones keep their features."""
     import cv2
 
@@ -139,10 +135,10 @@ def synthetic_record(index: int, size: int, seed: int) -> Record:
 
 
 def synthetic_records(count: int, size: int, seed: int) -> list[Record]:
-    """Return `count` records in memory; a list is a `lffd.records.RecordSource`."""
+    """Return `count` records in memory, a `lffd.records.RecordSource`."""
     return [synthetic_record(index, size, seed) for index in range(count)]
 
 
-def prepare_synthetic(indices: Sequence[int], *, size: int, seed: int) -> list[Prepared]:
-    """Return the encoded record of each picture, for the packer."""
-    return encode_all([([synthetic_record(index, size, seed)], []) for index in indices])
+def prepare_synthetic(index: int, *, size: int, seed: int) -> Prepared:
+    """Return the encoded record of a picture, for the packer."""
+    return Prepared([synthetic_record(index, size, seed)], [])

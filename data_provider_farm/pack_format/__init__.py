@@ -1,1 +1,1 @@
-"""The packed file: framing, records, index, reading and writing."""
+"""The packed file of a dataset (RecordIO): records, index, reading and writing."""

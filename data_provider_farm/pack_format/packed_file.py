@@ -15,23 +15,93 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from data_provider_farm.pack_format.append_file import AppendFile
-from data_provider_farm.pack_format.pack_index import (
-    LINE_BYTES,
-    hinted_offset,
-    index_path,
-    parse_line,
-    rebuild_hint,
-    scan_records,
-    write_index,
+from data_provider_farm.pack_format.record_layout import (
+    Buffer,
+    Encoded,
+    decode_record,
+    encode_record,
+    frame_record,
+    read_record,
+    set_key,
+    validate_record,
 )
-from data_provider_farm.pack_format.record_layout import Encoded, check_record, decode_record, encode_record, set_key
-from data_provider_farm.pack_format.recordio import frame_record, read_record
 from lffd.errors import DataError, UsageError
+from lffd.files import write_atomic
 from lffd.records import Record
+from lffd.untrusted import open_file
+
+KEY_DIGITS, OFFSET_DIGITS = 10, 15
+LINE_BYTES = KEY_DIGITS + OFFSET_DIGITS + 2
+BATCH_BYTES, BATCH_BUFFERS = 1 << 20, 1000
 
 MAX_RECORDS = 1 << 31
 """Larger record numbers could look like the magic number, which a record's head must not hold."""
+
+
+def index_path(path: str | os.PathLike[str]) -> Path:
+    """Return the index that belongs to a `.rec` file.
+
+    Raises:
+        UsageError: when `path` does not end in `.rec`.
+    """
+    pack = Path(path)
+    if pack.suffix != ".rec":
+        raise UsageError(f"{pack}: the name of a pack must end in .rec")
+    return pack.with_suffix(".idx")
+
+
+def rebuild_hint(path: Path) -> str:
+    """Return what to do about a damaged index."""
+    return f"rebuild it with: python -m data_provider_farm.edit reindex {path.with_suffix('.rec')}"
+
+
+def index_line(key: int, offset: int) -> bytes:
+    """Return one line of the index."""
+    return b"%010d\t%015d\n" % (key, offset)
+
+
+def parse_line(line: bytes, key: int, path: Path) -> int:
+    """Return the start of record `key` from its line of the index at `path`.
+
+    Raises:
+        DataError: when the line is not that record's.
+    """
+    offset = line[KEY_DIGITS + 1 : -1]
+    # Comparing with the line as we would write it refuses every other spelling of a number at once.
+    if not offset.isdigit() or line != index_line(key, int(offset)):
+        raise DataError(f"{path}: line {key + 1} is damaged: {line!r}; {rebuild_hint(path)}")
+    return int(offset)
+
+
+def hinted_offset(line: bytes) -> int:
+    """Return the start of a record from its line of the index, unchecked; 0 when there is none to be seen."""
+    digits = line[KEY_DIGITS + 1 : -1]
+    return int(digits) if digits.isdigit() else 0
+
+
+def write_index(path: Path, offsets: array[int]) -> None:
+    """Write the index of records that start at `offsets`, whole or not at all."""
+    write_atomic(path, b"".join(index_line(key, offset) for key, offset in enumerate(offsets)))
+
+
+def find_whole_records(descriptor: int, path: Path) -> tuple[array[int], int]:
+    """Read records from the start until one is damaged or the file ends.
+
+    Returns:
+        Where each whole record starts, and where the last one ends.
+    """
+    offsets, end = array("Q"), 0
+    size = os.fstat(descriptor).st_size
+    while end < size:
+        where = f"{path}: record {len(offsets)}"
+        try:
+            data, after = read_record(descriptor, end, size, where)
+            decode_record(data, len(offsets), where)
+        except DataError:
+            break
+        offsets.append(end)
+        end = after
+    return offsets, end
 
 
 class PackReader:
@@ -53,12 +123,12 @@ class PackReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._index_path = index_path(path)
-        self._index = _open_file(self._index_path)
+        self._data = open_file(self.path)
         try:
-            self._data = _open_file(self.path)
-        except DataError:
-            os.close(self._index)
-            raise
+            self._index = open_file(self._index_path)
+        except DataError as error:
+            os.close(self._data)
+            raise DataError(f"{error}; {rebuild_hint(self.path)}") from None
         self._open = True
         try:
             self._size = os.fstat(self._data).st_size
@@ -70,32 +140,25 @@ class PackReader:
     def _count_records(self) -> int:
         """Return the number of records after checking that index and file end together."""
         count, left = divmod(os.fstat(self._index).st_size, LINE_BYTES)
-        if left:
+        if left or (count == 0 and self._size):
             raise DataError(
-                f"{self._index_path}: the index is cut short, damaged or of another toolkit; {rebuild_hint(self.path)}"
+                f"{self._index_path}: the index is empty, cut short, damaged or of another toolkit; "
+                f"{rebuild_hint(self.path)}"
             )
-        if count == 0 and self._size == 0:
-            return 0
-        if count == 0:
-            raise DataError(f"{self._index_path}: the index is empty, the pack is not; {rebuild_hint(self.path)}")
-        self._count = count
-        first, last = self._offset(0), self._offset(count - 1)
-        try:
-            end = read_record(self._data, last, self._size, f"{self.path}: record {count - 1}")[1]
-        except DataError as error:
-            raise DataError(
-                f"{error}. The pack was cut short, or the index is not its own; {rebuild_hint(self.path)}"
-            ) from None
+        first = end = 0
+        if count:
+            first, last = self._span(0)[0], self._span(count - 1)[0]
+            try:
+                end = read_record(self._data, last, self._size, f"{self.path}: record {count - 1}")[1]
+            except DataError as error:
+                hint = rebuild_hint(self.path)
+                raise DataError(f"{error}. The pack was cut short, or the index is not its own; {hint}") from None
         if first != 0 or end != self._size:
             raise DataError(
                 f"{self.path}: the index does not fit this file (it covers bytes {first:,}–{end:,} of {self._size:,}); "
                 f"{rebuild_hint(self.path)}"
             )
         return count
-
-    def _offset(self, index: int) -> int:
-        """Return where record `index` starts."""
-        return self._span(index)[0]
 
     def _span(self, index: int) -> tuple[int, int]:
         """Return where record `index` starts, and where the next one seems to."""
@@ -139,15 +202,6 @@ class PackReader:
         self.close()
 
 
-def _open_file(path: Path) -> int:
-    """Return a descriptor for reading."""
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        hint = f"; {rebuild_hint(path)}" if path.suffix == ".idx" and path.with_suffix(".rec").exists() else ""
-        raise DataError(f"{path}: cannot be opened: {error.strerror}{hint}") from error
-
-
 class PackWriter:
     """Writes a pack record by record; `path` appears only when the whole pack is on the disk.
 
@@ -182,9 +236,10 @@ class PackWriter:
             os.close(self._file)
             raise UsageError(f"{self._partial}: another process is writing this pack") from error
         if resume:
-            self._offsets, self._end = scan_records(self._file, self._partial)
+            self._offsets, self._end = find_whole_records(self._file, self._partial)
         self.truncate(len(self._offsets))
-        self._output = AppendFile(self._file, self._partial)
+        self._batch: list[Buffer] = []
+        self._batch_bytes = 0
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -203,7 +258,7 @@ class PackWriter:
         Raises:
             DataError: when the record breaks a promise of `Record`.
         """
-        check_record(record, f"image {record.name!r}")
+        validate_record(record, f"image {record.name!r}")
         self.add_encoded(encode_record(record))
 
     def add_encoded(self, data: Encoded) -> None:
@@ -217,9 +272,23 @@ class PackWriter:
         set_key(data, len(self._offsets))
         buffers = frame_record(data.head, data.image)
         length = sum(map(len, buffers))
-        self._output.append(buffers, length)
         self._offsets.append(self._end)
         self._end += length
+        self._batch += buffers
+        self._batch_bytes += length
+        if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= BATCH_BUFFERS:
+            self._write_batch()
+
+    def _write_batch(self) -> None:
+        """Append what waits in few large steps, which cost a caller busy in Python next to nothing."""
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        try:
+            written = os.writev(self._file, batch)
+            rest = b"".join(batch)[written:] if written < sum(map(len, batch)) else b""
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            raise DataError(f"{self._partial}: cannot be written: {error.strerror}") from error
 
     def _publish(self) -> None:
         """Give both files their names. The index goes first: until the pack follows, opening it is refused."""
@@ -234,13 +303,15 @@ class PackWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        kept = self._resume and bool(self._offsets)
         try:
-            self._output.finish()
+            self._write_batch()
             if kind is None:
                 self._publish()
-            elif not self._resume or not self._offsets:
-                self._partial.unlink(missing_ok=True)
+                kept = True
         finally:
+            if not kept:
+                self._partial.unlink(missing_ok=True)
             os.close(self._file)
 
 

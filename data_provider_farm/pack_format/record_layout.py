@@ -1,4 +1,11 @@
-"""What is inside one record of a pack: an image header that MXNet reads, a detection label, and the image's bytes.
+"""One record of a pack: how it is framed in the `.rec` file (RecordIO), and what is inside.
+
+RecordIO is the format of dmlc-core and MXNet. A record is one part, or several when its bytes hold the magic number at
+a multiple of four. A part is `magic (4) | kind and length (4) | bytes | zeros up to a multiple of four`, little-endian;
+the upper three bits of the second word say whether the part is whole (0), first (1), middle (2) or last (3), the lower
+29 its length. Where a record is cut, the magic number itself is left out, and put back when it is read.
+
+Inside are an image header that MXNet reads, a detection label, and the image's bytes.
 
 The record is what `mx.recordio.unpack` takes apart: `flag (uint32) | label (float32) | id (uint64) | id2 (uint64)`,
 then `flag` float32 numbers, then the image. `label` and `id2` are 0, `id` is the record's number in the pack. The
@@ -28,9 +35,9 @@ after its boxes, with class -1, that covers the image. Field 5 does not count it
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +46,16 @@ from numpy.typing import NDArray
 
 from lffd.errors import DataError
 from lffd.records import Record
+
+Buffer = bytes | bytearray
+
+MAGIC_NUMBER = 0xCED7230A
+MAGIC = struct.pack("<I", MAGIC_NUMBER)
+MAX_LENGTH = (1 << 29) - 1
+HEADER_BYTES = 8
+MAX_AHEAD = 1 << 24
+"""Longest record that is read at once, in bytes: a damaged index must not make us read much in vain."""
+WHOLE, FIRST, MIDDLE, LAST = range(4)
 
 IMAGE_HEADER = struct.Struct("<IfQQ")
 KEY_OFFSET = 8
@@ -65,52 +82,23 @@ class Encoded(NamedTuple):
 
 
 def encode_record(record: Record) -> Encoded:
-    """Return the bytes of one record; see `encode_records`."""
-    return encode_records([record])[0]
-
-
-def encode_records(records: Sequence[Record]) -> list[Encoded]:
-    """Return the bytes of records that `check_record` accepts, with number 0; `set_key` gives them their numbers.
-
-    Several at once cost much less than one by one: the tables of all their boxes are made in one go.
-    """
-    if not records:
-        return []
-    objects, ends, visible = _object_tables(records)
-    names = [record.name.encode() for record in records]
-    words = _pack_names(names)
-    encoded, start = [], 0
-    for record, name, packed, end, seen in zip(records, names, words, ends, visible, strict=True):
-        width = FIXED_FIELDS + len(packed) // 4
-        fixed = (width, OBJECT_WIDTH, record.width, record.height, VERSION, len(record.boxes), 0, 0, len(name))
-        rows = objects[start:end] if seen else objects[start:end] + NOTHING_VISIBLE
-        label = FIXED.pack(*fixed) + packed + rows
-        crc = _checksum(label, record.image)
-        head = bytearray(IMAGE_HEADER.pack(len(label) // 4, 0.0, 0, 0)) + label
-        CRC.pack_into(head, IMAGE_HEADER.size + 4 * CRC_FIELD, crc & 0xFFFF, crc >> 16)
-        encoded.append(Encoded(head, record.image))
-        start = end
-    return encoded
-
-
-def _object_tables(records: Sequence[Record]) -> tuple[bytes, list[int], list[bool]]:
-    """Return the object tables of all records one after the other as bytes.
-
-    Returns:
-        The bytes; where each record's rows end in them; whether each record has a box with area.
-    """
-    counts = [len(record.boxes) for record in records]
-    boxes = np.concatenate([record.boxes for record in records])
-    sizes = np.array([(record.width, record.height) * 2 for record in records], np.float32)
-    table = np.empty((len(boxes), OBJECT_WIDTH), "<f4")
-    table[:, 1:5] = boxes / np.repeat(sizes, counts, axis=0)
-    table[:, 5:9] = boxes
-    table[:, 9] = np.concatenate([record.ignored for record in records])
-    table[:, 0] = 0 - table[:, 9]
-    ends = np.cumsum(counts)
-    with_area = np.concatenate(([0], np.cumsum((table[:, 3:5] > table[:, 1:3]).all(axis=1))))
-    visible = with_area[ends] > with_area[ends - counts]
-    return table.tobytes(), (4 * OBJECT_WIDTH * ends).tolist(), visible.tolist()
+    """Return the bytes of a record that `validate_record` accepts, with number 0; `set_key` gives it its own."""
+    name = record.name.encode()
+    letters = np.frombuffer(name + bytes(-len(name) % 3), np.uint8).reshape(-1, 3).astype("<f4")
+    table = np.zeros((len(record.boxes), OBJECT_WIDTH), "<f4")
+    table[:, 1:5] = record.boxes / np.array([record.width, record.height] * 2, np.float32)
+    table[:, 5:9] = record.boxes
+    table[:, 9] = record.ignored
+    table[:, 0] -= table[:, 9]
+    visible = bool((table[:, 3:5] > table[:, 1:3]).all(axis=1).any())
+    width = FIXED_FIELDS + len(letters)
+    fixed = (width, OBJECT_WIDTH, record.width, record.height, VERSION, len(record.boxes), 0, 0, len(name))
+    words = letters @ np.array([1, 1 << 8, 1 << 16], "<f4")
+    label = FIXED.pack(*fixed) + words.tobytes() + table.tobytes() + (b"" if visible else NOTHING_VISIBLE)
+    crc = _checksum(label, record.image)
+    head = bytearray(IMAGE_HEADER.pack(len(label) // 4, 0.0, 0, 0)) + label
+    CRC.pack_into(head, IMAGE_HEADER.size + 4 * CRC_FIELD, crc & 0xFFFF, crc >> 16)
+    return Encoded(head, record.image)
 
 
 def set_key(data: Encoded, key: int) -> None:
@@ -144,7 +132,7 @@ def decode_record(data: bytes, key: int, where: str) -> Record:
     name = _unpack_name(label[FIXED_FIELDS:header_width], name_bytes, where)
     pixels = np.ascontiguousarray(objects[:, 5:9], np.float32)
     record = Record(name, image, width, height, pixels, objects[:, 9] != 0)
-    check_record(record, where)
+    validate_record(record, where)
     return record
 
 
@@ -188,17 +176,8 @@ def _whole_numbers(values: Floats, where: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _pack_names(names: Sequence[bytes]) -> list[bytes]:
-    """Return each name as float32 numbers that hold three bytes each, the first one lowest."""
-    padded = [name + bytes(-len(name) % 3) for name in names]
-    letters = np.frombuffer(b"".join(padded), np.uint8).reshape(-1, 3).astype(np.float32)
-    words = (letters @ np.array([1, 1 << 8, 1 << 16], np.float32)).astype("<f4").tobytes()
-    ends = (4 * np.cumsum([len(name) // 3 for name in padded])).tolist()
-    return [words[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
 def _unpack_name(words: Floats, length: int, where: str) -> str:
-    """Return the name that `_pack_names` packed."""
+    """Return the name that `encode_record` packed."""
     if not ((words >= 0) & (words < 1 << 24)).all():  # false for NaN as well
         raise DataError(f"{where}: the name is not text; not written by this toolkit")
     data = words.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()[:length]
@@ -208,7 +187,7 @@ def _unpack_name(words: Floats, length: int, where: str) -> str:
         raise DataError(f"{where}: the name is not UTF-8; not written by this toolkit") from error
 
 
-def check_record(record: Record, where: str) -> None:
+def validate_record(record: Record, where: str) -> None:
     """Refuse a record that breaks a promise of `Record` or of this layout.
 
     Args:
@@ -248,3 +227,102 @@ def check_frame(name: str, width: int, height: int, where: str | Path) -> None:
         raise DataError(f"{where}: a name needs 1 to {MAX_NAME_BYTES} bytes of printable text, not {name[:80]!r}")
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise DataError(f"{where}: size {width}x{height} is outside 1–{MAX_SIDE} px")
+
+
+def frame_record(head: Buffer, body: bytes) -> list[Buffer]:
+    """Return one record, `head` followed by `body`, as the buffers to append to a `.rec` file.
+
+    Nothing is copied unless the record holds the magic number.
+
+    Args:
+        head: its first bytes; their number is a multiple of four, and none of its words is the magic number.
+        body: the rest.
+
+    Raises:
+        DataError: when the record is longer than a record can be.
+    """
+    length = len(head) + len(body)
+    if length > MAX_LENGTH:
+        raise DataError(f"a record of {length:,} bytes is over RecordIO's limit of {MAX_LENGTH:,}")
+    cuts = [len(head) + cut for cut in _magic_positions(body)]
+    padding = bytes(-length % 4)
+    if not cuts:
+        return [_part_header(WHOLE, length), head, body, padding]
+    data, pieces, start = bytes(head) + body, list[Buffer](), 0
+    for cut in cuts:
+        pieces += [_part_header(MIDDLE if start else FIRST, cut - start), data[start:cut]]
+        start = cut + len(MAGIC)
+    return [b"".join([*pieces, _part_header(LAST, length - start), data[start:], padding])]
+
+
+def _magic_positions(data: bytes) -> list[int]:
+    """Return the multiples of four at which `data` holds the magic number."""
+    words = np.frombuffer(data, "<u4", len(data) // 4)
+    found = words == MAGIC_NUMBER
+    return (4 * np.flatnonzero(found)).tolist() if found.any() else []
+
+
+def _part_header(kind: int, length: int) -> bytes:
+    return MAGIC + struct.pack("<I", kind << 29 | length)
+
+
+def read_record(descriptor: int, offset: int, file_size: int, where: str, expected_end: int = 0) -> tuple[bytes, int]:
+    """Read the record that starts at `offset`, without moving the file's position.
+
+    Args:
+        descriptor: of the open `.rec` file; many threads may share it.
+        offset: first byte of the record.
+        file_size: of the `.rec` file; nothing longer is ever allocated.
+        where: names the file and the record in errors.
+        expected_end: where the record seems to end: up to there it is read at once, which is faster. It need not be
+            right.
+
+    Returns:
+        The record's bytes, and the offset just after it.
+
+    Raises:
+        DataError: when there is no whole record at `offset`.
+    """
+    pieces: list[bytes] = []
+    start, near = offset, 0 <= offset < expected_end <= min(file_size, offset + MAX_AHEAD)
+    ahead = _read_exactly(descriptor, expected_end - offset, offset, where) if near else b""
+
+    def read(length: int, offset: int) -> bytes:
+        if offset + length <= start + len(ahead):
+            return ahead[offset - start : offset - start + length]
+        return _read_exactly(descriptor, length, offset, where)
+
+    while True:
+        if offset % 4 or not 0 <= offset <= file_size - HEADER_BYTES:
+            raise DataError(f"{where}: no record can start at byte {offset:,} of a file of {file_size:,}")
+        magic, word = struct.unpack("<II", read(HEADER_BYTES, offset))
+        kind, length = word >> 29, word & MAX_LENGTH
+        if magic != MAGIC_NUMBER:
+            raise DataError(f"{where}: no record starts at byte {offset:,}; the file or its index is damaged")
+        if kind not in ((MIDDLE, LAST) if pieces else (WHOLE, FIRST)):
+            raise DataError(f"{where}: the file is damaged (parts out of order at byte {offset:,})")
+        padded = length + -length % 4
+        offset += HEADER_BYTES
+        if padded > file_size - offset:
+            raise DataError(
+                f"{where}: the file is cut short or damaged (needs {padded:,} bytes from {offset:,}, "
+                f"the file has {file_size:,})"
+            )
+        pieces.append(read(length, offset))
+        offset += padded
+        if kind in (WHOLE, LAST):
+            return (MAGIC.join(pieces) if len(pieces) > 1 else pieces[0]), offset
+
+
+def _read_exactly(descriptor: int, length: int, offset: int, where: str) -> bytes:
+    """Return `length` bytes from `offset`; the file may have shrunk since it was opened."""
+    try:
+        data = os.pread(descriptor, length, offset)
+        while len(data) < length:
+            more = os.pread(descriptor, length - len(data), offset + len(data))
+            if not more:
+                raise DataError(f"{where}: the file was cut short while it was open (at byte {offset + len(data):,})")
+            data += more
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read at byte {offset:,}: {error.strerror or error}") from error
+    return data

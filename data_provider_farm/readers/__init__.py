@@ -1,1 +1,1 @@
-"""Readers of annotations: one file per format, and the checks that all of them share."""
+"""Readers of annotation formats (COCO, Pascal VOC, YOLO, WIDER FACE, CSV, LFFD): one file each, and shared checks."""

@@ -10,8 +10,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, read_text, xywh
+from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
 from lffd.errors import DataError
+from lffd.untrusted import read_text, shown
 
 
 def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listing:
@@ -27,18 +28,18 @@ def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listin
     """
     document = _load(annotations)
     wanted = _category_ids(document, class_name, annotations)
-    entries: dict[Any, tuple[int, dict[str, Any]]] = {}
+    entries: dict[str | int, tuple[int, dict[str, Any]]] = {}
     for number, entry in enumerate(_list(document, "images", annotations)):
         key = _field(entry, "id", f"{annotations}: images[{number}]")
         if key in entries:
-            raise DataError(f"{annotations}: images[{number}] has the id {key!r} of images[{entries[key][0]}]")
+            raise DataError(f"{annotations}: images[{number}] has the id {shown(key)} of images[{entries[key][0]}]")
         entries[key] = (number, entry)
-    boxes: dict[Any, RawBoxes] = defaultdict(RawBoxes)
+    boxes: dict[str | int, RawBoxes] = defaultdict(RawBoxes)
     for number, entry in enumerate(_list(document, "annotations", annotations)):
         where = f"{annotations}: annotations[{number}]"
         image = _field(entry, "image_id", where)
         if image not in entries:
-            raise DataError(f"{where}: refers to image {image!r}, which the file does not list")
+            raise DataError(f"{where}: refers to image {shown(image)}, which the file does not list")
         if wanted is None or _field(entry, "category_id", where) in wanted:
             _read_box(entry, where, boxes[image])
     found = [(entry, f"{annotations}: images[{number}]", boxes[key]) for key, (number, entry) in entries.items()]
@@ -53,12 +54,15 @@ def _build(images: Path, entry: dict[str, Any], where: str, boxes: RawBoxes) -> 
 
 def _load(path: Path) -> dict[str, Any]:
     """Return the JSON document."""
+    text = read_text(path)
     try:
-        document = json.loads(read_text(path))
+        document = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from error
     except RecursionError as error:
         raise DataError(f"{path}: is nested too deeply for a COCO file") from error
+    except ValueError as error:
+        raise DataError(f"{path}: holds a number of thousands of digits") from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: a COCO file is an object with images, annotations and categories")
     return document
@@ -76,7 +80,7 @@ def _field(entry: dict[str, Any], key: str, where: str) -> str | int:
     """Return an id or a name that must be there."""
     value = entry.get(key)
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(f"{where}: {key!r} must be a number or a text, not {value!r}")
+        raise DataError(f"{where}: {key!r} must be a number or a text, not {shown(value)}")
     return value
 
 
@@ -84,15 +88,13 @@ def _category_ids(document: dict[str, Any], class_name: str | None, path: Path) 
     """Return the ids of the chosen category; None for all."""
     if class_name is None:
         return None
-    categories = _list(document, "categories", path)
-    names = [str(entry.get("name")) for entry in categories]
-    if class_name not in names:
-        raise DataError(f"{path}: has no category {class_name!r}; it has {', '.join(sorted(set(names)))}")
-    return {
-        _field(entry, "id", f"{path}: categories[{number}]")
-        for number, entry in enumerate(categories)
-        if names[number] == class_name
-    }
+    named = [(str(entry.get("name")), entry) for entry in _list(document, "categories", path)]
+    found = {_field(entry, "id", f"{path}: category {name!r}") for name, entry in named if name == class_name}
+    if not found:
+        raise DataError(
+            f"{path}: has no category {class_name!r}; it has {', '.join(sorted({name for name, _ in named}))}"
+        )
+    return found
 
 
 def _read_box(entry: dict[str, Any], where: str, boxes: RawBoxes) -> None:
@@ -100,7 +102,7 @@ def _read_box(entry: dict[str, Any], where: str, boxes: RawBoxes) -> None:
     box = entry.get("bbox")
     numbers = isinstance(box, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
     if not isinstance(box, list) or len(box) != 4 or not numbers:
-        raise DataError(f"{where}: bbox must be [x, y, width, height], not {str(box)[:100]}")
+        raise DataError(f"{where}: bbox must be [x, y, width, height], not {shown(box)}")
     try:
         x, y, width, height = map(float, box)
     except OverflowError as error:
@@ -114,5 +116,7 @@ def _read_size(entry: dict[str, Any], where: str) -> tuple[int, int] | None:
     if width is None or height is None:
         return None
     if not isinstance(width, int) or not isinstance(height, int) or width < 1 or height < 1:
-        raise DataError(f"{where}: width and height must be whole numbers of pixels, not {width!r} and {height!r}")
+        raise DataError(
+            f"{where}: width and height must be whole numbers of pixels, not {shown(width)} and {shown(height)}"
+        )
     return width, height

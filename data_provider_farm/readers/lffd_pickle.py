@@ -15,20 +15,24 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
+import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
 from lffd.errors import DataError
-from lffd.images.encoded import is_jpeg, read_file
+from lffd.images.jpeg import is_jpeg
+from lffd.untrusted import read_file, shown
 
 NUMBER_CODES = frozenset({"b1", "f2", "f4", "f8", *(kind + size for kind in "iu" for size in "1248")})
 ORDERS: dict[str, Literal["<", ">"]] = {"<": "<", ">": ">", "|": "<", "=": "<"}
+
+
+_Steps: Any = pickle._Unpickler
 
 
 class _RefusalError(Exception):
@@ -118,35 +122,75 @@ def _text(value: Any) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else value if isinstance(value, str) else ""
 
 
-def _known_names() -> dict[tuple[str, str], _StandIn]:
-    """Return what a pickle may ask for, and what it gets."""
-    names: dict[tuple[str, str], Callable[..., Any]] = {
-        ("numpy", "dtype"): _Dtype,
-        ("numpy", "ndarray"): _Array,
-        ("_codecs", "encode"): _encode,
-    }
-    for builtins in ("builtins", "__builtin__"):
-        names[builtins, "bytes"] = names[builtins, "bytearray"] = _encode
-    for core in ("numpy.core", "numpy._core"):
-        names[f"{core}.multiarray", "_reconstruct"] = _Array
-        names[f"{core}.multiarray", "scalar"] = _scalar
-        names[f"{core}.numeric", "_frombuffer"] = _from_buffer
-    return {name: _StandIn(make) for name, make in names.items()}
+KNOWN: dict[tuple[str, str], _StandIn] = {
+    (module, name): _StandIn(make)
+    for make, name, *modules in (
+        (_Dtype, "dtype", "numpy"),
+        (_Array, "ndarray", "numpy"),
+        (_Array, "_reconstruct", "numpy.core.multiarray", "numpy._core.multiarray"),
+        (_scalar, "scalar", "numpy.core.multiarray", "numpy._core.multiarray"),
+        (_from_buffer, "_frombuffer", "numpy.core.numeric", "numpy._core.numeric"),
+        (_encode, "encode", "_codecs"),
+        (_encode, "bytes", "builtins", "__builtin__"),
+        (_encode, "bytearray", "builtins", "__builtin__"),
+    )
+    for module in modules
+}
+"""What a pickle may ask for, and what it gets."""
 
 
-class _Unpickler(pickle.Unpickler):
-    """Finds the known names and nothing else."""
+class _Unpickler(_Steps):
+    """Finds the known names and nothing else, in memory and time bounded by the pickle's size.
+
+    Python's own unpickler, not the one in C, because its steps can be replaced: its memo is a dictionary, so that no
+    number in the file makes it reserve memory, and keys are looked at before they are hashed.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_Steps.dispatch)
 
     def find_class(self, module: str, name: str) -> _StandIn:
         """Return the stand-in for a known name."""
-        known = _known_names()
-        if (module, name) not in known:
-            raise _RefusalError(f"{module}.{name}, which is not data")
-        return known[module, name]
+        if (module, name) not in KNOWN:
+            raise _RefusalError(f"{module[:40]}.{name[:40]}, which is not data")
+        return KNOWN[module, name]
 
     def persistent_load(self, identifier: Any) -> Any:
         """Refuse."""
         raise _RefusalError("an object that lies outside the file")
+
+    def set_item(self) -> None:
+        """Put one item into a dictionary; hashing tuples that share tuples could go on for ever."""
+        if not isinstance(self.stack[-2], str | bytes | int | float):
+            raise _RefusalError("a dictionary with keys other than numbers and texts")
+        _Steps.load_setitem(self)
+
+    def set_items(self) -> None:
+        """Put many items into a dictionary."""
+        self.put_all(self.pop_mark())
+
+    def put_all(self, items: list[Any]) -> None:
+        """Put keys and values that follow each other into the dictionary on top of the stack."""
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self.stack += [key, value]
+            self.set_item()
+
+    def make_dictionary(self) -> None:
+        """Make a dictionary of many items."""
+        items = self.pop_mark()
+        self.append({})
+        self.put_all(items)
+
+    def read_byte_array(self) -> None:
+        """Read bytes; their number in the file reserves no memory."""
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    def refuse(self) -> None:
+        """Refuse."""
+        raise _RefusalError("a set, which LFFD packs do not hold")
+
+    dispatch |= {pickle.SETITEM[0]: set_item, pickle.SETITEMS[0]: set_items, pickle.DICT[0]: make_dictionary}
+    dispatch |= {pickle.BYTEARRAY8[0]: read_byte_array}
+    dispatch |= dict.fromkeys([pickle.EMPTY_SET[0], pickle.ADDITEMS[0], pickle.FROZENSET[0]], refuse)
 
 
 def load_plain_pickle(data: bytes, where: str) -> Any:
@@ -156,21 +200,13 @@ def load_plain_pickle(data: bytes, where: str) -> Any:
         DataError: when it asks for anything else, or is damaged.
     """
     try:
-        _check_memo(data)
         return _Unpickler(io.BytesIO(data), encoding="latin1").load()
     except _RefusalError as refusal:
         raise DataError(f"{where}: refused: the pickle asks for {refusal}; nothing of it was run") from None
-    except (pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise DataError(f"{where}: is not a readable pickle: {error}") from error
-    except (EOFError, OverflowError, MemoryError, RecursionError, UnicodeDecodeError) as error:
+    except (pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        raise DataError(f"{where}: is not a readable pickle: {shown(str(error))}") from error
+    except (EOFError, OverflowError, MemoryError, RecursionError, struct.error) as error:
         raise DataError(f"{where}: is a damaged pickle: {type(error).__name__}") from error
-
-
-def _check_memo(data: bytes) -> None:
-    """Refuse a pickle whose memo numbers or lengths would make the unpickler reserve more memory than its size."""
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
-            raise _RefusalError("a memo entry far beyond its own length")
 
 
 def read_lffd_pickle(path: Path) -> Listing:
@@ -199,7 +235,7 @@ def _read_entry(path: Path, number: int, entry: Any) -> SourceImage:
     image, flag = _image_bytes(entry[0], where), _plain(entry[1])
     rows = _rows(entry[2], where) if len(entry) == 3 else []
     if flag not in (0, 1) or (flag == 0 and rows):
-        raise DataError(f"{where}: the flag must be 1, or 0 for an image without boxes, not {str(flag)[:40]}")
+        raise DataError(f"{where}: the flag must be 1, or 0 for an image without boxes, not {shown(flag)}")
     boxes = RawBoxes()
     for index, (x, y, width, height) in enumerate(rows):
         boxes.add(xywh(x, y, width, height), f"{where}, box {index}")
@@ -237,5 +273,8 @@ def _rows(value: Any, where: str) -> list[list[float]]:
     rows = [row.value.tolist() if isinstance(row, _Array) else row for row in value]
     for row in rows:
         if not isinstance(row, list | tuple) or len(row) != 4 or not all(isinstance(v, int | float) for v in row):
-            raise DataError(f"{where}: a box must be four numbers (x, y, width, height), not {str(row)[:80]}")
-    return [[float(v) for v in row] for row in rows]
+            raise DataError(f"{where}: a box must be four numbers (x, y, width, height), not {shown(row)}")
+    try:
+        return [[float(v) for v in row] for row in rows]
+    except OverflowError as error:
+        raise DataError(f"{where}: a box has a number that is too large") from error

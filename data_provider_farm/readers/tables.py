@@ -7,17 +7,17 @@ import io
 from pathlib import Path
 
 from data_provider_farm.readers.annotations import (
+    MAX_COORDINATE,
     Listing,
     RawBoxes,
     SourceImage,
     build_source,
-    parse_number,
     parse_numbers,
-    read_text,
     relative_name,
     xywh,
 )
 from lffd.errors import DataError
+from lffd.untrusted import parse_number, parse_whole, read_text
 
 IMAGE_COLUMNS = ("image", "filename", "file", "path", "image_path")
 CLASS_COLUMNS = ("class", "label", "name", "category")
@@ -103,7 +103,7 @@ class _Columns:
         if self.box not in CORNER_COLUMNS or not row.get("width") or not row.get("height"):
             return None
         width, height = (parse_number(row[key], where, f"the image's {key}") for key in ("width", "height"))
-        if not (width >= 1 and height >= 1 and width % 1 == 0 and height % 1 == 0):
+        if not all(1 <= value <= MAX_COORDINATE and value % 1 == 0 for value in (width, height)):
             raise DataError(f"{where}: the image's width and height must be whole numbers of pixels")
         return int(width), int(height)
 
@@ -145,9 +145,9 @@ def _list_boxes(fields: list[str], where: str) -> RawBoxes:
     boxes = RawBoxes()
     if fields in (["0"], ["0", "0"]):
         return boxes
-    if len(fields) < 2 or fields[0] != "1" or not fields[1].isdecimal():
+    if len(fields) < 2 or fields[0] != "1":
         raise DataError(f"{where}: expected `path,1,n,x,y,w,h,…` or `path,0`")
-    count, numbers = int(fields[1]), fields[2:]
+    count, numbers = parse_whole(fields[1], where, "`path,1,n,x,y,w,h,…` or `path,0`"), fields[2:]
     if len(numbers) != 4 * count:
         raise DataError(f"{where}: announces {count} boxes, so {4 * count} numbers, but holds {len(numbers)}")
     for start in range(0, len(numbers), 4):

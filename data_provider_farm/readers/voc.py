@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, parse_number
+from data_provider_farm.readers.annotations import MAX_COORDINATE, Listing, RawBoxes, SourceImage, build_source
 from lffd.errors import DataError
+from lffd.untrusted import parse_number, read_file
 
-MAX_FILE_BYTES = 16 << 20
+MAX_FILE_BYTES, MAX_DEPTH = 16 << 20, 50
 
 
 def read_voc(images: Path, annotations: Path, class_name: str | None, first_pixel: int = 1) -> Listing:
@@ -47,25 +48,36 @@ def _read_files(images: Path, files: list[Path], class_name: str | None, first_p
         yield build_source(images / name, name, str(file), objects, size=_read_size(root, file))
 
 
-class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses documents that declare entities, which can grow without bound."""
+class _PlainBuilder(ElementTree.TreeBuilder):
+    """Refuses documents that declare entities, which can grow without bound, and those that nest without end."""
+
+    depth = 0
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
         """Refuse."""
         raise DataError("declares a document type, which VOC files do not")
 
+    def start(self, tag: str, attributes: dict[str, str], /) -> ElementTree.Element:
+        """Count the depth."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise DataError("is nested too deeply for a VOC file")
+        return super().start(tag, attributes)
+
+    def end(self, tag: str, /) -> ElementTree.Element:
+        """Count the depth."""
+        self.depth -= 1
+        return super().end(tag)
+
 
 def _parse(file: Path) -> ElementTree.Element:
     """Return the root of an XML file."""
+    data = read_file(file, most=MAX_FILE_BYTES)
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{file}: is over {MAX_FILE_BYTES >> 20} MiB; not the annotation of one image")
-        return ElementTree.fromstring(file.read_bytes(), ElementTree.XMLParser(target=_NoDoctype()))
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
+        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_PlainBuilder()))
     except ElementTree.ParseError as error:
         raise DataError(f"{file}:{error.position[0]}: is not XML: {error}") from error
-    except DataError as error:
+    except (DataError, LookupError, ValueError) as error:  # the latter two: an encoding that Python does not have
         raise DataError(f"{file}: {error}") from None
 
 
@@ -83,6 +95,8 @@ def _read_size(root: ElementTree.Element, file: Path) -> tuple[int, int] | None:
     if node is None:
         return None
     width, height = (parse_number(_text(node, tag, file), str(file), f"<{tag}>") for tag in ("width", "height"))
+    if not max(width, height) <= MAX_COORDINATE:
+        raise DataError(f"{file}: no image has the size {width:g}x{height:g}")
     return (int(width), int(height)) if width > 0 and height > 0 else None
 
 

@@ -5,22 +5,18 @@ In both a face is `x, y, w, h` in pixels, and `invalid` marks faces that even pe
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.readers.annotations import (
-    Listing,
-    RawBoxes,
-    SourceImage,
-    build_source,
-    build_sources,
-    read_text,
-    xywh,
-)
+from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
 from lffd.errors import DataError
+from lffd.untrusted import open_file, parse_whole, read_text, shown
 
 FIELDS = 10
+LAYOUT = "ten numbers (x y w h blur expression illumination invalid occlusion pose)"
 Entry = tuple[str, list[list[float]], list[int]]
 
 MAT_TABLES = ("event_list", "file_list", "face_bbx_list", "invalid_label_list")
@@ -40,60 +36,53 @@ def read_widerface(images: Path, annotations: Path) -> Listing:
         entries = _load_mat(annotations)
         return Listing(len(entries), _read_entries(images, annotations, entries))
     lines = read_text(annotations).splitlines()
-    return Listing(sum(map(_is_name, lines)), build_sources(_read_lines(images, annotations, lines)))
+    return Listing(sum(map(_is_name, lines)), _read_lines(images, str(annotations), lines))
 
 
 def _is_name(line: str) -> bool:
     return line.rstrip().lower().endswith((".jpg", ".jpeg", ".png"))
 
 
-def _read_lines(images: Path, annotations: Path, lines: list[str]) -> Iterator[tuple[Path, str, str, RawBoxes]]:
-    """Yield path, name, place and faces of the images of the text form.
+def _read_lines(images: Path, file: str, lines: list[str]) -> Iterator[SourceImage]:
+    """Yield the images of the text form.
 
     An image is a name, a count, then that many lines of ten numbers. One with the count 0 is followed by a line of
     zeros all the same; it stands for no face.
     """
-    file, position = str(annotations), 0
+    position = 0
     while position < len(lines):
-        name = lines[position].strip()
-        where = f"{file}:{position + 1}"
+        name, where = lines[position].strip(), f"{file}:{position + 1}"
         if not name:
             position += 1
             continue
         if not _is_name(name):
-            raise DataError(f"{where}: expected the name of an image, found {name!r}")
-        count_text = lines[position + 1].strip() if position + 1 < len(lines) else "the end of the file"
-        if not count_text.isdecimal():
-            raise DataError(
-                f"{annotations}:{position + 2}: expected the number of faces in {name}, found {count_text!r}"
-            )
-        count, first = int(count_text), position + 2
+            raise DataError(f"{where}: expected the name of an image, found {shown(name)}")
+        text, first = lines[position + 1] if position + 1 < len(lines) else "the end of the file", position + 2
+        count = parse_whole(text, f"{file}:{first}", f"the number of faces in {name}")
         if first + count > len(lines):
             raise DataError(
                 f"{where}: {name} announces {count} faces, but the file ends after {len(lines) - first} lines"
             )
-        faces = _read_faces(lines[first : first + count], file, first + 1)
+        faces = RawBoxes()
+        for number in range(first, first + count):
+            _read_face(lines[number], f"{file}:{number + 1}", faces)
         position = first + count
         if count == 0 and position < len(lines) and len(lines[position].split()) == FIELDS:
             position += 1
-        yield images / name, name, where, faces
+        yield build_source(images / name, name, where, faces)
 
 
-def _read_faces(lines: list[str], file: str, first: int) -> RawBoxes:
-    """Return the faces of one image; `first` is the number of its first line."""
-    corners, ignored = [], []
-    for number, line in enumerate(lines, start=first):
-        try:
-            x, y, width, height, _, _, _, invalid, _, _ = line.split()
-            left, top = float(x), float(y)
-            corners.append((left, top, left + float(width), top + float(height)))
-        except ValueError as error:
-            raise DataError(
-                f"{file}:{number}: expected ten numbers (x y w h blur expression illumination invalid occlusion pose), "
-                f"found {line.strip()!r}"
-            ) from error
-        ignored.append(invalid == "1")
-    return RawBoxes(corners, [f"{file}:{number}" for number in range(first, first + len(lines))], ignored)
+def _read_face(line: str, where: str, faces: RawBoxes) -> None:
+    """Add the face of one line."""
+    try:
+        x, y, width, height, _, _, _, invalid, _, _ = line.split()
+        left, top, flag = float(x), float(y), float(invalid)
+        corners = (left, top, left + float(width), top + float(height))
+    except ValueError as error:
+        raise DataError(f"{where}: expected {LAYOUT}, found {shown(line.strip())}") from error
+    if "_" in line or flag not in (0, 1):  # Python takes 1_0 for 10
+        raise DataError(f"{where}: expected {LAYOUT}, invalid being 0 or 1, found {shown(line.strip())}")
+    faces.add(corners, where, flag == 1)
 
 
 def _read_entries(images: Path, annotations: Path, entries: list[Entry]) -> Iterator[SourceImage]:
@@ -116,7 +105,7 @@ def _mat_entries(tables: dict[str, Any]) -> Iterator[Entry]:
     for event, *lists in zip(*columns, strict=True):
         for file, boxes, invalid in zip(*(rows[0] for rows in lists), strict=True):
             name = f"{event[0][0]}/{file[0][0]}.jpg"
-            yield name, boxes[0].reshape(-1, 4).tolist(), invalid[0].ravel().tolist()
+            yield name, boxes[0].reshape(-1, 4).astype(float).tolist(), invalid[0].ravel().tolist()
 
 
 def _load_mat(annotations: Path) -> list[Entry]:
@@ -124,12 +113,22 @@ def _load_mat(annotations: Path) -> list[Entry]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    try:
-        tables: dict[str, Any] = loadmat(annotations, variable_names=MAT_TABLES)
-    except OSError as error:
-        raise DataError(f"{annotations}: cannot be read: {error.strerror or error}") from error
-    except (MatReadError, ValueError, NotImplementedError, TypeError) as error:
-        raise DataError(f"{annotations}: is not a MATLAB 5 file: {error}") from error
+    # What a damaged file makes the library raise; its own error is but one of them.
+    damage: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError)
+    damage += (
+        MatReadError,
+        ArithmeticError,
+        NotImplementedError,
+        MemoryError,
+        AssertionError,
+        zlib.error,
+        struct.error,
+    )
+    with open(open_file(annotations), "rb") as stream:
+        try:
+            tables: dict[str, Any] = loadmat(stream, variable_names=MAT_TABLES)
+        except damage as error:
+            raise DataError(f"{annotations}: is not a MATLAB 5 file, or damaged: {error}") from error
     missing = [key for key in MAT_TABLES if key not in tables]
     if missing:
         raise DataError(
@@ -137,5 +136,5 @@ def _load_mat(annotations: Path) -> list[Entry]:
         )
     try:
         return list(_mat_entries(tables))
-    except (IndexError, ValueError, TypeError, AttributeError) as error:
+    except damage as error:
         raise DataError(f"{annotations}: is not laid out like wider_face_train.mat and wider_face_val.mat") from error

@@ -14,11 +14,11 @@ from data_provider_farm.readers.annotations import (
     SourceImage,
     build_source,
     parse_numbers,
-    read_text,
     relative_name,
 )
 from lffd.errors import DataError
-from lffd.images.encoded import list_images, read_size
+from lffd.images.files import list_images, read_size
+from lffd.untrusted import parse_whole, read_text, shown
 
 NAME_FILES = ("classes.txt", "obj.names")
 
@@ -67,13 +67,14 @@ def _build(path: Path, name: str, label: Path, wanted: int | None, turned: bool)
 def _read_lines(label: Path, wanted: int | None) -> RawBoxes:
     """Return the boxes of one text file as corners in fractions of the image."""
     boxes = RawBoxes()
-    for number, line in enumerate(read_text(label).splitlines(), start=1):
-        where, fields = f"{label}:{number}", line.split()
+    for place, line in enumerate(read_text(label).splitlines(), start=1):
+        where, fields = f"{label}:{place}", line.split()
         if not fields:
             continue
-        if len(fields) != 5 or not fields[0].isdecimal():
-            raise DataError(f"{where}: expected `class x y width height`, found {line.strip()[:100]!r}")
-        if wanted is None or int(fields[0]) == wanted:
+        if len(fields) != 5:
+            raise DataError(f"{where}: expected `class x y width height`, found {shown(line.strip())}")
+        number = parse_whole(fields[0], where, "`class x y width height` with a class number")
+        if wanted is None or number == wanted:
             x, y, width, height = parse_numbers(fields[1:], where, "a box's x, y, width, height")
             boxes.add((x - width / 2, y - height / 2, x + width / 2, y + height / 2), where)
     return boxes
@@ -82,7 +83,7 @@ def _read_lines(label: Path, wanted: int | None) -> RawBoxes:
 def _class_number(annotations: Path, class_name: str) -> int:
     """Return the number of a class given by number or name."""
     if class_name.isdecimal():
-        return int(class_name)
+        return parse_whole(class_name, "--class-name", "the number of a class")
     for file in (annotations / name for name in NAME_FILES):
         if file.exists():
             names = [line.strip() for line in read_text(file).splitlines()]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import DataError, UsageError
-from lffd.images.untrusted import MAX_PIXELS, is_picture
+from lffd.images.encoded import MAX_PIXELS
+from lffd.images.files import is_picture
 
 _VIDEO_ENDINGS = ("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "ts", "mts", "3gp", "ogv")
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEO_ENDINGS)

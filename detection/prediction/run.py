@@ -16,7 +16,7 @@ from detection.prediction.inputs import FrameReader, Source
 from detection.prediction.writers import Prediction, PredictionWriter
 from lffd.ahead import map_ahead
 from lffd.errors import DataError, LffdError, UsageError
-from lffd.images.untrusted import read_picture
+from lffd.images.files import read_picture
 
 _AHEAD = 2
 """Images that are decoded while the network works."""

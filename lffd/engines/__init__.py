@@ -1,28 +1,22 @@
 """What runs a network. Each engine is one file behind one small interface; MXNet is the default.
 
-An engine takes images as uint8 `(B, H, W, 3)` in BGR order and returns one `BranchMaps` per branch.
+An engine takes images as uint8 `(B, H, W, 3)` in BGR order and returns what each branch says, by name.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import UsageError
 
-
-class BranchMaps(NamedTuple):
-    """What one branch says about a batch.
-
-    Attributes:
-        scores: object probability, float32 `(B, h, w)`, 0–1.
-        boxes: box code, float32 `(B, 4, h, w)`; `BranchGeometry.decode` turns it into pixels.
-    """
-
-    scores: NDArray[np.float32]
-    boxes: NDArray[np.float32]
+BranchMaps = Mapping[str, NDArray[np.float32]]
+"""What one branch says about a batch, by output name, float32 `(B, channels, h, w)`: `score`, the probability of an
+object for each prediction of a cell, 0–1; `box`, their box codes, four channels each, which `BranchGeometry.decode`
+turns into pixels; and whatever else the network has."""
 
 
 class Engine(Protocol):
@@ -32,7 +26,7 @@ class Engine(Protocol):
     device: str
 
     def run(self, images: NDArray[np.uint8]) -> list[BranchMaps]:
-        """Return one `BranchMaps` per branch, shallowest first, for images `(B, H, W, 3)` uint8 BGR."""
+        """Return what each branch says, shallowest first, for images `(B, H, W, 3)` uint8 BGR."""
         ...
 
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from lffd.engines import BranchMaps, check_images
 from lffd.errors import EngineError
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.model import Model
 
 
 class MapEngine(ABC):
-    """An engine whose backend turns images into score and box maps; a subclass adds the backend.
+    """An engine whose backend turns images into maps; a subclass adds the backend.
 
     Attributes:
         name: as in the factory.
@@ -36,21 +36,20 @@ class MapEngine(ABC):
             images: `(B, H, W, 3)` uint8, BGR.
 
         Returns:
-            One `BranchMaps` per branch, shallowest first; the arrays belong to the caller.
+            What each branch says, shallowest first; the arrays belong to the caller.
 
         Raises:
             UsageError: for another shape or type.
-            GeometryError: when the images are smaller than the network's `minimum_input`.
+            GeometryError: when the network cannot take images of that size.
             EngineError: when the backend fails.
         """
         check_images(images)
         self.network.map_sizes(images.shape[1], images.shape[2])
-        outputs = self.forward(np.ascontiguousarray(images))
-        return [BranchMaps(score[:, 0], box) for score, box in zip(outputs[::2], outputs[1::2], strict=True)]
+        return list(self.network.by_branch(self.forward(np.ascontiguousarray(images))))
 
     @abstractmethod
     def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        """Return score `(B, 1, h, w)` and box code `(B, 4, h, w)` of each branch in order, float32, for `images`."""
+        """Return the graph's outputs in order, float32 `(B, channels, h, w)`, for `images`."""
 
 
 def gpu_number(device: str) -> int | None:

@@ -56,7 +56,7 @@ def _mxnet(model: Model, runtime: Runtime) -> Engine:
         os.environ["OMP_NUM_THREADS"] = asked
     from lffd.engines.mxnet_engine import MXNetEngine
 
-    return MXNetEngine(model.symbol_json, model.params, runtime.device)
+    return MXNetEngine(model, runtime.device)
 
 
 def _from(module: str, name: str) -> Builder:

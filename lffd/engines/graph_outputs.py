@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.graphs.graph import parse_graph
+from lffd.graphs.graph import Graph
 
 
 def node_outputs(
-    symbol_json: str, names: Sequence[str], params: Mapping[str, NDArray[Any]], images: NDArray[np.uint8]
+    graph: Graph, names: Sequence[str], params: Mapping[str, NDArray[Any]], images: NDArray[np.uint8]
 ) -> list[NDArray[np.float32]]:
     """Return what the named nodes of a graph say of `images`.
 
     Args:
-        symbol_json: the graph, as MXNet's JSON, with the input `data`.
+        graph: with the input `data`.
         names: of nodes.
         params: what the graph asks for, by name; more is allowed.
         images: `(B, H, W, 3)` uint8 BGR.
@@ -27,25 +26,23 @@ def node_outputs(
     Raises:
         EngineError: when neither library is installed.
     """
-    content = json.loads(symbol_json)
-    positions = {node["name"]: position for position, node in enumerate(content["nodes"])}
-    text = json.dumps({**content, "heads": [[positions[name], 0, 0] for name in names]})
+    positions = {node.name: position for position, node in enumerate(graph.nodes)}
+    asked = graph.keep([positions[name] for name in names])
     data = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
     if importlib.util.find_spec("mxnet") is None and importlib.util.find_spec("torch") is not None:
-        return _with_torch(text, params, data)
-    from lffd.engines.mxnet_engine import MXNetEngine
+        return _with_torch(asked, params, data)
+    from lffd.engines.mxnet_engine import MXNetGraph
 
-    return MXNetEngine(text, params).forward(data)
+    return MXNetGraph(asked.to_json(), params).forward(data)
 
 
 def _with_torch(
-    symbol_json: str, params: Mapping[str, NDArray[Any]], data: NDArray[np.float32]
+    graph: Graph, params: Mapping[str, NDArray[Any]], data: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
     import torch
 
     from lffd.engines.torch_module import GraphModule
 
-    graph = parse_graph(symbol_json)
     tensors = {name: torch.tensor(np.asarray(params[name], np.float32)) for name in graph.parameter_names}
     with torch.inference_mode():
         return [output.numpy() for output in GraphModule(graph, tensors).eval()(torch.from_numpy(data))]

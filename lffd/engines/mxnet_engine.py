@@ -12,15 +12,16 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.engines import BranchMaps, check_images
+from lffd.engines.base import MapEngine
 from lffd.errors import EngineError
+from lffd.model import Model
 
 if TYPE_CHECKING:
     import mxnet as mx
@@ -94,24 +95,20 @@ def _gpu_count(mx: ModuleType) -> int:
         return 0
 
 
-class MXNetEngine:
-    """Runs a deploy graph on one device; safe to call from one thread at a time per instance (a lock holds it).
+class MXNetGraph:
+    """Runs any graph on one device; safe to call from one thread at a time per instance (a lock holds it).
 
     The graph runs as a cached operator (what a hybridised Gluon block is): one memory pool serves every input shape,
     where executors bound shape by shape would each keep their own, and the faulty fusion never touches it.
-
-    Attributes:
-        name: `mxnet`.
-        device: the device's name.
     """
-
-    name = "mxnet"
 
     def __init__(self, symbol_json: str, params: Mapping[str, NDArray[Any]], device: str = "cpu") -> None:
         mx = import_mxnet()
-        self.device = device
         self._context = parse_device(device)
-        symbol = mx.sym.load_json(symbol_json)
+        try:
+            symbol = mx.sym.load_json(symbol_json)
+        except mx.base.MXNetError as error:
+            raise EngineError(f"MXNet refuses the graph: {_first_line(error)}") from error
         names = symbol.list_inputs()
         self._slot = names.index("data")
         self._inputs: list[Any] = [
@@ -122,19 +119,6 @@ class MXNetEngine:
         self._operator = mx.nd.CachedOp(symbol, flags)
         self._lock = threading.Lock()
 
-    def run(self, images: NDArray[np.uint8]) -> list[BranchMaps]:
-        """Run the network.
-
-        Args:
-            images: `(B, H, W, 3)` uint8, BGR.
-
-        Returns:
-            One `BranchMaps` per branch, shallowest first.
-        """
-        check_images(images)
-        outputs = self.forward(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        return [BranchMaps(score[:, 0], box) for score, box in zip(outputs[::2], outputs[1::2], strict=True)]
-
     def forward(self, data: NDArray[Any]) -> list[NDArray[np.float32]]:
         """Return the graph's raw outputs for `data` `(B, 3, H, W)`, BGR, 0–255."""
         mx = import_mxnet()
@@ -144,9 +128,24 @@ class MXNetEngine:
                     self._inputs[self._slot] = mx.nd.empty(data.shape, ctx=self._context)
                 self._inputs[self._slot][:] = data
                 # The next call writes over these outputs, so they are copied while the lock is held.
-                return [output.asnumpy() for output in self._operator(*self._inputs)]
+                outputs = self._operator(*self._inputs)
+                return [output.asnumpy() for output in (outputs if isinstance(outputs, list) else [outputs])]
             except mx.base.MXNetError as error:
                 raise EngineError(f"MXNet cannot run an input of shape {data.shape}: {_first_line(error)}") from error
+
+
+class MXNetEngine(MapEngine):
+    """Runs a model through MXNet; safe from many threads."""
+
+    name = "mxnet"
+
+    def __init__(self, model: Model, device: str = "cpu") -> None:
+        super().__init__(model.network, device)
+        self._graph = MXNetGraph(model.symbol_json, model.params, device)
+
+    def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        """Return the maps of each branch; see `MapEngine.forward`."""
+        return self._graph.forward(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def _first_line(error: Exception) -> str:

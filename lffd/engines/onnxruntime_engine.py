@@ -40,7 +40,7 @@ class OnnxRuntimeEngine(MapEngine):
         else:
             content = maps_onnx(model, "nhwc-uint8").SerializeToString()
         self._session = open_session(content, device, threads)
-        self._outputs = [f"{role}_{i}" for i in range(len(model.network.branches)) for role in ("score", "box")]
+        self._outputs = model.network.output_names
 
     def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         """Return the maps of each branch; see `MapEngine.forward`."""

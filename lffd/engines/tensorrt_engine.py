@@ -51,7 +51,7 @@ class TensorRtEngine(MapEngine):
         if self._engine is None:
             raise EngineError("TensorRT built a plan that it cannot load")
         self._context = self._engine.create_execution_context()
-        self._outputs = [f"{role}_{i}" for i in range(len(model.network.branches)) for role in ("score", "box")]
+        self._outputs = model.network.output_names
 
     def _build(self, logger: Any, content: bytes, precision: str) -> Any:
         """Return the serialised plan of an ONNX file's bytes."""
@@ -77,9 +77,10 @@ class TensorRtEngine(MapEngine):
         """Return the maps of each branch; see `MapEngine.forward`."""
         if any(size > limit for size, limit in zip(images.shape, LARGEST, strict=False)):
             raise EngineError(f"this TensorRT engine takes images up to {LARGEST}, not {images.shape[:3]}")
-        sizes = self.network.map_sizes(images.shape[1], images.shape[2])
-        shapes = [(len(images), channels, *size) for size in sizes for channels in (1, 4)]
-        outputs = [np.empty(shape, np.float32) for shape in shapes]
+        graph, sizes = self.network.graph, self.network.map_sizes(images.shape[1], images.shape[2])
+        channels = [graph.places[output].channels for output in graph.outputs]
+        each = len(self.network.outputs)
+        outputs = [np.empty((len(images), c, *sizes[i // each]), np.float32) for i, c in enumerate(channels)]
         buffers: list[int] = []
         with self._lock:
             try:

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from lffd.errors import ModelError
 from lffd.graphs.graph import Graph, Node
+from lffd.graphs.network import raw_output
+from lffd.graphs.operators import window
 
 
 class BatchStatistics(NamedTuple):
@@ -79,14 +81,9 @@ class GraphModule(torch.nn.Module):
 
 
 def last_convolutions(graph: Graph) -> list[Node]:
-    """Return the convolutions whose results leave the graph, directly or through softmax and slices."""
-    found = []
-    for output in graph.outputs:
-        node = graph.nodes[output]
-        while node.op in ("softmax", "slice_axis"):
-            node = graph.nodes[node.inputs[0]]
-        found += [node] if node.op == "Convolution" else []
-    return found
+    """Return the convolutions whose results leave the graph, directly or as probabilities."""
+    nodes = [graph.nodes[raw_output(graph, output)] for output in graph.outputs]
+    return [node for node in nodes if node.op == "Convolution"]
 
 
 def _last_uses(graph: Graph) -> dict[int, list[int]]:
@@ -176,9 +173,25 @@ def _batch_norm(node: Node) -> Callable[..., Tensor]:
 
 
 def _activation(node: Node) -> Callable[..., Tensor]:
-    if node.attrs.get("act_type") != "relu":
-        raise ModelError(f"node {node.name}: activation {node.attrs.get('act_type')} is not supported; use relu")
-    return functional.relu
+    return functional.relu if node.attrs["act_type"] == "relu" else lambda data: torch.sigmoid(data.float())
+
+
+def _leaky(node: Node) -> Callable[..., Tensor]:
+    slope = node.number("slope", 0.25)
+    return lambda data: functional.leaky_relu(data, slope)
+
+
+def _pool(node: Node) -> Callable[..., Tensor]:
+    kernel, stride, pad = window(node)
+    return lambda data: functional.max_pool2d(data, kernel, stride, pad)
+
+
+def _enlarge(data: Tensor) -> Tensor:
+    return functional.interpolate(data, scale_factor=2, mode="nearest")
+
+
+def _concat(*maps: Tensor) -> Tensor:
+    return torch.cat(maps, dim=1)
 
 
 def _softmax(node: Node) -> Callable[..., Tensor]:
@@ -198,7 +211,11 @@ _MAKERS: dict[str, Callable[[Node], Callable[..., Tensor]]] = {
     "Convolution": _convolution,
     "BatchNorm": _batch_norm,
     "Activation": _activation,
+    "LeakyReLU": _leaky,
+    "Pooling": _pool,
+    "UpSampling": lambda node: _enlarge,
     "elemwise_add": lambda node: torch.add,
+    "Concat": lambda node: _concat,
     "softmax": _softmax,
     "slice_axis": _slice,
 }

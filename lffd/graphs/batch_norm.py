@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it, so that a trained graph deploys as the plain one."""
+"""The graph that is trained: batch normalisation put behind convolutions, and folded into them again for deployment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError
+from lffd.graphs.graph import Graph, Node, parameter_node
+from lffd.graphs.network import Network, raw_output
+from lffd.graphs.operators import OPERATORS
 
 EPSILON = 1e-5
 """Added to the variance, in training and in folding alike."""
@@ -17,6 +20,33 @@ MOMENTUM = 0.95
 """Share of the old running statistics kept at each step."""
 
 _PARTS = ("gamma", "beta", "moving_mean", "moving_var")
+
+
+def training_graph(network: Network, batch_norm: bool) -> Graph:
+    """Return what losses attach to: the network up to its raw scores, without softmax or sigmoid.
+
+    Args:
+        network: the declaration.
+        batch_norm: put batch normalisation behind the convolutions that `network.gains` lists; `fold` turns its
+            parameters into those of the plain graph.
+    """
+    graph = network.graph
+    raw = graph.keep([raw_output(graph, output) for output in graph.outputs])
+    if not batch_norm:
+        return raw
+    nodes: list[Node] = []
+    moved: list[int] = []
+    attrs = {"eps": str(EPSILON), "fix_gamma": "False", "momentum": str(MOMENTUM)}
+    for node in raw.nodes:
+        nodes.append(Node(node.name, node.op, node.attrs, tuple(moved[source] for source in node.inputs)))
+        moved.append(len(nodes) - 1)
+        if node.name in network.gains:
+            name, roles = f"{node.name}_bn", OPERATORS["BatchNorm"].parameters
+            first = len(nodes)
+            nodes += [parameter_node(name, role, attrs) for role in roles]
+            nodes.append(Node(name, "BatchNorm", attrs, (moved[-1], *range(first, first + len(roles)))))
+            moved[-1] = len(nodes) - 1
+    return Graph(tuple(nodes), tuple(moved[output] for output in raw.outputs))
 
 
 def cancelled_biases(names: Iterable[str]) -> set[str]:

@@ -1,7 +1,7 @@
-"""An MXNet symbol's JSON as a plain list of nodes, so that engines and exporters work without MXNet.
+"""A network's graph as a plain list of nodes: the one description that engines, exporters and geometry read.
 
-The JSON (MXNet 1.x, `Symbol.tojson`) lists nodes in an order in which inputs come first; variables have the operator
-`null`, and attributes are strings.
+It is what an MXNet symbol's JSON (MXNet 1.x, `Symbol.tojson`) holds, and reads and writes that JSON without MXNet:
+inputs come before the nodes that read them, variables have the operator `null`, and attributes are strings.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from lffd.errors import ModelError
+from lffd.graphs.operators import OPERATORS, Place
 
-PARAMETER_INPUTS = {
-    "Convolution": ("weight", "bias"),
-    "BatchNorm": ("gamma", "beta", "moving_mean", "moving_var"),
-}
-"""Operators with parameters, and what their inputs after the first are."""
+MOST_NODES, LARGEST_INTEGER = 100_000, 1_000_000
+"""Far above any network, so that a damaged or hostile file is refused before anything of its size is built."""
+
+_FIRST_VALUES = {"moving_mean": '["zero", {}]', "moving_var": '["one", {}]'}
+"""Running statistics, which MXNet treats as state and not as arguments, and what they start from."""
+
+_MXNET_VERSION = ["int", 10901]
 
 
 @dataclass(frozen=True)
@@ -43,43 +46,49 @@ class Node:
         """Return the attribute `key`, such as `(3, 3)`, as integers.
 
         Raises:
-            ModelError: when it is missing and there is no default, or is not made of integers.
+            ModelError: when it is missing and there is no default, or is not made of integers within reason.
         """
         if key not in self.attrs:
             if default is None:
                 raise ModelError(f"node {self.name} ({self.op}) has no attribute {key}")
             return default
         text = self.attrs[key].strip("()[] ")
-        if not re.fullmatch(r"-?\d{1,9}(\s*,\s*-?\d{1,9})*,?", text):
-            raise ModelError(f"node {self.name} ({self.op}): {key}={self.attrs[key]!r} is not a list of integers")
-        return tuple(int(part) for part in text.strip(",").split(","))
+        if not re.fullmatch(r"-?\d{1,9}(\s*,\s*-?\d{1,9}){0,7},?", text):
+            raise ModelError(f"node {self.name} ({self.op}): {key}={self.attrs[key][:40]!r} is not a list of integers")
+        values = tuple(int(part) for part in text.strip(",").split(","))
+        if max(map(abs, values)) > LARGEST_INTEGER:
+            raise ModelError(f"node {self.name} ({self.op}): {key}={self.attrs[key]} is beyond all reason")
+        return values
 
     def integer(self, key: str, default: int | None = None) -> int:
         """Return the attribute `key` as one integer; raises as `integers`."""
         return self.integers(key, None if default is None else (default,))[0]
 
-    def number(self, key: str) -> float:
+    def pair(self, key: str, default: int | None = None) -> tuple[int, int]:
+        """Return the attribute `key` as two integers; raises as `integers`, and when there is another number."""
+        values = self.integers(key, None if default is None else (default, default))
+        if len(values) != 2:
+            raise ModelError(f"node {self.name} ({self.op}): {key}={self.attrs[key]} is not two integers")
+        return values[0], values[1]
+
+    def number(self, key: str, default: float = math.nan) -> float:
         """Return the attribute `key` as a float.
 
         Raises:
-            ModelError: when it is missing or not a number.
+            ModelError: when it is missing and there is no default, or not a finite number.
         """
         try:
-            value = float(self.attrs[key])
-        except (KeyError, ValueError):
+            value = float(self.attrs.get(key, default))
+        except ValueError:
             value = math.nan
         if not math.isfinite(value):
             raise ModelError(f"node {self.name} ({self.op}): attribute {key} is missing or not a finite number")
         return value
 
-    def flag(self, key: str) -> bool:
-        """Return the attribute `key` as a truth value; false when missing."""
-        return self.attrs.get(key, "False").lower() in ("true", "1")
-
 
 @dataclass(frozen=True)
 class Graph:
-    """A whole graph.
+    """A whole graph, checked as far as that goes without parameters: every operator known, every map fitting.
 
     Attributes:
         nodes: inputs before the nodes that read them.
@@ -90,35 +99,102 @@ class Graph:
     outputs: tuple[int, ...]
 
     @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Channels, stride, receptive field and first centre of every node; see `operators.Place`.
+
+        Raises:
+            ModelError: for an operator that networks here do not use, an attribute or a number of inputs that it does
+                not take, and maps that do not fit each other.
+        """
+        found: list[Place] = []
+        for node in self.nodes:
+            operator = OPERATORS.get(node.op)
+            if operator is None:
+                raise ModelError(f"node {node.name}: operator {node.op} is not one of {', '.join(OPERATORS)}")
+            if not operator.takes(len(node.inputs)):
+                raise ModelError(f"node {node.name} ({node.op}) reads {len(node.inputs)} nodes, {operator.arity}")
+            for number, source in enumerate(self.nodes[i] for i in node.inputs):
+                parameter = bool(operator.parameters) and number > 0
+                if parameter != (source.op == "null" and source.name != "data"):
+                    raise ModelError(f"node {node.name} ({node.op}) cannot read {source.name} as its input {number}")
+            found.append(operator.place(node, [found[i] for i in self.map_inputs(node)]))
+        return tuple(found)
+
+    def map_inputs(self, node: Node) -> tuple[int, ...]:
+        """Return the positions of the maps that a node reads, without its parameters."""
+        return node.inputs[:1] if OPERATORS[node.op].parameters else node.inputs
+
+    def parameters_of(self, node: Node) -> dict[str, str]:
+        """Return role, such as `weight`, to name of the parameters that a node has."""
+        roles = OPERATORS[node.op].parameters
+        return {role: self.nodes[i].name for role, i in zip(roles, node.inputs[1:], strict=False)}
+
+    @cached_property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name to shape of every parameter, derived from the operators for an input `data` of three channels.
 
         Raises:
-            ModelError: for an operator that deployed networks do not use.
+            ModelError: as `places`.
         """
-        channels: list[int] = []
         shapes: dict[str, tuple[int, ...]] = {}
+        places = self.places
         for node in self.nodes:
-            channels.append(_channels(node, [channels[i] for i in node.inputs]))
-            for position, role in enumerate(PARAMETER_INPUTS.get(node.op, ()), start=1):
-                if position < len(node.inputs):
-                    source = channels[node.inputs[0]]
-                    shapes[self.nodes[node.inputs[position]].name] = _parameter_shape(node, role, source)
+            for role, name in self.parameters_of(node).items():
+                shape = OPERATORS[node.op].parameter_shape(node, role, places[node.inputs[0]].channels)
+                if shapes.setdefault(name, shape) != shape:
+                    raise ModelError(f"node {node.name}: parameter {name} would have shapes {shapes[name]} and {shape}")
         return shapes
 
-    @cached_property
-    def output_geometry(self) -> tuple[tuple[int, int, int], ...]:
-        """Of each output: channels, and stride and receptive field in input pixels, as its convolutions make them.
+    def axis_sizes(self, length: int) -> list[int]:
+        """Return the size of every node's map along one axis of the input; 0 or less where nothing is left.
 
         Raises:
-            ModelError: as `parameter_shapes`, and when maps of different strides are joined.
+            ModelError: where maps of different sizes meet, with what the input must be a multiple of.
         """
-        channels: list[int] = []
-        places: list[tuple[int, int]] = []
+        sizes: list[int] = []
         for node in self.nodes:
-            channels.append(_channels(node, [channels[i] for i in node.inputs]))
-            places.append(_place(node, [places[i] for i in node.inputs]))
-        return tuple((channels[output], *places[output]) for output in self.outputs)
+            inputs = [sizes[i] for i in self.map_inputs(node)]
+            if len(set(inputs)) > 1:
+                raise ModelError(
+                    f"at {length} px node {node.name} ({node.op}) joins maps of {inputs} cells; "
+                    f"sides must be multiples of {self.input_step}"
+                )
+            sizes.append(OPERATORS[node.op].size(node, inputs[0]) if inputs else length)
+        return sizes
+
+    def exact_cells(self, length: int, cut_start: bool, cut_end: bool) -> list[tuple[int, int]]:
+        """Return, per node, the cells `first, after last` along one axis that do not feel the edges of a cut tile.
+
+        A padded window moves an edge's influence in by a cell; at a real border of the image the padding is the same
+        in the tile and in the whole, so there is none. Where paths meet, both must be exact.
+
+        Args:
+            length: of the tile in pixels.
+            cut_start: whether the image goes on before the tile.
+            cut_end: whether it goes on after it.
+        """
+        sizes = self.axis_sizes(length)
+        ranges: list[tuple[int, int]] = []
+        for node, size in zip(self.nodes, sizes, strict=True):
+            inputs = [ranges[i] for i in self.map_inputs(node)]
+            low, high = (max(r[0] for r in inputs), min(r[1] for r in inputs)) if inputs else (0, length)
+            first, last = OPERATORS[node.op].reach(node, low, high)
+            ranges.append((first if cut_start else 0, last if cut_end else size))
+        return ranges
+
+    @cached_property
+    def input_step(self) -> int:
+        """What each side of the input must be a multiple of: the largest stride that is enlarged again, or 1."""
+        return max((self.places[n.inputs[0]].stride for n in self.nodes if n.op == "UpSampling"), default=1)
+
+    def multiply_adds(self, height: int, width: int) -> dict[str, int]:
+        """Return convolution to multiply–accumulate operations for one input of `height` × `width` pixels."""
+        rows, columns, shapes = self.axis_sizes(height), self.axis_sizes(width), self.parameter_shapes
+        return {
+            node.name: math.prod(shapes[self.parameters_of(node)["weight"]]) * rows[i] * columns[i]
+            for i, node in enumerate(self.nodes)
+            if node.op == "Convolution"
+        }
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -131,81 +207,85 @@ class Graph:
         norms = (node for node in self.nodes if node.op == "BatchNorm")
         return tuple(self.nodes[source].name for node in norms for source in node.inputs[3:5])
 
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """Per node, the positions of the nodes that read it."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for position, node in enumerate(self.nodes):
+            for source in node.inputs:
+                found[source].append(position)
+        return tuple(map(tuple, found))
 
-def _channels(node: Node, inputs: list[int]) -> int:
-    """Return the output channels of a node from those of its inputs."""
-    rule = _CHANNEL_RULES.get(node.op)
-    if rule is None:
-        raise ModelError(f"node {node.name}: operator {node.op} is not one of {', '.join(_CHANNEL_RULES)}")
-    return rule(node, inputs)
+    def keep(self, outputs: Sequence[int]) -> Graph:
+        """Return the graph of the nodes at these positions, in the order in which MXNet lists them.
+
+        That is depth first from the outputs; what none of them needs goes.
+        """
+        order = list(dict.fromkeys(position for output in outputs for position in self._inputs_first(output)))
+        new = {position: index for index, position in enumerate(order)}
+        nodes = [self.nodes[position] for position in order]
+        moved = (Node(n.name, n.op, n.attrs, tuple(new[i] for i in n.inputs)) for n in nodes)
+        return Graph(tuple(moved), tuple(new[output] for output in outputs))
+
+    def _inputs_first(self, output: int) -> Iterable[int]:
+        """Yield the positions that lead to `output`, and `output` last; without recursion, for graphs of any depth."""
+        seen: set[int] = set()
+        waiting = [(output, False)]
+        while waiting:
+            position, complete = waiting.pop()
+            if complete:
+                yield position
+            elif position not in seen:
+                seen.add(position)
+                waiting.append((position, True))
+                waiting += [(source, False) for source in reversed(self.nodes[position].inputs)]
+
+    def to_json(self) -> str:
+        """Return the graph as `mx.sym.Symbol.tojson` writes it."""
+        graph = self.keep(self.outputs)
+        starts = [0]
+        for node in graph.nodes:
+            starts.append(starts[-1] + (3 if node.op == "BatchNorm" else 1))  # with the batch's mean and variance
+        content = {
+            "nodes": [_entry(graph, node) for node in graph.nodes],
+            "arg_nodes": [position for position, node in enumerate(graph.nodes) if node.op == "null"],
+            "node_row_ptr": starts,
+            "heads": [[output, 0, 0] for output in graph.outputs],
+            "attrs": {"mxnet_version": _MXNET_VERSION},
+        }
+        return json.dumps(content, indent=1)
 
 
-def _place(node: Node, inputs: list[tuple[int, int]]) -> tuple[int, int]:
-    """Return stride and receptive field of a node's cells from those of its inputs; (1, 1) for a variable."""
-    if not inputs:
-        return (1, 1)
-    if node.op != "Convolution":
-        maps = inputs[:1] if node.op in PARAMETER_INPUTS else inputs
-        if len({stride for stride, _ in maps}) != 1:
-            raise ModelError(f"node {node.name} ({node.op}) joins maps of strides {[stride for stride, _ in maps]}")
-        return (maps[0][0], max(field for _, field in maps))
-    stride, field = inputs[0]
-    return (stride * node.integer("stride", 1), field + (node.integer("kernel") - 1) * stride)
+def parameter_node(name: str, role: str, attrs: dict[str, str]) -> Node:
+    """Return the variable of an operator's parameter; MXNet gives it the operator's attributes."""
+    first = {"__init__": _FIRST_VALUES[role]} if role in _FIRST_VALUES else {}
+    return Node(f"{name}_{role}", "null", {**first, **attrs}, ())
 
 
-def _parameter_shape(node: Node, role: str, in_channels: int) -> tuple[int, ...]:
-    """Return the shape of one parameter of a convolution or batch normalisation."""
-    if node.op != "Convolution":
-        return (in_channels,)
-    filters = node.integer("num_filter")
-    if role == "bias":
-        return (filters,)
-    groups = node.integer("num_group", 1)
-    if groups < 1 or in_channels % groups or filters % groups:
-        raise ModelError(f"node {node.name}: {in_channels} and {filters} channels cannot be cut into {groups} groups")
-    return (filters, in_channels // groups, *node.integers("kernel"))
-
-
-def _first_channels(node: Node, inputs: list[int]) -> int:
-    if not inputs:
-        raise ModelError(f"node {node.name} ({node.op}) reads nothing")
-    return inputs[0]
-
-
-def _same_channels(node: Node, inputs: list[int]) -> int:
-    if len(set(inputs)) > 1:
-        raise ModelError(f"node {node.name} ({node.op}) joins maps of {inputs} channels")
-    return _first_channels(node, inputs)
-
-
-_CHANNEL_RULES: dict[str, Callable[[Node, list[int]], int]] = {
-    "null": lambda node, inputs: 3 if node.name == "data" else 0,
-    "_minus_scalar": _same_channels,
-    "_div_scalar": _same_channels,
-    "Convolution": lambda node, inputs: node.integer("num_filter"),
-    "BatchNorm": _first_channels,
-    "Activation": _same_channels,
-    "elemwise_add": _same_channels,
-    "softmax": _same_channels,
-    "slice_axis": lambda node, inputs: node.integer("end") - node.integer("begin"),
-}
-"""Output channels of each operator from those of its inputs (parameters count as 0)."""
+def _entry(graph: Graph, node: Node) -> dict[str, Any]:
+    """Return one node as JSON; a state is read in its version 1, because batch normalisation writes it."""
+    inputs = [[source, 0, int("__init__" in graph.nodes[source].attrs)] for source in node.inputs]
+    attrs = {"attrs": node.attrs} if node.attrs else {}
+    return {"op": node.op, "name": node.name, **attrs, "inputs": inputs}
 
 
 def parse_graph(text: str, where: str = "symbol") -> Graph:
-    """Read a symbol's JSON.
+    """Read a symbol's JSON, and check the whole graph, so that no engine ever sees one that does not fit together.
 
     Args:
         text: as `Symbol.tojson` writes it; files of MXNet 1.x are accepted.
         where: named in errors.
 
     Raises:
-        ModelError: when it is not such JSON, or a node reads one that does not come before it.
+        ModelError: when it is not such JSON, a node reads one that does not come before it or an output that is not
+            there, or as `Graph.places`.
     """
     try:
         content = json.loads(text)
+        if len(content["nodes"]) > MOST_NODES:
+            raise ModelError(f"{where}: {len(content['nodes'])} nodes are more than {MOST_NODES}")
         nodes = tuple(_node(entry) for entry in content["nodes"])
-        outputs = tuple(int(head[0]) for head in content["heads"])
+        outputs = tuple(_first_output(head) for head in content["heads"])
     except (*(ValueError, KeyError, TypeError, IndexError), AttributeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{where}: not the JSON of an MXNet symbol: {type(error).__name__}: {error}") from error
     for position, node in enumerate(nodes):
@@ -215,11 +295,25 @@ def parse_graph(text: str, where: str = "symbol") -> Graph:
         raise ModelError(f"{where}: the outputs {outputs} are not nodes of the graph")
     if len({node.name for node in nodes}) != len(nodes):
         raise ModelError(f"{where}: two nodes have the same name")
-    return Graph(nodes, outputs)
+    graph = Graph(nodes, outputs)
+    try:
+        _ = graph.parameter_shapes
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from error
+    return graph
 
 
 def _node(entry: dict[str, Any]) -> Node:
     """Return one node; older files keep the attributes under `attr` or `param`."""
     attrs = {**entry.get("param", {}), **entry.get("attr", {}), **entry.get("attrs", {})}
-    inputs = tuple(int(source[0]) for source in entry["inputs"])
+    inputs = tuple(_first_output(source) for source in entry["inputs"])
     return Node(str(entry["name"]), str(entry["op"]), {str(k): str(v) for k, v in attrs.items()}, inputs)
+
+
+def _first_output(reference: Sequence[Any]) -> int:
+    """Return the node that `[node, output, version]` points at; all operators here have one output."""
+    if any(not isinstance(part, int) or isinstance(part, bool) for part in reference[:2]):
+        raise TypeError(f"{reference!r:.40} does not point at a node")
+    if len(reference) > 1 and reference[1] != 0:
+        raise ValueError(f"output {reference[1]} of node {reference[0]} is not there")
+    return int(reference[0])

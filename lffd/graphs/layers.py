@@ -1,95 +1,161 @@
-"""The convolutions of an LFFD network, one by one, each with its place in the input."""
+"""The layer functions in which a network is declared; together they make its one graph.
+
+```python
+net = Layers()
+x = net.conv(net.image(), 16, stride=2)          # 3×3, batch normalisation while training, ReLU
+x = net.separable(x, 32)                          # depthwise 3×3, then 1×1
+y = net.add(net.conv(x, 64, kernel=1, relu=False), net.enlarge(deeper))
+```
+
+Every function takes maps and returns a map, which is nothing but its node's position in the graph.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NewType
 
-LayerKind = Literal["down", "residual-first", "residual-second", "head", "output"]
+from lffd.graphs.graph import Graph, Node, parameter_node
+from lffd.graphs.operators import OPERATORS, Place
 
+Map = NewType("Map", int)
+"""A layer's result: a position in the graph."""
 
-@dataclass(frozen=True)
-class Stage:
-    """One 3×3 stride-2 unpadded convolution, then `pairs` residual pairs of 3×3 stride-1 pad-1 convolutions.
-
-    Attributes:
-        channels: output channels of the stride-2 convolution and of each pair.
-        pairs: number of residual pairs.
-        inner_channels: output channels of the first convolution of each pair; `channels` when None.
-    """
-
-    channels: int
-    pairs: int
-    inner_channels: int | None = None
+PIXEL_CENTER = 127.5
+"""LFFD maps pixels of 0–255 to −1–1: `(data − 127.5) / 127.5`."""
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One convolution, with its place in the input.
+class Layers:
+    """Collects the nodes of one graph; unnamed ones are numbered as MXNet does.
 
     Attributes:
-        name: prefix of its parameters (`<name>_weight`, `<name>_bias`).
-        kind: its role; `down` layers have stride 2 and no padding, the 1×1 kinds are `head` and `output`.
-        kernel, stride, padding: of this layer alone.
-        in_channels, out_channels: of its weight.
-        total_stride: input pixels between two cells of its output.
-        receptive_field: side in input pixels of what one cell sees.
-        first_center: input pixel (the same in x and y) under the middle of cell (0, 0)'s receptive field.
+        gains: name of each convolution that is followed by batch normalisation while training, and the gain that it
+            starts with.
     """
 
-    name: str
-    kind: LayerKind
-    kernel: int
-    stride: int
-    padding: int
-    in_channels: int
-    out_channels: int
-    total_stride: int
-    receptive_field: int
-    first_center: int
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+        self._places: list[Place] = []
+        self._unnamed: Counter[str] = Counter()
+        self.gains: dict[str, float] = {}
 
-    @property
-    def weight_shape(self) -> tuple[int, int, int, int]:
-        """Shape of the weight, `(out, in, kernel, kernel)`."""
-        return (self.out_channels, self.in_channels, self.kernel, self.kernel)
+    def image(self, center: float = PIXEL_CENTER, scale: float = PIXEL_CENTER) -> Map:
+        """Return the input `data` `(B, 3, H, W)`, BGR, 0–255, as `(data − center) / scale`.
 
-    @property
-    def parameters(self) -> int:
-        """Number of weights and biases."""
-        return math.prod(self.weight_shape) + self.out_channels
+        Exports fold this into the convolutions that read it; with a center that needs them to be unpadded, since the
+        zeros around the image would stand for another grey.
+        """
+        x = self._append("data", "null", {}, ())
+        if center:
+            x = self._append(self._next("_minusscalar"), "_minus_scalar", {"scalar": center}, (x,))
+        return self._append(self._next("_divscalar"), "_div_scalar", {"scalar": scale}, (x,))
 
+    def conv(
+        self,
+        x: Map,
+        channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        pad: int | None = None,
+        *,
+        groups: int = 1,
+        relu: bool = True,
+        gain: float | None = 1.0,
+        name: str | None = None,
+    ) -> Map:
+        """Return a square convolution with bias, ReLU behind it.
 
-def backbone_layers(stem: tuple[int, ...], stages: tuple[Stage, ...]) -> Iterator[Layer]:
-    """Yield the backbone's layers, carrying stride, receptive field and first centre along."""
-    plan: list[tuple[LayerKind, int]] = [("down", channels) for channels in stem]
-    for stage in stages:
-        plan.append(("down", stage.channels))
-        pair: list[tuple[LayerKind, int]] = [
-            ("residual-first", stage.inner_channels or stage.channels),
-            ("residual-second", stage.channels),
-        ]
-        plan += pair * stage.pairs
-    channels, total_stride, field, center = 3, 1, 1, 0
-    for number, (kind, out_channels) in enumerate(plan, start=1):
-        stride, padding = (2, 0) if kind == "down" else (1, 1)
-        field += 2 * total_stride
-        center += (1 - padding) * total_stride
-        total_stride *= stride
-        yield Layer(f"conv{number}", kind, 3, stride, padding, channels, out_channels, total_stride, field, center)
-        channels = out_channels
+        Args:
+            x: what it reads.
+            channels: of its result.
+            kernel: side of its window.
+            stride: of its window.
+            pad: zeros on each side; half the kernel when None.
+            groups: into which the channels are cut; as many as channels makes it depthwise.
+            relu: end with a ReLU.
+            gain: with which batch normalisation starts, while training; None for no normalisation.
+            name: prefix of its parameters; numbered when None.
+        """
+        name = name or f"conv{self._number('conv')}"
+        attrs: dict[str, Any] = {"kernel": (kernel,) * 2, "num_filter": channels, "stride": (stride,) * 2}
+        attrs["pad"] = (kernel // 2 if pad is None else pad,) * 2
+        if groups > 1:
+            attrs["num_group"] = groups
+        if gain is not None:
+            self.gains[name] = gain
+        result = self._append(name, "Convolution", attrs, (x,))
+        return self.relu(result, f"relu_{name}") if relu else result
 
+    def depthwise(self, x: Map, *, relu: bool = False, gain: float | None = None, name: str | None = None) -> Map:
+        """Return a padded 3×3 convolution of every channel by itself; plain, as the 1×1 behind it normalises."""
+        channels = self.channels(x)
+        return self.conv(x, channels, groups=channels, relu=relu, gain=gain, name=name)
 
-def head_layers(parent: Layer, width: int) -> Iterator[Layer]:
-    """Yield the 1×1 convolutions of the branch on `parent`, in the order they run."""
-    plan: list[tuple[str, LayerKind, int, int]] = [
-        ("1", "head", parent.out_channels, width),
-        ("2_score", "head", width, width),
-        ("3_score", "output", width, 2),
-        ("2_bbox", "head", width, width),
-        ("3_bbox", "output", width, 4),
-    ]
-    for suffix, kind, in_channels, out_channels in plan:
-        place = (parent.total_stride, parent.receptive_field, parent.first_center)
-        yield Layer(f"{parent.name}_{suffix}", kind, 1, 1, 0, in_channels, out_channels, *place)
+    def separable(self, x: Map, channels: int, *, relu: bool = True, gain: float = 1.0, name: str | None = None) -> Map:
+        """Return a depthwise 3×3 and a 1×1 convolution, the latter normalised while training."""
+        name = name or f"conv{self._number('conv')}"
+        return self.conv(self.depthwise(x, name=f"{name}_dw"), channels, 1, relu=relu, gain=gain, name=name)
+
+    def add(self, x: Map, y: Map) -> Map:
+        """Return the sum of two maps."""
+        return self._append(self._next("_plus"), "elemwise_add", {}, (x, y))
+
+    def concat(self, *maps: Map) -> Map:
+        """Return the channels of several maps, one after the other."""
+        return self._append(self._next("concat"), "Concat", {"dim": 1, "num_args": len(maps)}, maps)
+
+    def relu(self, x: Map, name: str | None = None) -> Map:
+        """Return what is positive, and 0 for the rest."""
+        return self._append(name or self._next("relu"), "Activation", {"act_type": "relu"}, (x,))
+
+    def leaky_relu(self, x: Map, slope: float = 0.1) -> Map:
+        """Return what is positive, and the rest times `slope`."""
+        return self._append(self._next("leaky"), "LeakyReLU", {"act_type": "leaky", "slope": slope}, (x,))
+
+    def max_pool(self, x: Map, kernel: int = 3, stride: int = 2) -> Map:
+        """Return the maximum of each window; padded by half the kernel when that is odd, so that cells stay in line."""
+        sides: dict[str, Any] = {"kernel": (kernel,) * 2, "stride": (stride,) * 2, "pad": ((kernel - 1) // 2,) * 2}
+        return self._append(self._next("pool"), "Pooling", {**sides, "pool_type": "max"}, (x,))
+
+    def enlarge(self, x: Map) -> Map:
+        """Return the map twice as large both ways, each cell repeated (nearest neighbour)."""
+        attrs = {"num_args": 1, "sample_type": "nearest", "scale": 2}
+        return self._append(self._next("upsampling"), "UpSampling", attrs, (x,))
+
+    def probability(self, x: Map, branch: int, predictions: int = 1) -> Map:
+        """Return the object probability of a branch's score map, as `score_<branch>`.
+
+        That is the softmax over two channels, the object first, or else a sigmoid for each prediction of a cell.
+        """
+        if (self.channels(x), predictions) != (2, 1):
+            return self._append(f"score_{branch}", "Activation", {"act_type": "sigmoid"}, (x,))
+        soft = self._append(f"probability_{branch}", "softmax", {"axis": 1}, (x,))
+        return self._append(f"score_{branch}", "slice_axis", {"axis": 1, "begin": 0, "end": 1}, (soft,))
+
+    def channels(self, x: Map) -> int:
+        """Return how many channels a map has."""
+        return self._places[x].channels
+
+    def graph(self, outputs: Sequence[Map]) -> Graph:
+        """Return the graph with these outputs."""
+        return Graph(tuple(self._nodes), tuple(outputs))
+
+    def _append(self, name: str, op: str, attrs: dict[str, Any], inputs: tuple[Map, ...]) -> Map:
+        """Append a node, after variables for the parameters that its operator has; attributes become MXNet's text."""
+        written = {key: str(attrs[key]) for key in sorted(attrs)}
+        parameters = [parameter_node(name, role, written) for role in OPERATORS[op].parameters]
+        first = len(self._nodes)
+        node = Node(name, op, written, (*inputs, *range(first, first + len(parameters))))
+        places = [self._places[x] for x in inputs]
+        self._nodes += [*parameters, node]
+        self._places += [Place(0) for _ in parameters] + [OPERATORS[op].place(node, places)]
+        return Map(len(self._nodes) - 1)
+
+    def _next(self, prefix: str) -> str:
+        """Return `prefix` with the next number, as MXNet names what the caller does not."""
+        return f"{prefix}{self._number(prefix)}"
+
+    def _number(self, prefix: str) -> int:
+        self._unnamed[prefix] += 1
+        return self._unnamed[prefix] - 1

@@ -7,6 +7,7 @@ convolution becomes part of it. Every blob may be read once; one that is read mo
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from lffd.errors import ModelError
 from lffd.graphs.graph import Node
-from lffd.graphs.onnx_graph import result_name
+from lffd.graphs.operators import window
 from lffd.model import Model
 
 _MAGIC = 7767517
@@ -45,6 +46,7 @@ class _Writer:
         self.waiting: dict[int, list[str]] = {}
         self.readers = Counter(source for node in self.graph.nodes for source in node.inputs)
         self.readers.update(self.graph.outputs)
+        self.names = dict(zip(self.graph.outputs, self.model.network.output_names, strict=True))
 
     def layer(self, kind: str, name: str, inputs: list[str], outputs: list[str], values: str = "") -> None:
         """Append one layer; ncnn crashes on two blobs of one name, so they are refused."""
@@ -64,30 +66,23 @@ class _Writer:
 
     def activated_by(self, position: int) -> int | None:
         """Return the position of the ReLU that alone reads a node, if there is one."""
-        if self.readers[position] != 1:
+        if self.readers[position] != 1 or not (users := self.graph.readers[position]):
             return None
-        users = [i for i, node in enumerate(self.graph.nodes) if position in node.inputs]
-        return users[0] if users and self.graph.nodes[users[0]].op == "Activation" else None
+        user = self.graph.nodes[users[0]]
+        return users[0] if user.op == "Activation" and user.attrs["act_type"] == "relu" else None
 
     def convolution(self, node: Node, inputs: list[str], output: str, activated: bool) -> None:
         """Append a convolution, with its ReLU where `activated`."""
-        weight, bias = (self.model.params[self.graph.nodes[i].name] for i in node.inputs[1:])
-        if node.integer("num_group", 1) != 1 or node.integers("dilate", (1, 1)) != (1, 1):
-            raise ModelError(f"node {node.name}: grouped and dilated convolutions have no ncnn translation here")
-        settings = {
-            0: weight.shape[0],
-            1: weight.shape[3],
-            11: weight.shape[2],
-            3: node.integers("stride", (1, 1))[1],
-            13: node.integers("stride", (1, 1))[0],
-            4: node.integers("pad", (0, 0))[1],
-            14: node.integers("pad", (0, 0))[0],
-            5: 1,
-            6: weight.size,
-            9: int(activated),
-        }
-        self.layer("Convolution", node.name, inputs, [output], " ".join(f"{k}={v}" for k, v in settings.items()))
-        self.weights += [_FLOAT32, _float32(weight), _float32(bias)]
+        values = [self.model.params[name] for name in self.graph.parameters_of(node).values()]
+        kernel, stride, pad = window(node)
+        filters, groups = node.integer("num_filter"), node.integer("num_group", 1)
+        settings = {0: filters, 1: kernel, 3: stride, 4: pad, 5: len(values) - 1, 6: values[0].size}
+        if groups > 1:
+            settings[7] = groups
+        settings[9] = int(activated)
+        kind = "ConvolutionDepthWise" if groups > 1 else "Convolution"
+        self.layer(kind, node.name, inputs, [output], " ".join(f"{k}={v}" for k, v in settings.items()))
+        self.weights += [_FLOAT32, *map(_float32, values)]
 
     def simple(self, node: Node, inputs: list[str], output: str) -> None:
         """Append a layer without parameters.
@@ -95,19 +90,9 @@ class _Writer:
         Raises:
             ModelError: for an operator that deployed networks do not use.
         """
-        if node.op in ("_minus_scalar", "_div_scalar"):
-            kind, values = "BinaryOp", f"0={1 if node.op == '_minus_scalar' else 3} 1=1 2={node.number('scalar')}"
-        elif node.op == "elemwise_add":
-            kind, values = "BinaryOp", "0=0"
-        elif node.op == "Activation" and node.attrs.get("act_type") == "relu":
-            kind, values = "ReLU", ""
-        elif node.op == "softmax" and node.integer("axis", -1) == 1:
-            kind, values = "Softmax", "0=0 1=1"
-        elif node.op == "slice_axis" and node.integer("axis") == 1:
-            kind = "Crop"
-            values = f"-23309=1,{node.integer('begin')} -23310=1,{node.integer('end')} -23311=1,0"
-        else:
+        if node.op not in _SIMPLE:
             raise ModelError(f"node {node.name}: operator {node.op} has no ncnn translation here")
+        kind, values = _SIMPLE[node.op](node)
         self.layer(kind, node.name, inputs, [output], values)
 
     def write(self) -> NcnnFiles:
@@ -124,7 +109,7 @@ class _Writer:
                 continue
             relu = self.activated_by(position) if node.op == "Convolution" else None
             result = position if relu is None else relu
-            blob = result_name(self.graph, result)
+            blob = self.names.get(result, self.graph.nodes[result].name)
             if node.op == "Convolution":
                 self.convolution(node, inputs, blob, activated=relu is not None)
                 fused.add(result)
@@ -136,6 +121,34 @@ class _Writer:
         return NcnnFiles(text, b"".join(self.weights), outputs)
 
 
+def _scalar(node: Node) -> tuple[str, str]:
+    return "BinaryOp", f"0={1 if node.op == '_minus_scalar' else 3} 1=1 2={node.number('scalar')}"
+
+
+def _pooling(node: Node) -> tuple[str, str]:
+    kernel, stride, pad = window(node)
+    return "Pooling", f"0=0 1={kernel} 2={stride} 3={pad} 5=1"
+
+
+def _slice(node: Node) -> tuple[str, str]:
+    return "Crop", f"-23309=1,{node.integer('begin')} -23310=1,{node.integer('end')} -23311=1,0"
+
+
+_SIMPLE: dict[str, Callable[[Node], tuple[str, str]]] = {
+    "_minus_scalar": _scalar,
+    "_div_scalar": _scalar,
+    "elemwise_add": lambda node: ("BinaryOp", "0=0"),
+    "Concat": lambda node: ("Concat", "0=0"),
+    "Activation": lambda node: ({"relu": "ReLU", "sigmoid": "Sigmoid"}[node.attrs["act_type"]], ""),
+    "LeakyReLU": lambda node: ("ReLU", f"0={node.number('slope', 0.25)}"),
+    "Pooling": _pooling,
+    "UpSampling": lambda node: ("Interp", "0=1 1=2.0 2=2.0"),
+    "softmax": lambda node: ("Softmax", "0=0 1=1"),
+    "slice_axis": _slice,
+}
+"""Operators without parameters: ncnn's layer and its settings."""
+
+
 def _float32(values: NDArray[np.float32]) -> bytes:
     return np.ascontiguousarray(values, "<f4").tobytes()
 
@@ -144,7 +157,7 @@ def ncnn_files(model: Model) -> NcnnFiles:
     """Return the model in ncnn's format.
 
     The input blob `data` is `(3, H, W)` float, BGR, 0–255 (what `ncnn::Mat::from_pixels` gives with `PIXEL_BGR`); the
-    outputs are score `(1, h, w)` and box code `(4, h, w)` of each branch.
+    outputs are those of the graph, `(channels, h, w)` each.
 
     Raises:
         ModelError: for an operator that deployed networks do not use.

@@ -1,6 +1,7 @@
 """A model's graph as ONNX, built node by node; needs the `onnx` package.
 
-Deployed networks have seven kinds of operators, and each becomes one ONNX node. Operator set and file version are
+Every operator of a deployed network becomes one ONNX node; the normalisation of the image goes into the convolutions
+that read it, where that is exact. Operator set and file version are
 pinned below what current runtimes ask for, so that older ones read the file too. Batch, height and width stay open.
 """
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from lffd.errors import ModelError, UsageError
 from lffd.graphs.graph import Graph, Node
+from lffd.graphs.network import Network
+from lffd.graphs.operators import window
 from lffd.hints import require
 from lffd.model import Model
 
@@ -34,7 +37,7 @@ INPUT_SHAPES: dict[str, tuple[str, tuple[str | int, ...]]] = {
 """Element type and shape of the input `data`, by form; strings are open dimensions."""
 
 NORMALISING = ("_minus_scalar", "_div_scalar")
-"""Operators that map pixels to -1–1 at the start of the graph."""
+"""Operators that shift and scale pixels at the start of the graph."""
 
 
 class OnnxBuilder:
@@ -90,83 +93,110 @@ class OnnxBuilder:
 class Translator:
     """Adds a deployed network to a builder, one method per kind of operator; a subclass may change any of them."""
 
-    def __init__(self, builder: OnnxBuilder, graph: Graph, params: Mapping[str, NDArray[np.float32]]) -> None:
+    def __init__(self, builder: OnnxBuilder, model: Model) -> None:
         self.builder = builder
-        self.graph = graph
-        self.params = params
-        self.normalised = False
+        self.network, self.graph, self.params = model.network, model.graph, model.params
+        self._names = dict(zip(self.graph.outputs, self.network.output_names, strict=True))
+        self._left_out = set(foldable(self.graph))
 
-    def translate(self, data: str, normalised: bool = False) -> list[str]:
-        """Add every node and return the names of the outputs: `score_0`, `box_0`, `score_1`, ….
+    def translate(self, data: str, normalised: bool = False) -> list[dict[str, str]]:
+        """Add every node and return the names of the outputs by branch, such as `score_0` and `box_0`.
 
         Args:
             data: name of the float input `(B, 3, H, W)`.
-            normalised: the input is -1–1 already.
+            normalised: the input is what the graph's own normalisation would make of it, which is then left out.
 
         Raises:
             ModelError: for an operator that deployed networks do not use.
         """
-        self.normalised = normalised
         methods = {
-            "_minus_scalar": self.subtract,
-            "_div_scalar": self.divide,
+            "_minus_scalar": self.scalar,
+            "_div_scalar": self.scalar,
             "Convolution": self.convolution,
             "Activation": self.activation,
+            "LeakyReLU": self.leaky,
+            "Pooling": self.pool,
+            "UpSampling": self.enlarge,
             "elemwise_add": self.addition,
+            "Concat": self.concat,
             "softmax": self.softmax,
             "slice_axis": self.slice,
         }
+        if normalised:
+            self._left_out = {i for i, node in enumerate(self.graph.nodes) if node.op in NORMALISING}
+        self._fold = not normalised
         names: list[str] = []
         for position, node in enumerate(self.graph.nodes):
             inputs = [names[source] for source in node.inputs]
             if node.op == "null":
                 names.append(data if node.name == "data" else node.name)
+            elif position in self._left_out:
+                names.append(inputs[0])
             elif node.op in methods:
-                names.append(methods[node.op](node, inputs, result_name(self.graph, position)))
+                names.append(methods[node.op](node, inputs, self.result_name(position)))
             else:
                 raise ModelError(f"node {node.name}: operator {node.op} has no ONNX translation here")
-        return [names[output] for output in self.graph.outputs]
+        return self.network.by_branch([names[output] for output in self.graph.outputs])
 
-    def subtract(self, node: Node, inputs: list[str], output: str) -> str:
-        """Subtract a scalar, unless the input comes normalised."""
-        return self._scalar("Sub", node, inputs, output)
+    def result_name(self, position: int) -> str:
+        """Return what the exported graph calls a node's result: outputs by what they say, others as they are."""
+        return self._names.get(position, self.graph.nodes[position].name)
 
-    def divide(self, node: Node, inputs: list[str], output: str) -> str:
-        """Divide by a scalar, unless the input comes normalised."""
-        return self._scalar("Div", node, inputs, output)
-
-    def _scalar(self, operator: str, node: Node, inputs: list[str], output: str) -> str:
-        if self.normalised:
-            return inputs[0]
+    def scalar(self, node: Node, inputs: list[str], output: str) -> str:
+        """Subtract or divide by a scalar, where that cannot be folded into the convolutions behind it."""
         value = self.builder.constant(f"{output}_value", np.float32(node.number("scalar")))
-        return self.builder.add(operator, [inputs[0], value], output)
+        return self.builder.add("Sub" if node.op == "_minus_scalar" else "Div", [inputs[0], value], output)
 
     def convolution(self, node: Node, inputs: list[str], output: str) -> str:
-        """Convolve; the parameters are stored under their own names."""
-        for name in inputs[1:]:
-            self.builder.constant(name, self.params[name])
+        """Convolve; the parameters are stored under their own names, with the image's normalisation in them."""
+        for name, value in zip(inputs[1:], self.parameters(node), strict=True):
+            self.builder.constant(name, value.astype(np.float32))
         return self.builder.add("Conv", inputs, output, **convolution_attributes(node))
 
-    def activation(self, node: Node, inputs: list[str], output: str) -> str:
-        """Apply ReLU.
+    def parameters(self, node: Node) -> list[NDArray[np.float64]]:
+        """Return weight and bias of a convolution, with the normalisation of the image where it reads that."""
+        values = [self.params[name].astype(np.float64) for name in self.graph.parameters_of(node).values()]
+        source = node.inputs[0]
+        if not self._fold or source not in self._left_out:
+            return values
+        offset, factor = normalisation(self.graph, source)
+        weight = values[0] / factor
+        return [weight, *(bias - weight.sum((1, 2, 3)) * offset for bias in values[1:])]
 
-        Raises:
-            ModelError: for another activation.
-        """
-        if node.attrs.get("act_type") != "relu":
-            raise ModelError(f"node {node.name}: activation {node.attrs.get('act_type')} has no ONNX translation here")
-        return self.builder.add("Relu", inputs, output)
+    def activation(self, node: Node, inputs: list[str], output: str) -> str:
+        """Apply ReLU or the logistic function."""
+        return self.builder.add({"relu": "Relu", "sigmoid": "Sigmoid"}[node.attrs["act_type"]], inputs, output)
+
+    def leaky(self, node: Node, inputs: list[str], output: str) -> str:
+        """Apply leaky ReLU."""
+        return self.builder.add("LeakyRelu", inputs, output, alpha=node.number("slope", 0.25))
+
+    def pool(self, node: Node, inputs: list[str], output: str) -> str:
+        """Take the maximum of each window."""
+        kernel, stride, pad = window(node)
+        sides = {"kernel_shape": (kernel,) * 2, "strides": (stride,) * 2, "pads": (pad,) * 4}
+        return self.builder.add("MaxPool", inputs, output, **sides)
+
+    def enlarge(self, node: Node, inputs: list[str], output: str) -> str:
+        """Repeat every cell twice both ways."""
+        scales = self.builder.constant("twice", np.array([1, 1, 2, 2], np.float32))
+        settings = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return self.builder.add("Resize", [inputs[0], "", scales], output, **settings)
 
     def addition(self, node: Node, inputs: list[str], output: str) -> str:
         """Add two maps."""
         return self.builder.add("Add", inputs, output)
 
+    def concat(self, node: Node, inputs: list[str], output: str) -> str:
+        """Put channels one after the other."""
+        return self.builder.add("Concat", inputs, output, axis=1)
+
     def softmax(self, node: Node, inputs: list[str], output: str) -> str:
-        """Apply softmax over one axis."""
-        return self.builder.add("Softmax", inputs, output, axis=node.integer("axis", -1))
+        """Apply softmax over channels."""
+        return self.builder.add("Softmax", inputs, output, axis=1)
 
     def slice(self, node: Node, inputs: list[str], output: str) -> str:
-        """Keep a range along one axis."""
+        """Keep a range of channels."""
         bounds = [
             self.builder.constant(f"{node.op}_{node.integer(key)}", np.array([node.integer(key)], np.int64))
             for key in ("begin", "end", "axis")
@@ -174,23 +204,43 @@ class Translator:
         return self.builder.add("Slice", [inputs[0], *bounds], output)
 
 
-def result_name(graph: Graph, position: int) -> str:
-    """Return what exported graphs call a node's result: outputs by their role, `score_0`, `box_0`, …, others as is."""
-    if position not in graph.outputs:
-        return graph.nodes[position].name
-    branch, kind = divmod(graph.outputs.index(position), 2)
-    return f"{('score', 'box')[kind]}_{branch}"
+def foldable(graph: Graph) -> list[int]:
+    """Return the nodes that normalise the image and can go into the convolutions that read it.
+
+    What is subtracted can go into unpadded convolutions only: the zeros around the image stand for that grey.
+    """
+    chain = [position for position, node in enumerate(graph.nodes) if node.op in NORMALISING]
+    offset, _ = normalisation(graph, chain[-1]) if chain else (0.0, 1.0)
+    readers = [graph.nodes[i] for i in (graph.readers[chain[-1]] if chain else ())]
+    fitting = all(node.op == "Convolution" and (offset == 0 or window(node)[2] == 0) for node in readers)
+    return chain if fitting and (not chain or chain[-1] not in graph.outputs) else []
+
+
+def normalisation(graph: Graph, position: int) -> tuple[float, float]:
+    """Return what is subtracted from the image, and by what the rest is divided, to get the node at `position`."""
+    offset, factor, node = 0.0, 1.0, graph.nodes[position]
+    while node.op in NORMALISING:
+        scalar, before = node.number("scalar"), graph.nodes[node.inputs[0]].op
+        if node.op == "_div_scalar":
+            factor *= scalar
+        elif before not in NORMALISING:
+            offset = scalar
+        else:
+            raise ModelError(f"node {node.name}: the image must be shifted before it is scaled, and once")
+        node = graph.nodes[node.inputs[0]]
+    if node.name != "data":
+        raise ModelError(f"node {graph.nodes[position].name}: only the image itself may be shifted and scaled")
+    return offset, factor
 
 
 def convolution_attributes(node: Node) -> dict[str, Any]:
     """Return the attributes of the ONNX node `Conv` for a convolution."""
-    padding = node.integers("pad", (0, 0))
+    kernel, stride, pad = window(node)
     return {
-        "kernel_shape": node.integers("kernel"),
-        "strides": node.integers("stride", (1, 1)),
-        "dilations": node.integers("dilate", (1, 1)),
+        "kernel_shape": (kernel,) * 2,
+        "strides": (stride,) * 2,
         "group": node.integer("num_group", 1),
-        "pads": padding + padding,
+        "pads": (pad,) * 4,
     }
 
 
@@ -201,20 +251,22 @@ def add_input(builder: OnnxBuilder, form: InputForm) -> str:
     return builder.add("Cast", [builder.add("Transpose", ["data"], "data_nchw", perm=[0, 3, 1, 2])], "data_float", to=1)
 
 
-def map_shapes(branches: int) -> dict[str, tuple[str, tuple[str | int, ...]]]:
-    """Return element type and shape of the raw outputs of a network with so many branches, by name."""
+def map_shapes(network: Network) -> dict[str, tuple[str, tuple[str | int, ...]]]:
+    """Return element type and shape of a network's raw outputs, by name."""
+    channels = (network.graph.places[output].channels for output in network.graph.outputs)
+    names = ((name, name.rsplit("_", 1)[1]) for name in network.output_names)
     return {
-        f"{role}_{index}": ("FLOAT", ("batch", channels, f"rows_{index}", f"columns_{index}"))
-        for index in range(branches)
-        for role, channels in (("score", 1), ("box", 4))
+        name: ("FLOAT", ("batch", count, f"rows_{index}", f"columns_{index}"))
+        for (name, index), count in zip(names, channels, strict=True)
     }
 
 
 def metadata(model: Model, form: str, normalised: bool) -> dict[str, str]:
     """Return the facts that travel in an ONNX file, each value as JSON or plain text."""
-    scale = "-1–1, that is (pixel - 127.5) / 127.5" if normalised else "0–255"
+    offset, factor = normalisation(model.graph, image_position(model.graph))
+    scale = f"(pixel - {offset:g}) / {factor:g}" if normalised else "0–255"
     geometry = [
-        {"stride": b.stride, "first_center": b.first_center, "normalizer": b.normalizer}
+        {"stride": b.stride, "first_center": b.first_center, "normalizer": b.normalizer, "units": b.units}
         for b in model.network.branch_geometry
     ]
     return {
@@ -222,7 +274,14 @@ def metadata(model: Model, form: str, normalised: bool) -> dict[str, str]:
         "input": f"{form}, BGR, {scale}",
         "network": json.dumps(model.network.to_dict()),
         "branches": json.dumps(geometry),
+        "sides": f"at least {model.network.minimum_input}, multiples of {model.network.input_step}",
     }
+
+
+def image_position(graph: Graph) -> int:
+    """Return the position of the normalised image."""
+    chain = [i for i, node in enumerate(graph.nodes) if node.op in NORMALISING or node.name == "data"]
+    return chain[-1]
 
 
 def maps_onnx(model: Model, form: InputForm = "nchw-float", normalised: bool = False) -> onnx.ModelProto:
@@ -231,7 +290,7 @@ def maps_onnx(model: Model, form: InputForm = "nchw-float", normalised: bool = F
     Args:
         model: what to translate.
         form: of the input `data`.
-        normalised: the user brings pixels mapped to -1–1, so the graph does not do it.
+        normalised: the user brings pixels normalised as the network wants them, so the graph does not do it.
 
     Raises:
         UsageError: when uint8 input is said to be normalised.
@@ -240,8 +299,8 @@ def maps_onnx(model: Model, form: InputForm = "nchw-float", normalised: bool = F
     """
     check_form(form, normalised)
     builder = OnnxBuilder()
-    Translator(builder, model.graph, model.params).translate(add_input(builder, form), normalised)
-    outputs = map_shapes(len(model.network.branches))
+    Translator(builder, model).translate(add_input(builder, form), normalised)
+    outputs = map_shapes(model.network)
     facts = metadata(model, form, normalised)
     return builder.finish(f"lffd_{model.network.name}", {"data": INPUT_SHAPES[form]}, outputs, facts)
 

@@ -1,1 +1,1 @@
-"""From bytes to pixels: one guard for every picture that comes from outside, and one way to read JPEG headers."""
+"""From bytes to pixels: one walk over a JPEG's header, one EXIF turn, one set of limits, one decoder per format."""

@@ -1,172 +1,239 @@
-"""Encoded images: what a JPEG's header says, whether an image is whole, decoding, shrinking and encoding.
+"""The one place that turns bytes into BGR pixels, in bounded memory, and back.
 
-Two decoders are used for what each does best: simplejpeg (libjpeg-turbo) for JPEGs, OpenCV for every other format.
-Neither is ever asked to turn an image by its EXIF tag: `upright` and `turn` are the places that know about it.
+The format is told from the first bytes, never from the name; sizes are checked before a pixel is decoded. JPEGs are
+decoded by simplejpeg (libjpeg-turbo), every other format by Pillow. Neither turns an image by its EXIF tag unasked.
 """
 
 from __future__ import annotations
 
+import importlib
+import io
 import struct
-from dataclasses import dataclass
+import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import DataError
+from lffd.images.jpeg import ORIENTATION_TAG, JpegHeader, check_whole, is_jpeg, parse_jpeg
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Pixels = NDArray[np.uint8]
+Faults = Literal["refuse", "small", "mend"]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-MAX_PIXELS = 1 << 28
-HEADER_PREFIX = 1 << 18
-START, END = b"\xff\xd8", b"\xff\xd9"
-FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
-START_OF_SCAN, APP1 = 0xDA, 0xE1
-ORIENTATION_TAG, SHORT = 0x0112, 3
+MAX_PIXELS = 1 << 30
+PACKED_PIXELS = 1 << 28
+"""Most pixels of an image to learn from: every thread that makes batches holds one."""
 
+USUAL_PIXELS = 1 << 27
+"""Larger images must have a file in proportion, or they are taken for decompression bombs."""
 
-@dataclass(frozen=True)
-class JpegHeader:
-    """What the markers before a JPEG's first scan say.
+PIXELS_PER_BYTE = 100
+"""A photograph needs a byte for 5–40 pixels; an empty PNG one for 340, an empty JPEG one for 80."""
 
-    Attributes:
-        width, height: as stored, in pixels.
-        channels: 1 (gray), 3 (colour) or 4 (CMYK).
-        orientation: EXIF orientation, 1 (upright) to 8.
-        orientation_at: byte of the low half of that number, where the tag is there.
-        scan_at: byte of the first scan's marker.
-    """
+FORMATS: tuple[tuple[str, int, bytes, str], ...] = (
+    ("JPEG", 0, b"\xff\xd8\xff", "PIL.JpegImagePlugin:JpegImageFile"),
+    ("PNG", 0, b"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin:PngImageFile"),
+    ("GIF", 0, b"GIF8", "PIL.GifImagePlugin:GifImageFile"),
+    ("BMP", 0, b"BM", "PIL.BmpImagePlugin:BmpImageFile"),
+    ("TIFF", 0, b"II*\0", "PIL.TiffImagePlugin:TiffImageFile"),
+    ("TIFF", 0, b"MM\0*", "PIL.TiffImagePlugin:TiffImageFile"),
+    ("WebP", 8, b"WEBP", "PIL.WebPImagePlugin:WebPImageFile"),
+    ("PPM", 0, b"P5", "PIL.PpmImagePlugin:PpmImageFile"),
+    ("PPM", 0, b"P6", "PIL.PpmImagePlugin:PpmImageFile"),
+)
+"""Name, where the signature stands, the signature, and Pillow's reader."""
 
-    width: int
-    height: int
-    channels: int
-    orientation: int
-    orientation_at: int | None
-    scan_at: int
+SIGNATURE_BYTES = 16
 
-
-def is_jpeg(data: bytes) -> bool:
-    """Return whether `data` begins like a JPEG."""
-    return data.startswith(START + b"\xff")
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
+"""What Pillow's readers raise on damaged files; Pillow's own opener expects most of these too."""
 
 
-def parse_jpeg(data: bytes, where: str | Path) -> JpegHeader:
-    """Read a JPEG's header; `data` may stop after it.
-
-    Raises:
-        DataError: when the header is cut short or impossible.
-    """
-    position, frame, orientation, orientation_at = 2, None, 1, None
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            raise DataError(f"{where}: a JPEG marker is missing at byte {position}")
-        marker = data[position + 1]
-        if marker == 0xFF or marker in BARE_MARKERS:  # fill bytes, markers without a body
-            position += 1 if marker == 0xFF else 2
-            continue
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        body = data[position + 4 : position + 2 + length]
-        if marker in FRAME_MARKERS and len(body) >= 6:
-            frame = struct.unpack(">BHHB", body[:6])
-        elif marker == APP1 and body.startswith(b"Exif\0\0"):
-            found = _find_orientation(body[6:])
-            if found is not None:
-                orientation, orientation_at = found[0], position + 10 + found[1]
-        elif marker == START_OF_SCAN and frame is not None:
-            bits, height, width, channels = frame
-            if bits != 8 or not width or not height or channels not in (1, 3, 4):
-                raise DataError(
-                    f"{where}: a JPEG of {width}x{height}, {channels} channels of {bits} bits is not supported"
-                )
-            return JpegHeader(width, height, channels, orientation, orientation_at, position)
-        position += 2 + max(length, 2)
-    raise DataError(f"{where}: the JPEG is cut short inside its header")
+def format_of(data: bytes) -> tuple[str, str] | None:
+    """Return the name and Pillow's reader of the format that the first bytes show, if it is known."""
+    return next(((name, reader) for name, at, mark, reader in FORMATS if data[at : at + len(mark)] == mark), None)
 
 
-def _find_orientation(tiff: bytes) -> tuple[int, int] | None:
-    """Return the orientation in an EXIF block and the byte of its low half, if it is there and valid."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None or len(tiff) < 8:
-        return None
-    directory = struct.unpack_from(order + "I", tiff, 4)[0]
-    if directory + 2 > len(tiff):
-        return None
-    for entry in range(struct.unpack_from(order + "H", tiff, directory)[0]):
-        start = directory + 2 + 12 * entry
-        if start + 12 > len(tiff):
-            return None
-        tag, kind, count, value = struct.unpack_from(order + "HHIH", tiff, start)
-        if tag == ORIENTATION_TAG:
-            valid = kind == SHORT and count == 1 and 1 <= value <= 8
-            return (value, start + (8 if order == "<" else 9)) if valid else None
-    return None
+def decode(
+    data: bytes,
+    where: str | Path,
+    *,
+    at_least: tuple[int, int] = (0, 0),
+    turned: bool = False,
+    faults: Faults = "refuse",
+    most: int = PACKED_PIXELS,
+    trusted: bool = False,
+) -> Pixels:
+    """Decode an image to `(H, W, 3)` uint8 BGR.
 
-
-def is_whole(data: bytes, header: JpegHeader) -> bool:
-    """Return whether the JPEG has its end marker; what comes after it is nobody's business."""
-    return data.rfind(END) > header.scan_at
-
-
-def upright(data: bytes, header: JpegHeader) -> bytes:
-    """Return the JPEG with its EXIF orientation set to 1; the picture's own bytes stay as they are."""
-    if header.orientation_at is None or header.orientation == 1:
-        return data
-    return data[: header.orientation_at] + b"\x01" + data[header.orientation_at + 1 :]
-
-
-def turn(pixels: Pixels, orientation: int) -> Pixels:
-    """Return the image as a viewer that obeys EXIF `orientation` 1–8 shows it."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def decode(data: bytes, where: str | Path, at_least: tuple[int, int] = (0, 0)) -> Pixels:
-    """Decode an image to `(H, W, 3)` uint8 BGR, as stored, whatever its EXIF tag says.
+    16-bit values keep their upper byte, transparent pixels are shown on white, of an animation the first frame is
+    read.
 
     Args:
         data: the encoded image.
         where: names it in errors.
         at_least: width and height; a JPEG may be decoded at some eighths of its size as long as it keeps this one.
             (0, 0) asks for the full size.
+        turned: turn it as its EXIF tag says; otherwise pixels come as stored.
+        faults: what happens to a JPEG whose decoder warns: `refuse` takes any warning for damage, `small` mends bytes
+            too many, `mend` shows what can be decoded, as the official programs of test sets do.
+        most: limit of its pixels.
+        trusted: accept sizes that are out of proportion to the bytes.
 
     Raises:
-        DataError: when the image is damaged or too large. For a JPEG any warning of the decoder counts as damage.
+        DataError: when the image is of no known format, damaged or too large.
     """
-    if not is_jpeg(data):
-        return _decode_other(data, where)
-    header = parse_jpeg(data, where)
-    if header.width * header.height > MAX_PIXELS:
-        raise DataError(f"{where}: {header.width}x{header.height} is over the limit of {MAX_PIXELS:,} pixels")
-    if header.channels == 4:
-        return _decode_other(data, where)
+    if is_jpeg(data):
+        header = parse_jpeg(data, where, mend=faults != "refuse")
+        check_pixels((header.width, header.height), len(data), where, most, trusted)
+        pixels = _decode_jpeg(data, where, header, at_least, faults)
+        return turn(pixels, header.orientation if turned else 1)
+    image, kind = _open(data, where)
+    check_pixels(image.size, len(data), where, most, trusted)
+    return _decode_other(image, where, kind, turned)
+
+
+def image_size(data: bytes, where: str | Path, turned: bool = False) -> tuple[int, int]:
+    """Return the width and height of an image from its header, perhaps after turning it by its EXIF tag.
+
+    Of a JPEG, `data` may stop after the header.
+
+    Raises:
+        DataError: when there is no header that can be read.
+    """
+    if is_jpeg(data):
+        header = parse_jpeg(data, where)
+        width, height, orientation = header.width, header.height, header.orientation
+    else:
+        image, kind = _open(data, where)
+        (width, height), orientation = image.size, _orientation(image)
+        if kind == "TIFF" and orientation >= 5:  # Pillow tells the turned size of these alone
+            width, height = height, width
+    return (height, width) if turned and orientation >= 5 else (width, height)
+
+
+def check_pixels(size: tuple[int, int], size_bytes: int, where: str | Path, most: int, trusted: bool = False) -> None:
+    """Refuse an image whose claimed width and height ask for too much memory; the arguments are those of `decode`.
+
+    Raises:
+        DataError: when it claims more than `most` pixels, far more than `size_bytes` can hold, or none.
+    """
+    width, height = size
+    count = width * height
+    if count < 1:
+        raise DataError(f"{where}: has no pixels ({width}x{height})")
+    if count > most:
+        raise DataError(f"{where}: {width}x{height} is more than the {most:,} pixels that are decoded")
+    if count > USUAL_PIXELS and count > PIXELS_PER_BYTE * size_bytes and not trusted:
+        raise DataError(
+            f"{where}: claims {width}x{height} pixels in {size_bytes:,} bytes, which looks like a decompression bomb; "
+            "if you trust the file, predict takes it with --trusted"
+        )
+
+
+def _decode_jpeg(
+    data: bytes, where: str | Path, header: JpegHeader, at_least: tuple[int, int], faults: Faults
+) -> Pixels:
+    """Decode straight to BGR."""
     import simplejpeg
 
+    if faults != "mend":
+        check_whole(data, header, where)
+    options = {"min_width": at_least[0], "min_height": at_least[1]}
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, "BGR", min_width=at_least[0], min_height=at_least[1], strict=True)
+        return np.asarray(simplejpeg.decode_jpeg(data, "BGR", **options), np.uint8)
     except ValueError as error:
-        raise DataError(f"{where}: the JPEG is damaged: {error}") from error
+        if faults == "refuse" or (faults == "small" and "extraneous bytes" not in str(error)):
+            raise DataError(f"{where}: the JPEG is damaged: {error}") from error
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, "BGR", strict=False, **options), np.uint8)
+    except ValueError:  # it mends no header
+        return _decode_other(_open(data, where)[0], where, "JPEG", turned=False)
+
+
+def _open(data: bytes, where: str | Path) -> tuple[Any, str]:
+    """Return Pillow's lazily read image and its format; only the reader of the recognised format is used."""
+    from PIL.Image import DecompressionBombError
+
+    if not data:
+        raise DataError(f"{where}: is empty")
+    known = format_of(data)
+    if known is None:
+        names = ", ".join(dict.fromkeys(entry[0] for entry in FORMATS))
+        raise DataError(f"{where}: is not a picture of a known format ({names})")
+    name, (module, _, cls) = known[0], known[1].partition(":")
+    try:
+        return getattr(importlib.import_module(module), cls)(io.BytesIO(data)), name
+    except (*_DAMAGE, DecompressionBombError) as error:
+        raise DataError(f"{where}: the {name} file is damaged ({error})") from error
+
+
+def _decode_other(image: Image, where: str | Path, name: str, turned: bool) -> Pixels:
+    """Decode with Pillow."""
+    from PIL.Image import DecompressionBombError
+
+    try:
+        orientation = _orientation(image) if name == "TIFF" else 1
+        image.load()
+        pixels = _to_bgr(where, image)
+        if name == "TIFF":  # Pillow turned it, and forgot the tag
+            return pixels if turned else turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+        return turn(pixels, _orientation(image)) if turned else pixels
+    except DataError:
+        raise
+    except DecompressionBombError as error:
+        raise DataError(f"{where}: a frame of the {name} file is far larger than the picture") from error
+    except MemoryError as error:
+        raise DataError(f"{where}: there is not enough memory for {image.size[0]}x{image.size[1]} pixels") from error
+    except _DAMAGE as error:
+        raise DataError(f"{where}: the {name} file is damaged or truncated ({error})") from error
+
+
+def _to_bgr(where: str | Path, image: Image) -> Pixels:
+    """Return the pixels of a loaded image of any mode."""
+    import cv2
+
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise DataError(f"{where}: its pixels are not in 0–65535; save it with 8 or 16 bits per channel")
+        return np.asarray(cv2.cvtColor((values >> 8).astype(np.uint8), cv2.COLOR_GRAY2BGR), np.uint8)
+    if image.mode == "F":
+        raise DataError(f"{where}: its pixels are floating point; save it with 8 or 16 bits per channel")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        from PIL.Image import new
+
+        image = image.convert("RGBA")
+        paper = new("RGB", image.size, "white")
+        paper.paste(image, mask=image.getchannel("A"))
+        image = paper
+    elif image.mode != "RGB":
+        image = image.convert("RGB")
+    pixels = np.array(image)
+    cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels)
     return pixels
 
 
-def _decode_other(data: bytes, where: str | Path) -> Pixels:
-    """Decode with OpenCV."""
-    import cv2
-
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+def _orientation(image: Image) -> int:
+    """Return the EXIF orientation that Pillow finds, 1–8; 1 where the tag is missing or unreadable."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error as error:
-        raise DataError(f"{where}: cannot be decoded: {error.err}") from error
-    if pixels is None:
-        raise DataError(f"{where}: is not an image that can be decoded")
-    return np.asarray(pixels, np.uint8)
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except _DAMAGE:
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def turn(pixels: Pixels, orientation: int) -> Pixels:
+    """Return the image as a viewer that obeys EXIF `orientation` 1–8 shows it."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    flip_rows, flip_columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
 
 
 def encode(pixels: Pixels, quality: int) -> bytes:
@@ -182,52 +249,3 @@ def shrink(pixels: Pixels, width: int, height: int) -> Pixels:
     import cv2
 
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def read_size(path: Path, turned: bool) -> tuple[int, int]:
-    """Return the width and height of an image file, reading no more than its header where it is a JPEG.
-
-    Args:
-        path: the file.
-        turned: give the size after turning it by its EXIF tag.
-
-    Raises:
-        DataError: when the file cannot be read as an image.
-    """
-    data = read_file(path, HEADER_PREFIX)
-    try:
-        header = parse_jpeg(data, path) if is_jpeg(data) else None
-    except DataError:
-        header = parse_jpeg(read_file(path), path)
-    if header is not None:
-        swapped = turned and header.orientation >= 5
-        return (header.height, header.width) if swapped else (header.width, header.height)
-    height, width = decode(read_file(path), path).shape[:2]
-    return width, height
-
-
-def read_file(path: Path, limit: int = -1) -> bytes:
-    """Return the bytes of a file, at most `limit` of them.
-
-    Raises:
-        DataError: when it cannot be read.
-    """
-    try:
-        with open(path, "rb", buffering=0) as stream:
-            return stream.read(limit) if limit >= 0 else stream.readall()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Return every image file under a folder, sorted.
-
-    Raises:
-        DataError: when there is no such folder or no image in it.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise DataError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
-    return files

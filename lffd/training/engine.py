@@ -15,14 +15,6 @@ from numpy.typing import NDArray
 
 from lffd.errors import ModelError
 
-STATISTICS = ("score_loss", "box_loss", "cells", "positives", "hits", "claims", "iou")
-"""Columns of a step's statistics, one row per branch, each a sum over the batch.
-
-`score_loss` and `box_loss`: unweighted, undivided sums; `cells`: cells that are not ignored (positives and background,
-also those that mining leaves out); `positives`; `hits`: positives with a score above 0.5; `claims`: cells that are
-not ignored with a score above 0.5; `iou`: sum over positives of the IoU of predicted and true box.
-"""
-
 
 class TrainingBatch(Protocol):
     """One batch as `data_iterator_farm` makes it; see `Batch` there."""
@@ -43,13 +35,12 @@ class TrainingBatch(Protocol):
         ...
 
     @property
-    def classes(self) -> tuple[NDArray[np.int8], ...]:
-        """Per branch `(B, h, w)`: 1 object, 0 background, −1 ignored."""
-        ...
+    def targets(self) -> Sequence[Mapping[str, NDArray[Any]]]:
+        """What each branch is taught, by output name.
 
-    @property
-    def boxes(self) -> tuple[NDArray[np.float32], ...]:
-        """Per branch `(B, 4, h, w)`: box code of the object cells."""
+        `score` int8 `(B, A, h, w)`: 1 object, 0 background, −1 ignored; `box` float32 `(B, 4A, h, w)`: box code of the
+        objects; and so on for further outputs.
+        """
         ...
 
 
@@ -58,12 +49,12 @@ class StepReport:
     """What one step found, on the host.
 
     Attributes:
-        statistics: `(branches, len(STATISTICS))` float64.
+        statistics: name, see `losses.statistic_names`, to float64 `(branches,)`.
         loss: the weighted, divided loss that was minimised.
         gradient_norm: global L2 norm before clipping.
     """
 
-    statistics: NDArray[np.float64]
+    statistics: Mapping[str, NDArray[np.float64]]
     loss: float
     gradient_norm: float
 
@@ -126,15 +117,37 @@ class TrainingEngine(Protocol):
 
 
 def count_positives(batches: Sequence[TrainingBatch]) -> NDArray[np.float64]:
-    """Return the positive cells of each branch over all `batches`, `(branches,)`."""
-    per_batch = [[np.count_nonzero(classes == 1) for classes in batch.classes] for batch in batches]
+    """Return the positive predictions of each branch over all `batches`, `(branches,)`."""
+    per_batch = [[np.count_nonzero(targets["score"] == 1) for targets in batch.targets] for batch in batches]
     return np.sum(per_batch, axis=0, dtype=np.float64)
 
 
-def loss_divisors(positives: NDArray[np.float64], normalizer: str) -> NDArray[np.float32]:
-    """Return what each branch's sums are divided by, `(branches,)`, never below 1; see `LossOptions.normalizer`."""
-    counts = np.full_like(positives, positives.sum()) if normalizer == "all" else positives
-    return np.maximum(counts, 1).astype(np.float32)
+def loss_divisors(
+    positives: NDArray[np.float64], normalizer: str, batches: Sequence[TrainingBatch], workers: int = 1
+) -> NDArray[np.float32]:
+    """Return what each term's sum of each branch is divided by, `(terms, branches)`; see `LossOptions.normalizer`.
+
+    `branch` and `all` divide every term by positives, never by less than 1. `published` is what the published code
+    amounts to (its custom operators, and MXNet's optimizer, which multiplies every gradient by 1 / batch): the score
+    term is divided by B · kept, where B is the effective batch and `kept` the predictions that mining keeps of a
+    branch in a step (the graph divides by that itself); any other term by B · C · h · w, with the target's C channels
+    and h × w cells. So at the published rate of 0.1 a cell moves a score by 0.1 / (B · kept) and a box by
+    0.1 / (B · 4 h w), where division by positives alone would make steps some thousands of times larger.
+
+    Args:
+        positives: `(branches,)` over the whole effective batch.
+        normalizer: which rule.
+        batches: those of this worker's step.
+        workers: how many make one step together.
+    """
+    outputs = list(batches[0].targets[0])
+    if normalizer != "published":
+        counts = np.full_like(positives, positives.sum()) if normalizer == "all" else positives
+        return np.tile(np.maximum(counts, 1), (len(outputs), 1)).astype(np.float32)
+    steps = len(batches) * workers
+    images = steps * len(batches[0].images)
+    sizes = [[steps if name == "score" else t[name][0].size for t in batches[0].targets] for name in outputs]
+    return images * np.array(sizes, np.float32)
 
 
 def check_state(expected: Mapping[str, tuple[int, ...]], arrays: Mapping[str, NDArray[Any]]) -> None:

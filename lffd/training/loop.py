@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from lffd.errors import LffdError
 from lffd.files import write_atomic
 from lffd.training.checkpoint import write_checkpoint
-from lffd.training.engine import STATISTICS, PendingReport, StepReport, TrainingBatch, TrainingEngine
+from lffd.training.engine import PendingReport, StepReport, TrainingBatch, TrainingEngine
 from lffd.training.options import ScheduleOptions
 from lffd.training.progress import Progress, StopRequest
 from lffd.training.run_log import RunLog
 
 BatchT = TypeVar("BatchT", bound=TrainingBatch)
 Validate = Callable[[], Mapping[str, float]]
-Summarise = Callable[[NDArray[np.float64], int], list[dict[str, float | None]]]
+Summarise = Callable[[Mapping[str, NDArray[np.float64]], int], list[dict[str, float | None]]]
 
 _EXHAUSTED = 1
 """Reason to stop that is no signal; workers agree on the largest reason of any of them."""
@@ -160,7 +160,8 @@ class Trainer:
     def _look(self, iteration: int, group: Sequence[TrainingBatch], pending: PendingReport) -> None:
         """Take in a finished step's report; refuse one that is not finite."""
         report = pending.wait()
-        if not (np.isfinite(report.statistics).all() and np.isfinite([report.loss, report.gradient_norm]).all()):
+        figures = [*report.statistics.values(), np.array([report.loss, report.gradient_norm])]
+        if not all(np.isfinite(values).all() for values in figures):
             raise self._failure(iteration, group, report)
         self._window.add_report(report)
 
@@ -170,12 +171,13 @@ class Trainer:
         arrays: dict[str, Any] = {}
         for number, batch in enumerate(group):
             arrays |= {f"{number}/images": batch.images, f"{number}/names": np.array(batch.names)}
-            for branch, (classes, boxes) in enumerate(zip(batch.classes, batch.boxes, strict=True)):
-                arrays |= {f"{number}/classes_{branch}": classes, f"{number}/boxes_{branch}": boxes}
+            for branch, targets in enumerate(batch.targets):
+                arrays |= {f"{number}/{name}_{branch}": values for name, values in targets.items()}
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)
         write_atomic(path, content.getvalue())
-        broken = np.flatnonzero(~np.isfinite(report.statistics[:, : STATISTICS.index("cells")]).all(axis=1)).tolist()
+        sums = np.stack([values for name, values in report.statistics.items() if name.endswith("_loss")])
+        broken = np.flatnonzero(~np.isfinite(sums).all(axis=0)).tolist()
         where = f"the loss of branch {', '.join(map(str, broken))}" if broken else "the gradient"
         names = [name for batch in group for name in batch.names]
         self.engine.step(group, 0.0).wait()  # the step after it has run since: bring its gradient back
@@ -192,7 +194,7 @@ class Trainer:
     def _report(self, rate: float) -> None:
         """Write what the steps since the last report found."""
         window, self._window = self._window, _Window()
-        if window.statistics is None:
+        if not window.statistics:
             return
         images = window.reported * window.images * self.engine.workers // max(window.steps, 1)
         branches = self._summarise(window.statistics, images)
@@ -244,7 +246,7 @@ class _Window:
     """Sums over the steps since the last report."""
 
     def __init__(self) -> None:
-        self.statistics: NDArray[np.float64] | None = None
+        self.statistics: dict[str, NDArray[np.float64]] = {}
         self.losses = self.norm = self.waited = self.seconds = 0.0
         self.reported = self.steps = self.images = 0
 
@@ -258,7 +260,8 @@ class _Window:
         self.reported += 1
         self.losses += report.loss
         self.norm += report.gradient_norm
-        self.statistics = report.statistics if self.statistics is None else self.statistics + report.statistics
+        for name, values in report.statistics.items():
+            self.statistics[name] = self.statistics.get(name, 0.0) + values
 
     @property
     def loss(self) -> float | None:

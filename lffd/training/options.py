@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from lffd.errors import UsageError
+from lffd.training.losses import BOX_LOSSES, POINT_LOSSES, SCORE_LOSSES, TEACHER, Term
+
+
+def choice(known: Iterable[str]) -> Any:
+    """Return how a command line shows a value that is one of a table's names."""
+    return tyro.conf.arg(metavar="{" + ",".join(known) + "}")
 
 
 @dataclass(frozen=True)
@@ -22,18 +31,27 @@ class LossOptions:
     two channels sees. Ignored cells are outside every sum and every count.
     """
 
-    score: Literal["cross-entropy", "focal", "quality-focal"] = "quality-focal"
+    score: Annotated[str, choice(SCORE_LOSSES)] = "quality-focal"
     """Score loss; quality-focal takes the IoU of the decoded box as the target of a positive cell."""
-    box: Literal["l2", "smooth-l1", "iou", "diou"] = "diou"
+    box: Annotated[str, choice(BOX_LOSSES)] = "diou"
     """Box loss on positive cells; l2 and smooth-l1 compare box codes, iou and diou compare boxes."""
+    landmarks: Annotated[str, choice(POINT_LOSSES)] = "smooth-l1"
+    """Loss of the points of positive cells, for a network that has them."""
     score_weight: float = 2.0
     """Factor of the score loss."""
     box_weight: float = 2.0
     """Factor of the box loss."""
+    landmarks_weight: float = 0.5
+    """Factor of the points' loss."""
+    teacher_score_weight: float = 1.0
+    """Factor of the loss against a teacher's scores (quality focal, at every cell)."""
+    teacher_box_weight: float = 1.0
+    """Factor of the loss against a teacher's boxes, where it is sure of one."""
     branch_weights: tuple[float, ...] = ()
     """Factor of each branch, shallowest first; empty for 1 everywhere."""
-    normalizer: Literal["branch", "all"] = "all"
-    """Divide a branch's sums by the positives of that branch, or of all branches, over the whole effective batch."""
+    normalizer: Literal["branch", "all", "published"] = "all"
+    """Divide a branch's sums by the positives of that branch, or of all branches, over the whole effective batch; or
+    as published, see `lffd.training.engine.loss_divisors`."""
     negatives_per_positive: float = 0.0
     """Keep only this many of the hardest background cells per positive (published: 5); 0 keeps all."""
     negatives_without_positive: float = 0.1
@@ -45,12 +63,20 @@ class LossOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside their meaning."""
+        for name, known in (("score", SCORE_LOSSES), ("box", BOX_LOSSES), ("landmarks", POINT_LOSSES)):
+            value = getattr(self, name)
+            _require(value in known, f"loss.{name} {value!r} is not one of {', '.join(known)}")
         for name in ("negatives_per_positive", "focal_gamma"):
             _require(0 <= getattr(self, name) < math.inf, f"loss.{name} must be finite and at least 0")
         _require(0 <= self.negatives_without_positive <= 1, "loss.negatives_without_positive must lie in 0–1")
         _require(0 <= self.focal_alpha <= 1, "loss.focal_alpha must lie in 0–1")
-        weights = (self.score_weight, self.box_weight, *self.branch_weights)
+        kinds = ("score", "box", "landmarks", *TEACHER)
+        weights = (*(getattr(self, f"{kind}_weight") for kind in kinds), *self.branch_weights)
         _require(all(w >= 0 and math.isfinite(w) for w in weights), "loss weights must be finite and at least 0")
+
+    def terms(self, targets: Sequence[str]) -> list[Term]:
+        """Return the weighted terms of the loss for these targets."""
+        return [Term(target, getattr(self, f"{target}_weight")) for target in targets]
 
     def weights_for(self, branches: int) -> tuple[float, ...]:
         """Return one factor per branch.
@@ -97,12 +123,15 @@ class ScheduleOptions:
 
     learning_rate: float = 2.5e-3
     """The base rate."""
-    shape: Literal["cosine", "steps", "constant"] = "cosine"
-    """Cosine from the base rate to `final`; steps: times `factor` at each milestone; constant."""
+    shape: Literal["cosine", "steps", "constant", "trapezoid"] = "cosine"
+    """Cosine from the base rate to `final`; steps: times `factor` at each milestone; constant; trapezoid: constant,
+    then straight down to `final`, so that a run of unknown length can be ended at any time."""
     warm_up: int = 100
     """Iterations of linear rise from 0 to the base rate."""
     final: float = 0.01
-    """Cosine: share of the base rate at the last iteration."""
+    """Cosine and trapezoid: share of the base rate at the last iteration."""
+    decay: float = 0.2
+    """Trapezoid: share of all iterations that the way down takes, at the end."""
     milestones: tuple[float, ...] = (0.25, 0.5, 0.75)
     """Steps: when to cut the rate, as shares of all iterations."""
     factor: float = 0.1
@@ -113,7 +142,7 @@ class ScheduleOptions:
         _require(0 < self.learning_rate < math.inf, "schedule.learning_rate must be finite and above 0")
         _require(self.warm_up >= 0, "schedule.warm_up must be at least 0")
         _require(all(0 <= m <= 1 for m in self.milestones), "schedule.milestones must lie in 0–1")
-        for name in ("final", "factor"):
+        for name in ("final", "factor", "decay"):
             _require(0 <= getattr(self, name) <= 1, f"schedule.{name} must lie in 0–1")
 
     def rate(self, iteration: int, iterations: int) -> float:
@@ -124,6 +153,9 @@ class ScheduleOptions:
         if self.shape == "steps":
             passed = sum(iteration >= milestone * iterations for milestone in self.milestones)
             return self.learning_rate * warm * self.factor**passed
+        if self.shape == "trapezoid":
+            left = (iterations - iteration) / max(1.0, self.decay * iterations)
+            return self.learning_rate * warm * max(self.final, min(1.0, left))
         span = max(1, iterations - 1 - self.warm_up)
         progress = min(1.0, max(0.0, (iteration - self.warm_up) / span))
         return self.learning_rate * warm * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))

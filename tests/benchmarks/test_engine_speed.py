@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engine_speed import Options, Rates, describe, parse_subject
-from benchmarks.engine_speed_worker import GpuWatch
+from benchmarks.engine_speed_worker import watch_gpu
 from lffd.errors import UsageError
 from tests.conftest import PROJECT
 
@@ -71,11 +71,12 @@ def test_subjects_spelt_wrong_are_refused(text: str) -> None:
 
 def test_the_report_compares_round_by_round() -> None:
     slow, fast = Rates("mxnet:fp32", steps=[10.0, 5.0, 10.0]), Rates("torch:bf16", steps=[30.0, 10.0, 20.0])
-    fast.busy_steps, fast.loop, fast.batches, fast.busy_loop = [90.0, 80.0], [19.0], [50.0], [75.0]
+    fast.busy_steps, fast.loop = [90.0, 80.0], [19.0, 9.0, 18.0]
+    fast.batches, fast.busy_loop = [50.0], [75.0]
     first, second = describe([slow, fast]).splitlines()
     assert first.split() == ["mxnet:fp32", "10.0", "images/s", "1.00", "×", "(1.00–1.00)"]
     assert "20.0 images/s   2.00 × (2.00–3.00)  GPU busy 85 %" in second
-    assert second.endswith("batches alone 50.0, loop 19.0, GPU busy 75 %")
+    assert second.endswith("batches alone 50.0, loop 18.0 (0.90 of steps), GPU busy 75 %")
     assert describe([]) == "  nothing of this can run here"
 
 
@@ -84,12 +85,12 @@ def test_the_gpu_is_watched_through_nvidia_smi(tmp_path: Path, monkeypatch: pyte
     program.write_text('#!/bin/sh\necho "$@" >&2\nprintf "90\\n70\\n[N/A]\\n"\nexec sleep 60\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with GpuWatch("cuda:1") as watch:
+    with watch_gpu("cuda:1") as samples:
         subprocess.run(["sleep", "0.5"], check=True)
-    assert watch.samples == [90.0, 70.0]
-    with GpuWatch("cpu") as watch:
+    assert samples == [90.0, 70.0]
+    with watch_gpu("cpu") as samples:
         pass
-    assert watch.samples == []
+    assert samples == []
 
 
 def test_counts_that_cannot_be_are_refused() -> None:

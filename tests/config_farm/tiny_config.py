@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from config_farm.run.command_line import start
-from config_farm.run.experiment import Experiment, Preset, recipe
-from lffd.graphs.receptive_field import Branch, Network, Stage
+from config_farm.run.script import Script
+from lffd.graphs.network import Branch
 from lffd.training.options import ScheduleOptions
+from symbol_farm.lffd_network import Stage, lffd_network
 
-NETWORK = Network(
+NETWORK = lffd_network(
     name="tiny",
     stem=(8,),
     stages=(Stage(8, pairs=1), Stage(8, pairs=1)),
@@ -18,19 +16,19 @@ NETWORK = Network(
     train_input=64,
 )
 
-
-def declare(preset: Preset) -> Experiment:
-    return replace(
-        recipe(NETWORK, preset),
-        train_data="synthetic:12",
-        batch_size=4,
-        iterations=12,
-        checkpoint_every=4,
-        validate_every=0,
-        log_every=2,
-        schedule=ScheduleOptions(learning_rate=1e-3, warm_up=2),
-    )
-
+SCRIPT = Script(
+    NETWORK,
+    "Tiny.",
+    both={
+        "train_data": "synthetic:12",
+        "batch_size": 4,
+        "iterations": 12,
+        "checkpoint_every": 4,
+        "validate_every": 0,
+        "log_every": 2,
+        "schedule": ScheduleOptions(learning_rate=1e-3, warm_up=2),
+    },
+)
 
 if __name__ == "__main__":
-    start(NETWORK, declare)
+    SCRIPT.start()

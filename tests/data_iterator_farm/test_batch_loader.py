@@ -17,8 +17,8 @@ from data_iterator_farm.batch import Batch
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import CachedSource
 from data_iterator_farm.label_maps import label_maps
-from data_iterator_farm.policies import ours, preset, published
-from data_iterator_farm.record_order import scan_records
+from data_iterator_farm.policies import Policies, ours, preset, published
+from data_iterator_farm.record_order import sort_records
 from lffd.errors import UsageError
 from lffd.records import Record, RecordSource
 from symbol_farm.versions import version_network
@@ -29,17 +29,9 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def open_loader(source: RecordSource, name: str = "ours", **arguments: Any) -> BatchLoader:
-    policies = preset(name, HEAD)
-    settings: dict[str, Any] = {
-        "batch_size": 4,
-        "input_size": 96,
-        "sampling": policies.sampling,
-        "jitter": policies.jitter,
-        "labels": policies.labels,
-        "seed": 1,
-        "threads": 2,
-    }
-    return BatchLoader(source, HEAD, **(settings | arguments))
+    policies = preset(name, HEAD)._replace(**{k: arguments.pop(k) for k in Policies._fields if k in arguments})
+    settings: dict[str, Any] = {"batch_size": 4, "input_size": 96, "seed": 1, "threads": 2}
+    return BatchLoader(source, HEAD, policies, **(settings | arguments))
 
 
 def take(source: RecordSource, count: int, **arguments: Any) -> list[Batch]:
@@ -199,7 +191,7 @@ def test_no_more_batches_than_asked_are_made_ahead() -> None:
             return super().__getitem__(index)
 
     source = Counting(make_source(6))
-    kinds = scan_records(source)
+    kinds = sort_records(source)
     reads.clear()
     with open_loader(source, name="published", kinds=kinds, prefetch=3) as loader:
         next(loader)

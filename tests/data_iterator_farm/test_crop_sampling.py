@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_iterator_farm.crop_plan import Look, choose_look, place_on_background, place_on_face
-from data_iterator_farm.crop_sampling import check_record, sample_crop
+from data_iterator_farm.crop_sampling import (
+    Focus,
+    check_boxes,
+    choose_focus,
+    place_on_background,
+    place_on_face,
+    sample_crop,
+)
 from data_iterator_farm.policies import MAX_SCALE, SamplingPolicy, ours, published
 from lffd.boxes import as_boxes, longer_sides
 from lffd.errors import DataError
@@ -27,7 +33,7 @@ def sides_drawn(side: Any, network: Any, policy: Any, draws: Any = DRAWS) -> Any
     """Longer sides that a face of `side` px gets."""
     record = make_record([[10, 10, 10 + side, 10 + side / 2]])
     rng = np.random.default_rng(0)
-    return np.array([side * choose_look(record, network, policy, rng).scale for _ in range(draws)])
+    return np.array([side * choose_focus(record, network, policy, rng).scale for _ in range(draws)])
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_enlargement_is_limited() -> None:
 def test_ignored_faces_are_never_looked_at() -> None:
     record = make_record([[0, 0, 30, 30], [40, 40, 70, 70], [80, 80, 110, 110]], [True, False, True])
     rng = np.random.default_rng(0)
-    assert {choose_look(record, V2, PLAIN, rng).face for _ in range(50)} == {1}
+    assert {choose_focus(record, V2, PLAIN, rng).face for _ in range(50)} == {1}
 
 
 def test_balanced_choice_sees_the_one_large_face_among_many_small_ones() -> None:
@@ -93,9 +99,9 @@ def test_balanced_choice_sees_the_one_large_face_among_many_small_ones() -> None
     record = make_record([*small, [0, 20, 90, 110]])
     rng = np.random.default_rng(0)
     policy = replace(PLAIN, face_choice="size-balanced")
-    share = np.mean([choose_look(record, V2, policy, rng).face == len(small) for _ in range(DRAWS)])
+    share = np.mean([choose_focus(record, V2, policy, rng).face == len(small) for _ in range(DRAWS)])
     assert 0.4 < share < 0.6
-    uniform = np.mean([choose_look(record, V2, PLAIN, rng).face == len(small) for _ in range(DRAWS)])
+    uniform = np.mean([choose_focus(record, V2, PLAIN, rng).face == len(small) for _ in range(DRAWS)])
     assert uniform < 0.08
 
 
@@ -104,7 +110,7 @@ def test_centred_faces_move_by_half_a_stride() -> None:
     policy, rng = published(V2).sampling, np.random.default_rng(0)
     moves = []
     for _ in range(DRAWS):
-        window = place_on_face(record, Look(0, 2.0, 16), (320, 200), policy, rng)
+        window = place_on_face(record, Focus(0, 2.0, 16), (320, 200), policy, rng)
         moves.append((140 - window.left - 160, 120 - window.top - 100))
     assert 7.5 < np.abs(moves).max() <= 8
     assert np.abs(np.mean(moves, axis=0)).max() < 1
@@ -114,7 +120,7 @@ def test_centred_faces_move_by_half_a_stride() -> None:
 def test_faces_lie_anywhere_in_the_crop(inside: Any) -> None:
     record = make_record([[60, 40, 80, 60]])
     policy, rng = replace(PLAIN, inside_image=inside), np.random.default_rng(0)
-    windows = [place_on_face(record, Look(0, 2.0, 4), (200, 200), policy, rng) for _ in range(DRAWS)]
+    windows = [place_on_face(record, Focus(0, 2.0, 4), (200, 200), policy, rng) for _ in range(DRAWS)]
     boxes = np.concatenate([window.boxes(record.boxes) for window in windows])
     assert boxes.min() >= -1e-3
     assert boxes.max() <= 200 + 1e-3
@@ -127,7 +133,7 @@ def test_a_face_larger_than_the_crop_covers_it() -> None:
     record = make_record([[10, 10, 150, 110]])
     rng = np.random.default_rng(0)
     for _ in range(50):
-        x0, y0, x1, y1 = place_on_face(record, Look(0, 2.0, 4), (100, 100), PLAIN, rng).boxes(record.boxes)[0]
+        x0, y0, x1, y1 = place_on_face(record, Focus(0, 2.0, 4), (100, 100), PLAIN, rng).boxes(record.boxes)[0]
         assert max(x0, y0) <= 1e-3
         assert min(x1, y1) >= 100 - 1e-3
 
@@ -135,7 +141,7 @@ def test_a_face_larger_than_the_crop_covers_it() -> None:
 def test_some_windows_ignore_the_face() -> None:
     record = make_record([[0, 0, 20, 20]])
     policy, rng = replace(PLAIN, random_window=0.5), np.random.default_rng(0)
-    windows = [place_on_face(record, Look(0, 4.0, 4), (64, 64), policy, rng) for _ in range(DRAWS)]
+    windows = [place_on_face(record, Focus(0, 4.0, 4), (64, 64), policy, rng) for _ in range(DRAWS)]
     missed = np.mean([window.left >= 80 or window.top >= 80 for window in windows])
     assert 0.3 < missed < 0.5
 
@@ -252,15 +258,15 @@ NAN = float("nan")
 )
 def test_boxes_that_are_none_name_the_record(boxes: Any, ignored: Any) -> None:
     with pytest.raises(DataError, match=rf"record 'a\.jpg': box {len(boxes) - 1} of {len(boxes)}"):
-        check_record(make_record(boxes, ignored))
+        check_boxes(make_record(boxes, ignored))
 
 
 def test_shapes_that_do_not_fit_name_the_record() -> None:
     record = make_record([[0, 0, 10, 10]])
     with pytest.raises(DataError, match=r"a\.jpg.*must be"):
-        check_record(replace(record, ignored=np.zeros(2, bool)))
+        check_boxes(replace(record, ignored=np.zeros(2, bool)))
     with pytest.raises(DataError, match=r"a\.jpg.*empty"):
-        check_record(replace(record, width=0))
+        check_boxes(replace(record, width=0))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +278,7 @@ def test_shapes_that_do_not_fit_name_the_record() -> None:
     ],
 )
 def test_usable_records_pass(record: Record) -> None:
-    check_record(record)
+    check_boxes(record)
 
 
 def test_a_damaged_image_names_the_record() -> None:

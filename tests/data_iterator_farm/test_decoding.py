@@ -85,9 +85,9 @@ GOOD = make_record(size=(64, 48), name="there/a.jpg")
     [
         (broken(GOOD), "damaged"),
         (replace(GOOD, image=GOOD.image[:100]), "damaged"),
-        (replace(GOOD, image=b""), "not an image"),
-        (replace(GOOD, image=b"hello"), "not an image"),
-        (replace(GOOD, image=encode(textured(64, 48), "png")[:300]), "not an image"),
+        (replace(GOOD, image=b""), "is empty"),
+        (replace(GOOD, image=b"hello"), "not a picture of a known format"),
+        (replace(GOOD, image=encode(textured(64, 48), "png")[:300]), "PNG file is damaged"),
         (replace(GOOD, width=65), "65x48"),
         (replace(GOOD, image=encode(textured(60, 48), "png")), "60x48"),
         (replace(GOOD, width=1 << 16, height=1 << 16), "pixels"),

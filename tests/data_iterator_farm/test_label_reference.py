@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_iterator_farm.label_maps import label_maps
 from data_iterator_farm.policies import LabelPolicy
 from lffd.boxes import as_boxes
-from lffd.graphs.receptive_field import BranchGeometry, Network
+from lffd.graphs.network import BranchGeometry, Network
 from tests.data_iterator_farm.test_label_maps import HONOURED, NETWORKS, OURS, PUBLISHED, gray_ends
 
 

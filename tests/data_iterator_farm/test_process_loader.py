@@ -20,8 +20,8 @@ from data_iterator_farm import shared_memory
 from data_iterator_farm.batch import Batch
 from data_iterator_farm.batch_builder import BatchBuilder, BatchError
 from data_iterator_farm.policies import preset
-from data_iterator_farm.process_loader import ProcessLoader, Work
-from data_iterator_farm.record_order import scan_records
+from data_iterator_farm.process_loader import BatchWork, ProcessLoader
+from data_iterator_farm.record_order import sort_records
 from data_iterator_farm.shared_memory import BlockPool, arrays_of, layout
 from lffd.errors import DataError, UsageError
 from lffd.records import Record, RecordSource
@@ -49,14 +49,14 @@ def failing(fault: Exception) -> AbstractContextManager[RecordSource]:
     raise fault
 
 
-def work(records: Sequence[Record] = SOURCE, **settings: Any) -> Work:
-    kinds = scan_records(records)
-    return Work(partial(opened, records), kinds, HEAD, preset("ours", HEAD), SETTINGS | settings)
+def work(records: Sequence[Record] = SOURCE, **settings: Any) -> BatchWork:
+    kinds = sort_records(records)
+    return BatchWork(partial(opened, records), kinds, HEAD, preset("ours", HEAD), SETTINGS | settings)
 
 
 def expected(indices: range, **settings: Any) -> list[Batch]:
     plan = work(**settings)
-    builder = BatchBuilder(SOURCE, plan.kinds, HEAD, plan.preset, **plan.settings)
+    builder = BatchBuilder(SOURCE, plan.kinds, HEAD, plan.policies, **plan.settings)
     return [builder.build(index) for index in indices]
 
 

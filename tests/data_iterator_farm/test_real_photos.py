@@ -63,16 +63,14 @@ def test_what_is_taught_makes_sense(photos: list[Record], tmp_path: Path, versio
 def _check_batches(source: RecordSource, version: str, preset: str) -> None:
     """Every positive cell belongs to a box of its branch's range; all branches get some over a few batches."""
     network = version_network(version)
-    sampling, jitter, labels = PRESETS[preset](network)
+    policies = PRESETS[preset](network)
     seen = np.zeros(len(network.branches), int)
     with BatchLoader(
         source,
         network,
+        policies,
         batch_size=8,
         input_size=640,
-        sampling=sampling,
-        jitter=jitter,
-        labels=labels,
         seed=0,
         threads=2,
         stop=6,
@@ -88,10 +86,10 @@ def _check_batches(source: RecordSource, version: str, preset: str) -> None:
                 boxes = branch.decode(codes[crops, :, rows, columns], centers)
                 # A face at the crop's border may hold no centre; the nearest cell then lies beside it.
                 apart = np.abs(np.clip(centers, boxes[:, :2], boxes[:, 2:]) - centers)
-                assert (apart <= (branch.stride if labels.nearest_cell else 0) + 1e-2).all()
+                assert (apart <= (branch.stride if policies.labels.nearest_cell else 0) + 1e-2).all()
                 sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
                 low, high = branch.object_range
-                high *= labels.last_range_factor if branch.index == len(network.branches) - 1 else 1
+                high *= policies.labels.last_range_factor if branch.index == len(network.branches) - 1 else 1
                 assert ((sides >= low - 0.01) & (sides <= high + 0.01)).all()
                 seen[branch.index] += len(crops)
     assert (seen > 0).all()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_iterator_farm.record_order import RecordKinds, RecordOrder, scan_records
+from data_iterator_farm.record_order import RecordKinds, RecordOrder, sort_records
 from lffd.errors import DataError
 from tests.data_iterator_farm.made_up import make_record, make_source
 
@@ -80,7 +80,7 @@ def test_a_source_without_a_face_is_refused() -> None:
 def test_scanning_sorts_records(threads: Any) -> None:
     source = make_source(2100 // 100, background=2)
     source.insert(5, make_record([[1, 1, 20, 20]], [True], name="hidden"))
-    found = scan_records(source, threads)
+    found = sort_records(source, threads)
     assert found.background.tolist() == [22, 23]
     assert found.ignored_only.tolist() == [5]
     assert found.faces.tolist() == [k for k in range(22) if k != 5]
@@ -89,7 +89,7 @@ def test_scanning_sorts_records(threads: Any) -> None:
 
 def test_scanning_many_records_keeps_their_order() -> None:
     source = [make_record([[1, 1, 20, 20]])] * 2500 + [make_record()] * 10
-    found = scan_records(source, 2)
+    found = sort_records(source, 2)
     assert found.faces.tolist() == list(range(2500))
     assert found.background.tolist() == list(range(2500, 2510))
 
@@ -98,8 +98,8 @@ def test_scanning_names_bad_records_or_collects_them() -> None:
     source = make_source(6)
     source[3] = replace(source[3], boxes=source[3].boxes * np.float32("nan"))
     with pytest.raises(DataError, match="face 3"):
-        scan_records(source)
-    found = scan_records(source, skip_bad=True)
+        sort_records(source)
+    found = sort_records(source, skip_bad=True)
     assert list(found.bad) == [3]
     assert "face 3" in found.bad[3]
     assert 3 not in found.faces

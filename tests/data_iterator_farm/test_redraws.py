@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from data_iterator_farm.crop_plan import choose_look
-from data_iterator_farm.crop_sampling import sample_crop
+from data_iterator_farm.crop_sampling import choose_focus, sample_crop
 from tests.data_iterator_farm.made_up import make_record
 from tests.data_iterator_farm.test_crop_sampling import DRAWS, PLAIN, V2
 
@@ -16,11 +15,11 @@ def test_a_face_that_reaches_the_drawn_size_is_preferred() -> None:
     record = make_record([[0, 0, 12, 12], [20, 20, 120, 120]])
     rng = np.random.default_rng(0)
     policy = replace(PLAIN, redraws=1)
-    looks = [choose_look(record, V2, policy, rng) for _ in range(DRAWS)]
+    looks = [choose_focus(record, V2, policy, rng) for _ in range(DRAWS)]
     assert all(look.reached == (look.wanted <= 300) for look in looks)
     assert {look.face for look in looks if 36 < look.wanted <= 300} == {1}
     assert {look.face for look in looks if look.wanted > 300} == {0, 1}, "no face reaches it: any will do"
-    assert not all(choose_look(record, V2, PLAIN, rng).reached for _ in range(DRAWS))
+    assert not all(choose_focus(record, V2, PLAIN, rng).reached for _ in range(DRAWS))
 
 
 def test_other_images_are_tried_until_a_face_reaches_the_drawn_size() -> None:

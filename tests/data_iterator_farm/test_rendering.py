@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_iterator_farm.decoding import Scratch
-from data_iterator_farm.rendering import Window, draw_window
+from data_iterator_farm.rendering import CropWindow, draw_window
 from lffd.boxes import as_boxes
 from lffd.records import Record
 from tests.data_iterator_farm.made_up import make_record
@@ -54,7 +54,7 @@ def test_boxes_fit_the_pixels(kind: Any, scale: Any, x: Any, y: Any, mirror: Any
     width, height = int(side) + 40, int(side) + 32
     left, top = BOX[0] * scale - 4 - x * (width - side - 8), BOX[1] * scale - 4 - y * (height - side - 8)
     out = np.full((height, width, 3), 99, np.uint8)
-    drawn = draw_window(record, Window(scale, left, top, width, height, mirror), out)
+    drawn = draw_window(record, CropWindow(scale, left, top, width, height, mirror), out)
     assert abs(drawn.left - left) <= 0.5 + 1e-9
     assert abs(drawn.top - top) <= 0.5 + 1e-9
     x0, y0, x1, y1 = drawn.boxes(record.boxes)[0].tolist()
@@ -68,7 +68,7 @@ def test_boxes_fit_the_pixels(kind: Any, scale: Any, x: Any, y: Any, mirror: Any
 def test_outside_the_image_is_black(mirror: Any) -> None:
     record = make_record(size=(64, 48), image=np.full((48, 64, 3), 200, np.uint8), kind="png")
     out = np.full((100, 100, 3), 77, np.uint8)
-    drawn = draw_window(record, Window(1, -10, -20, 100, 100, mirror), out)
+    drawn = draw_window(record, CropWindow(1, -10, -20, 100, 100, mirror), out)
     assert (drawn.left, drawn.top) == (-10, -20)
     want = np.zeros((100, 100, 3), np.uint8)
     want[20:68, 10:74] = 200
@@ -78,15 +78,15 @@ def test_outside_the_image_is_black(mirror: Any) -> None:
 @pytest.mark.parametrize("corner", [(-100, 0), (64, 0), (0, -100), (0, 48), (500, 500)])
 def test_a_window_wholly_outside_is_black(corner: Any) -> None:
     out = np.full((50, 50, 3), 77, np.uint8)
-    draw_window(make_record(size=(64, 48)), Window(1, corner[0], corner[1], 50, 50), out)
+    draw_window(make_record(size=(64, 48)), CropWindow(1, corner[0], corner[1], 50, 50), out)
     assert not out.any()
 
 
 def test_mirroring_mirrors_the_same_pixels_and_boxes() -> None:
     plain, mirrored = np.empty((2, 90, 70, 3), np.uint8)
-    window = Window(1.37, 20.4, 11.2, 70, 90)
+    window = CropWindow(1.37, 20.4, 11.2, 70, 90)
     drawn = draw_window(RECORDS["png"], window, plain)
-    turned = draw_window(RECORDS["png"], Window(1.37, 20.4, 11.2, 70, 90, mirror=True), mirrored)
+    turned = draw_window(RECORDS["png"], CropWindow(1.37, 20.4, 11.2, 70, 90, mirror=True), mirrored)
     np.testing.assert_array_equal(mirrored, plain[:, ::-1])
     x0, y0, x1, y1 = drawn.boxes(as_boxes([BOX]))[0]
     np.testing.assert_allclose(turned.boxes(as_boxes([BOX]))[0], [70 - x1, y0, 70 - x0, y1], atol=1e-4)
@@ -94,7 +94,7 @@ def test_mirroring_mirrors_the_same_pixels_and_boxes() -> None:
 
 def test_drawing_into_a_tile_leaves_its_surroundings_alone() -> None:
     whole = np.full((80, 80, 3), 9, np.uint8)
-    draw_window(RECORDS["jpeg"], Window(0.8, 30, 30, 40, 30, mirror=True), whole[10:40, 20:60], Scratch())
+    draw_window(RECORDS["jpeg"], CropWindow(0.8, 30, 30, 40, 30, mirror=True), whole[10:40, 20:60], Scratch())
     inside = np.zeros((80, 80), bool)
     inside[10:40, 20:60] = True
     assert (whole[~inside] == 9).all()
@@ -102,4 +102,4 @@ def test_drawing_into_a_tile_leaves_its_surroundings_alone() -> None:
 
 
 def test_boxes_of_nothing() -> None:
-    assert Window(2, 0, 0, 10, 10).boxes(as_boxes([])).shape == (0, 4)
+    assert CropWindow(2, 0, 0, 10, 10).boxes(as_boxes([])).shape == (0, 4)

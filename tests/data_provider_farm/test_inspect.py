@@ -68,7 +68,7 @@ def test_inspect_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
         main(Options(pack, against=(pack,)))
     with pytest.raises(UsageError, match="did you mean v2"):
         main(Options(pack, version="v22"))
-    with pytest.raises(DataError, match="cannot be opened"):
+    with pytest.raises(DataError, match="cannot be read"):
         main(Options(tmp_path / "none.rec"))
 
 
@@ -149,7 +149,7 @@ def test_objects_of_one_size_give_ranges_around_it() -> None:
 
 
 def test_the_suggest_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    packs = tuple(write_pack(tmp_path / f"{seed}.rec", synthetic_records(12, 128, seed)) for seed in (1, 2))
+    packs = tuple(write_pack(tmp_path / f"{seed}.rec", synthetic_records(24, 128, seed)) for seed in (1, 2))
     suggest(SuggestOptions(packs, json=tmp_path / "x.json"))
     text = capsys.readouterr().out
     found = json.loads((tmp_path / "x.json").read_text())

@@ -12,29 +12,29 @@ import numpy as np
 import pytest
 
 from data_provider_farm.pack_format.packed_file import PackReader, partial_path
-from data_provider_farm.pack_job import CHUNK, Job, Summary, ordered_map, problems_path, run_job
-from data_provider_farm.prepare import Counts, Prepared, encode_all
-from data_provider_farm.readers.annotations import Problem
+from data_provider_farm.pack_job import Job, Summary, ordered_map, problems_path, run_job
+from data_provider_farm.prepare import Counts, Prepared
+from data_provider_farm.readers.annotations import Flaw
 from lffd.errors import DataError, UsageError
 from lffd.records import Record
 from tests.data_provider_farm.samples import record
 
 
-def work(items: list[int]) -> list[Prepared]:
+def work(item: int) -> Prepared:
     """Odd items give one record, multiples of four none and a problem, the rest two records."""
-    return encode_all([make(item) for item in items])
+    return Prepared(*make(item))
 
 
-def make(item: int) -> tuple[list[Record], list[Problem]]:
+def make(item: int) -> tuple[list[Record], list[Flaw]]:
     if item % 4 == 0:
-        return [], [Problem("missing-image", f"list:{item}", f"no {item}")]
+        return [], [Flaw("missing-image", f"list:{item}", f"no {item}")]
     parts = range(1 + (item % 2 == 0))
     return [record([(1, 1, 5, 5)], [part == 1], name=f"{item}-{part}") for part in parts], []
 
 
-def slow_work(items: list[int]) -> list[Prepared]:
-    time.sleep(0.01 * (items[0] % 3))
-    return work(items)
+def slow_work(item: int) -> Prepared:
+    time.sleep(0.01 * (item % 3))
+    return work(item)
 
 
 def identify(item: int) -> bytes:
@@ -160,10 +160,10 @@ def test_nothing_to_pack_is_an_error_that_leaves_nothing(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_bug_in_a_worker_reaches_the_caller(tmp_path: Path, workers: int) -> None:
-    def broken(items: list[int]) -> list[Prepared]:
-        if 11 in items:
+    def broken(item: int) -> Prepared:
+        if item == 11:
             raise ZeroDivisionError("eleven")
-        return work(items)
+        return work(item)
 
     with pytest.raises(ZeroDivisionError, match="eleven"):
         list(run_job(Job(tmp_path / "x.rec", "options", workers=workers), range(30), broken, identify))
@@ -181,5 +181,5 @@ def test_no_more_items_are_taken_than_are_in_flight() -> None:
     with ThreadPoolExecutor(2) as pool:
         for done, (item, _) in enumerate(ordered_map(work, items(), pool, 4), start=1):
             assert item == done
-            assert taken <= done + 4 * CHUNK
+            assert taken <= done + 4
     assert taken == 500

@@ -14,6 +14,7 @@ from data_provider_farm.pack_format.record_layout import decode_record
 from data_provider_farm.prepare import Counts, Preparation, Prepared, prepare
 from data_provider_farm.readers.annotations import RawBoxes, SourceImage, build_source
 from lffd.images import encoded as images
+from lffd.images.jpeg import is_jpeg, parse_jpeg
 from lffd.records import Record
 from tests.data_provider_farm.samples import jpeg, picture, with_exif
 
@@ -128,7 +129,7 @@ def test_shrinking_reports_no_box_that_was_inside(tmp_path: Path, max_side: int)
 def test_other_formats_become_jpegs(tmp_path: Path, suffix: str) -> None:
     data = cv2.imencode(suffix, picture())[1].tobytes()
     found = only(prepare(source(tmp_path / f"a{suffix}", data, [(1, 1, 20, 20)]), Preparation()))
-    assert images.is_jpeg(found.image)
+    assert is_jpeg(found.image)
     assert np.abs(images.decode(found.image, "x").astype(int) - picture()).mean() < 4
     assert found.boxes.tolist() == [[1, 1, 20, 20]]
 
@@ -146,7 +147,7 @@ def test_an_image_turned_by_exif_is_packed_as_stored_and_upright(tmp_path: Path)
     prepared = prepare(source(tmp_path / "a.jpg", data, [(1, 1, 60, 40)]), Preparation())
     found = only(prepared)
     assert (found.width, found.height) == (64, 48)
-    assert images.parse_jpeg(found.image, "x").orientation == 1
+    assert parse_jpeg(found.image, "x").orientation == 1
     assert sum(a != b for a, b in zip(found.image, data, strict=True)) == 1
     assert kinds(prepared) == [("orientation", "gt.txt:0")]
     obeying = cv2.imdecode(np.frombuffer(found.image, np.uint8), cv2.IMREAD_COLOR)
@@ -178,11 +179,11 @@ def test_an_annotation_of_another_size_is_not_believed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "kind", "message"),
     [
-        (None, "missing-image", "No such file"),
-        (b"", "unreadable-image", "not an image"),
-        (b"text", "unreadable-image", "not an image"),
+        (None, "missing-image", "does not exist"),
+        (b"", "unreadable-image", "is empty"),
+        (b"text", "unreadable-image", "is not a picture of a known format"),
         (jpeg()[:100], "unreadable-image", "inside its header"),
-        (jpeg()[:-2], "unreadable-image", "no end marker"),
+        (jpeg()[:-2], "unreadable-image", "before its end marker"),
     ],
 )
 def test_images_that_cannot_be_used_are_reported(tmp_path: Path, data: bytes | None, kind: str, message: str) -> None:
@@ -196,7 +197,7 @@ def test_images_that_cannot_be_used_are_reported(tmp_path: Path, data: bytes | N
 
 def test_full_verification_finds_damage_in_the_middle(tmp_path: Path) -> None:
     data = bytearray(jpeg(200, 200))
-    scan = images.parse_jpeg(bytes(data), "x").scan_at
+    scan = parse_jpeg(bytes(data), "x").scan_at
     del data[scan + 200 : scan + 900]
     path = tmp_path / "a.jpg"
     assert len(prepare(source(path, bytes(data)), Preparation()).records) == 1

@@ -8,7 +8,7 @@ import pytest
 from detection.decoding import Candidates, best_indices, decode, join
 from lffd.boxes import iou
 from lffd.engines import BranchMaps
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from symbol_farm.versions import version_network
 
 

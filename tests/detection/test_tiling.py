@@ -9,7 +9,7 @@ from detection.tiling import exact_cells, plan_axis, plan_tiles, tile_length, ti
 from lffd.engines import BranchMaps
 from lffd.errors import UsageError
 from lffd.graphs.cut import cut_network
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from symbol_farm.versions import VERSIONS, version_network
 
 NETWORKS = [*map(version_network, VERSIONS), cut_network(version_network("v1"), [1, 2])]

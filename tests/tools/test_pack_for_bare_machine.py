@@ -15,6 +15,7 @@ import pytest
 
 from lffd.errors import UsageError
 from tests.conftest import PROJECT
+from tests.test_imports import PACKAGES
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def test_what_is_packed_starts(packer: ModuleType, tmp_path: Path) -> None:
     assert "lffd_bare/lffd/training/torch/engine.py" in names
     assert not [name for name in names if "/tests/" in name or "__pycache__" in name]
     folder = tmp_path / "there" / "lffd_bare"
-    code = "import carried, lffd, config_farm.run.assembly; print(carried.ANSWER, lffd.__file__)"
+    code = "import carried, lffd, config_farm.run.validation, benchmarks.engine_speed_worker\n"
+    code += "print(carried.ANSWER, lffd.__file__)"
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for _ in range(2):  # the second start finds the wheels unpacked
         done = subprocess.run(
@@ -82,3 +84,7 @@ def test_every_requirement_is_one_of_the_project_or_of_its_own(packer: ModuleTyp
     ours = [text for text in packer.REQUIREMENTS if any(mark in text for mark in "=<>")]
     assert all(f'"{text}"' in declared for text in ours)
     assert {path.parts[0] for path in packer.source_files()} >= set(packer.PACKAGES)
+
+
+def test_every_package_travels(packer: ModuleType) -> None:
+    assert set(packer.PACKAGES) == set(PACKAGES)

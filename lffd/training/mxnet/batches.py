@@ -17,7 +17,7 @@ def check_maps(batch: TrainingBatch) -> None:
     Raises:
         UsageError: with the crop's size and what to do.
     """
-    if any(min(classes.shape[1:]) < 2 for classes in batch.classes):
+    if any(min(targets["score"].shape[2:]) < 2 for targets in batch.targets):
         height, width = batch.images.shape[1:3]
         raise UsageError(
             f"a training crop of {width}x{height} px leaves a branch a single row or column of cells, which MXNet "
@@ -39,6 +39,11 @@ def feed(executor: Any, batch: TrainingBatch, part: slice, divisor: NDArray[np.f
     inputs = executor.arg_dict
     inputs["image"][:] = batch.images[part]
     inputs["divisor"][:] = divisor
-    for index, (classes, boxes) in enumerate(zip(batch.classes, batch.boxes, strict=True)):
-        inputs[f"class_{index}"][:] = classes[part]
-        inputs[f"box_{index}"][:] = boxes[part]
+    for index, targets in enumerate(batch.targets):
+        for name, values in targets.items():
+            inputs[target_name(name, index)][:] = values[part]
+
+
+def target_name(output: str, branch: int) -> str:
+    """Return the training graph's input that holds a branch's target for an output."""
+    return f"target_{output}_{branch}"

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from lffd.engines.mxnet_engine import import_mxnet, parse_device
 from lffd.graphs import batch_norm
-from lffd.training.engine import STATISTICS, StepReport, TrainingBatch, check_state, count_positives, loss_divisors
-from lffd.training.mxnet.batches import check_maps, feed, split
+from lffd.training.engine import StepReport, TrainingBatch, check_state, count_positives, loss_divisors
+from lffd.training.losses import statistic_names
+from lffd.training.mxnet.batches import check_maps, feed, split, target_name
 from lffd.training.mxnet.flat import FlatArrays, decay_mask, zeros
 from lffd.training.options import OptimizerOptions
 
@@ -33,17 +34,20 @@ class MXNetReport:
     """A step that may still be running: device arrays that the host reads later.
 
     Attributes:
-        values: the statistics row by row, then the loss, summed over devices, micro-batches and workers.
+        values: the statistics branch by branch, then the loss, summed over devices, micro-batches and workers.
         norm: of the gradient.
+        names: of the statistics.
     """
 
     values: Any
     norm: Any
+    names: tuple[str, ...]
 
     def wait(self) -> StepReport:
         """Return the report; waits for the device."""
         values = self.values.asnumpy().astype(np.float64)
-        statistics = values[:-1].reshape(-1, len(STATISTICS))
+        columns = values[:-1].reshape(-1, len(self.names)).T
+        statistics = dict(zip(self.names, columns, strict=True))
         return StepReport(statistics, float(values[-1]), float(self.norm.asscalar()))
 
 
@@ -71,7 +75,7 @@ class MXNetTrainingEngine:
         """Set up a training graph.
 
         Args:
-            symbol_json: `symbol_farm.losses.training_symbol` as JSON.
+            symbol_json: `lffd.training.mxnet.losses.training_symbol` as JSON.
             initial: `arg:NAME` and `aux:NAME` arrays to start from.
             optimizer: how to update.
             normalizer: `LossOptions.normalizer`.
@@ -132,7 +136,7 @@ class MXNetTrainingEngine:
         """Make one update; see `TrainingEngine.step`."""
         mx = self._mx
         positives = self._over_workers("positives", mx.nd.array(count_positives(batches))).asnumpy()
-        divisor = loss_divisors(positives.astype(np.float64), self._normalizer)
+        divisor = loss_divisors(positives.astype(np.float64), self._normalizer, batches, self.workers)
         sums, parts = [], []
         for batch in batches:
             for replica, part in zip(self._replicas, split(batch, len(self._replicas)), strict=True):
@@ -150,7 +154,8 @@ class MXNetTrainingEngine:
         # A gradient that is not finite moves nothing, and stays readable for `nonfinite`.
         finite = mx.nd.contrib.isfinite(norm).broadcast_to(gradient.shape)
         self._update(mx.nd.where(finite, gradient * scale, mx.nd.zeros_like(gradient)), learning_rate)
-        return MXNetReport(self._over_workers("report", mx.nd.add_n(*sums)), norm)
+        names = statistic_names(list(batches[0].targets[0]))
+        return MXNetReport(self._over_workers("report", mx.nd.add_n(*sums)), norm, names)
 
     def agree(self, code: int) -> int:
         """Return the largest code of all workers; see `TrainingEngine.agree`."""
@@ -179,10 +184,12 @@ class MXNetTrainingEngine:
             replica.executors.clear()  # a run has one shape; another one replaces it
             arguments = dict(replica.params)
             arguments["image"] = mx.nd.zeros(shape, ctx=replica.context, dtype="uint8")
-            arguments["divisor"] = mx.nd.ones((len(batch.classes),), ctx=replica.context)
-            for index, (classes, boxes) in enumerate(zip(batch.classes, batch.boxes, strict=True)):
-                arguments[f"class_{index}"] = mx.nd.zeros((shape[0], *classes.shape[1:]), replica.context, dtype="int8")
-                arguments[f"box_{index}"] = mx.nd.zeros((shape[0], *boxes.shape[1:]), replica.context)
+            targets = batch.targets
+            arguments["divisor"] = mx.nd.ones((len(targets[0]), len(targets)), ctx=replica.context)
+            for index, said in enumerate(targets):
+                for name, values in said.items():
+                    size, kind = (shape[0], *values.shape[1:]), values.dtype.name
+                    arguments[target_name(name, index)] = mx.nd.zeros(size, ctx=replica.context, dtype=kind)
             trained = replica.params.keys() - batch_norm.cancelled_biases(replica.params)
             replica.executors[shape] = self._symbol.bind(
                 replica.context,

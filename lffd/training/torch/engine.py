@@ -19,8 +19,9 @@ from torch import Tensor
 from lffd.engines.torch_devices import describe_device, parse_device, prepare_for_training
 from lffd.engines.torch_module import BatchStatistics, GraphModule
 from lffd.graphs import batch_norm
-from lffd.graphs.graph import parse_graph
-from lffd.training.engine import STATISTICS, StepReport, TrainingBatch, check_state, loss_divisors
+from lffd.graphs.network import Network
+from lffd.training.engine import StepReport, TrainingBatch, check_state, loss_divisors
+from lffd.training.losses import statistic_names
 from lffd.training.options import LossOptions, OptimizerOptions
 from lffd.training.torch.flat import FlatTensors
 from lffd.training.torch.losses import Labels, Targets, collect_labels, training_loss
@@ -32,11 +33,13 @@ class TorchReport:
     """A step that may still be running: numbers on their way to the host.
 
     Attributes:
-        values: float64; the statistics row by row, the loss, the gradient's norm.
+        values: float64; the statistics branch by branch, the loss, the gradient's norm.
+        names: of the statistics.
         arrival: when they are there; None for at once.
     """
 
     values: Tensor
+    names: tuple[str, ...]
     arrival: torch.cuda.Event | None
 
     def wait(self) -> StepReport:
@@ -44,7 +47,8 @@ class TorchReport:
         if self.arrival is not None:
             self.arrival.synchronize()
         values = self.values.numpy()
-        return StepReport(values[:-2].reshape(-1, len(STATISTICS)), float(values[-2]), float(values[-1]))
+        statistics = dict(zip(self.names, values[:-2].reshape(-1, len(self.names)).T, strict=True))
+        return StepReport(statistics, float(values[-2]), float(values[-1]))
 
 
 class TorchTrainingEngine:
@@ -60,7 +64,7 @@ class TorchTrainingEngine:
 
     def __init__(
         self,
-        symbol_json: str,
+        network: Network,
         initial: Mapping[str, NDArray[Any]],
         *,
         loss: LossOptions,
@@ -72,7 +76,7 @@ class TorchTrainingEngine:
         """Set up the network and its losses.
 
         Args:
-            symbol_json: the graph that losses attach to, `symbol_farm.network.build_json(…, deploy=False)`.
+            network: the declaration.
             initial: `arg:NAME` and `aux:NAME` arrays to start from.
             loss: what is taught.
             optimizer: how to update.
@@ -99,7 +103,9 @@ class TorchTrainingEngine:
         self._moments = {role: self._params.like() for role in _MOMENTS[optimizer.name]}
         self._averages = {"arg": self._params.like(), "aux": self._states.like()} if optimizer.ema else {}
         self._updates = 0
-        self._module = GraphModule(parse_graph(symbol_json), {**self._params.views, **self._states.views}).train()
+        self._network = network
+        graph = batch_norm.training_graph(network, batch_norm=bool(self._states.shapes))
+        self._module = GraphModule(graph, {**self._params.views, **self._states.views}).train()
         cancelled = batch_norm.cancelled_biases(self._params.views)
         for name, parameter in self._module.named_parameters():
             parameter.requires_grad_(name not in cancelled)
@@ -118,10 +124,12 @@ class TorchTrainingEngine:
     def step(self, batches: Sequence[TrainingBatch], learning_rate: float) -> TorchReport:
         """Make one update; see `TrainingEngine.step`."""
         labels = [collect_labels(batch) for batch in batches]
-        positives = np.sum([found.positives for found in labels], axis=0, dtype=np.float64)
-        divisor = self._to_device(loss_divisors(self._workers.add_counts(positives), self._loss.normalizer))
+        positives = np.sum([found.counts["objects"] for found in labels], axis=0, dtype=np.float64)
+        counts = self._workers.add_counts(positives)
+        divisor = self._to_device(loss_divisors(counts, self._loss.normalizer, batches, self.workers))
         self._gradients.vector.zero_()
-        sums = torch.zeros(len(positives) * len(STATISTICS) + 1, dtype=torch.float64, device=self._place)
+        names = statistic_names(list(batches[0].targets[0]))
+        sums = torch.zeros(len(positives) * len(names) + 1, dtype=torch.float64, device=self._place)
         for batch, found in zip(batches, labels, strict=True):
             images = self._to_device(batch.images)
             sums += self._accumulate(images, self._targets(found), divisor)
@@ -130,7 +138,7 @@ class TorchTrainingEngine:
         self._workers.average(self._states.vector)
         with torch.no_grad():
             norm = self._update(learning_rate)
-        return self._report(torch.cat([sums, norm.double().reshape(1)]))
+        return self._report(torch.cat([sums, norm.double().reshape(1)]), names)
 
     def agree(self, code: int) -> int:
         """Return the largest code of all workers; see `TrainingEngine.agree`."""
@@ -151,15 +159,18 @@ class TorchTrainingEngine:
         return tensor
 
     def _targets(self, labels: Labels) -> Targets:
-        arrays = (labels.classes, labels.positions, labels.codes)
-        classes, positions, codes = (self._to_device(array) for array in arrays)
-        return Targets(classes, positions, codes, labels.cells, labels.positives)
+        positions, values = (
+            {name: self._to_device(array) for name, array in group.items()}
+            for group in (labels.positions, labels.values)
+        )
+        return Targets(self._to_device(labels.classes), positions, labels.counts, values)
 
     def _accumulate(self, images: Tensor, targets: Targets, divisor: Tensor) -> Tensor:
         """Add one batch's gradient and move the running statistics; return statistics and loss in one float64 row."""
         with torch.autocast(self._place.type, torch.bfloat16, enabled=self._half):
             outputs, seen = self._run(images.permute(0, 3, 1, 2).float())
-        loss, statistics = training_loss(outputs, targets, divisor, self._loss)
+        said = self._network.by_branch(outputs)
+        loss, statistics = training_loss(self._network, said, targets, divisor, self._loss)
         loss.backward()
         if seen:
             self._states.vector.lerp_(self._states.pack(_named_statistics(self._module, seen)), 1 - batch_norm.MOMENTUM)
@@ -191,14 +202,14 @@ class TorchTrainingEngine:
             average.vector.lerp_((self._params if kind == "arg" else self._states).vector, 1 - decay)
         return norm
 
-    def _report(self, values: Tensor) -> TorchReport:
+    def _report(self, values: Tensor, names: tuple[str, ...]) -> TorchReport:
         if self._copying is None:
-            return TorchReport(values, None)
+            return TorchReport(values, names, None)
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
         arrival = torch.cuda.Event()
         arrival.record()
-        return TorchReport(host, arrival)
+        return TorchReport(host, names, arrival)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that the next step depends on; see `TrainingEngine.state`."""

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_provider_farm.drawn_faces.face import draw_face, face_box, person_box
-from data_provider_farm.drawn_faces.looks import random_look
+from data_provider_farm.drawn_faces.face import draw_face, face_box, person_box, random_appearance
 from data_provider_farm.drawn_faces.pictures import draw_scene, synthetic_record, synthetic_records
-from data_provider_farm.drawn_faces.scene import draw_background
+from data_provider_farm.drawn_faces.scenery import draw_background
 from data_provider_farm.pack import Options, pack
 from data_provider_farm.pack_format.packed_file import PackReader
 from lffd.boxes import areas, intersections, longer_sides
@@ -70,7 +69,7 @@ def test_many_pictures_hold_every_size_and_some_no_face() -> None:
 def test_the_box_is_the_outline_of_the_face_alone(seed: int) -> None:
     """On a green canvas with a magenta face, the magenta pixels must span the box to within a pixel."""
     look = dataclasses.replace(
-        random_look(np.random.default_rng(seed)), skin=(255.0, 0.0, 255.0), hair_style="bald", extra="none"
+        random_appearance(np.random.default_rng(seed)), skin=(255.0, 0.0, 255.0), hair_style="bald", extra="none"
     )
     canvas = np.zeros((200, 200, 3), np.uint8)
     canvas[:] = (0, 255, 0)
@@ -94,7 +93,7 @@ def test_the_box_is_the_outline_of_the_face_alone(seed: int) -> None:
 def test_a_face_stays_where_its_person_box_says() -> None:
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        look, center, half_height = random_look(rng), (150.0, 150.0), float(rng.uniform(5, 60))
+        look, center, half_height = random_appearance(rng), (150.0, 150.0), float(rng.uniform(5, 60))
         canvas = np.zeros((300, 300, 3), np.uint8)
         canvas[:] = 77
         draw_face(canvas, look, center, half_height)
@@ -106,7 +105,7 @@ def test_a_face_stays_where_its_person_box_says() -> None:
 
 
 def test_drawing_partly_or_wholly_outside_the_canvas_is_fine() -> None:
-    look = random_look(np.random.default_rng(0))
+    look = random_appearance(np.random.default_rng(0))
     for center in [(-20.0, -20.0), (0.0, 50.0), (500.0, 500.0), (50.0, 99.0)]:
         draw_face(np.zeros((100, 100, 3), np.uint8), look, center, 30.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_provider_farm.pack_format.pack_index import index_line
-from data_provider_farm.pack_format.packed_file import PackReader, PackWriter, partial_path
+from data_provider_farm.pack_format.packed_file import PackReader, PackWriter, index_line, partial_path
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.errors import DataError, UsageError
 from lffd.records import Record, RecordSource
@@ -128,11 +128,11 @@ def test_a_pack_and_the_index_of_another_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_files_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be opened: No such file"):
+    with pytest.raises(DataError, match="cannot be read: it does not exist"):
         PackReader(tmp_path / "x.rec")
     path = write_pack(tmp_path / "x.rec", [record()])
     path.with_suffix(".idx").unlink()
-    with pytest.raises(DataError, match=r"x.idx: cannot be opened.*edit reindex .*x.rec"):
+    with pytest.raises(DataError, match=r"x.idx: cannot be read.*edit reindex .*x.rec"):
         PackReader(path)
     with pytest.raises(UsageError, match=r"must end in .rec"):
         PackReader(tmp_path / "x.pack")
@@ -142,19 +142,21 @@ def test_missing_files_say_what_to_do(tmp_path: Path) -> None:
         PackWriter(blocked / "x.rec")
 
 
-def test_a_full_disk_is_an_error_of_the_writer() -> None:
-    if not os.path.exists("/dev/full"):
-        pytest.skip("this system has no /dev/full")
-    from data_provider_farm.pack_format.append_file import AppendFile
+def test_a_full_disk_is_an_error_of_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, buffers: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    descriptor = os.open("/dev/full", os.O_WRONLY)
-    try:
-        output = AppendFile(descriptor, Path("x.rec"))
-        output.append([b"abc"], 3)
-        with pytest.raises(DataError, match=r"x\.rec: cannot be written: No space left"):
-            output.finish()
-    finally:
-        os.close(descriptor)
+    monkeypatch.setattr(os, "writev", full)
+    with pytest.raises(DataError, match=r"x\.rec\.partial: cannot be written: No space left"):
+        fill(tmp_path / "x.rec", [record()])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_takes_a_part_gets_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write_pack(tmp_path / "whole.rec", mixed_records())
+    monkeypatch.setattr(os, "writev", lambda descriptor, buffers: os.write(descriptor, b"".join(buffers)[:100]))
+    path = write_pack(tmp_path / "x.rec", mixed_records())
+    assert path.read_bytes() == whole.read_bytes()
 
 
 def test_a_million_records_open_without_reading_them(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from data_provider_farm.pack_format.record_layout import (
     FIXED_FIELDS,
     IMAGE_HEADER,
     Encoded,
-    check_record,
     decode_record,
     encode_record,
     set_key,
+    validate_record,
 )
 from lffd.errors import DataError
 from lffd.records import Record
@@ -31,7 +31,7 @@ def joined(data: Encoded) -> bytes:
 @settings(deadline=None)
 @given(records())
 def test_any_record_comes_back_to_the_bit(given_record: Record) -> None:
-    check_record(given_record, "test")
+    validate_record(given_record, "test")
     data = encode_record(given_record)
     set_key(data, 2**31 - 1)
     assert len(data.head) % 4 == 0
@@ -85,7 +85,7 @@ BREAKS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("changes", "message"), BREAKS)
 def test_records_that_break_a_promise_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=f"here: .*{message}"):
-        check_record(dataclasses.replace(record([(0, 0, 5, 5)]), **changes), "here")
+        validate_record(dataclasses.replace(record([(0, 0, 5, 5)]), **changes), "here")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_provider_farm.pack_format.recordio import MAGIC, frame_record, read_record
+from data_provider_farm.pack_format.record_layout import MAGIC, frame_record, read_record
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.errors import DataError
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import pickle
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +185,6 @@ def test_forged_arrays_allocate_nothing() -> None:
         b"\x80\x63N.",
         pickle.dumps({0: [jpeg(), 0]})[:-50],
         b"\x8e\xff\xff\xff\xff\xff\xff\xff\x0f.",  # bytes longer than any file
-        b"Nr\xff\xff\xff\x7f.",  # a memo of two thousand million entries
         b"]" * 3 + b"(" * 50_000 + b".",
     ],
 )
@@ -228,3 +229,19 @@ def test_flipped_and_cut_pickles_are_read_or_named(tmp_path: Path) -> None:
 def test_packs_of_another_kind_are_named_by_entry(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(DataError, match=f"train.pkl: {message}|train.pkl: .*{message}"):
         read(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"Nr\xff\xff\xff\x7f.",  # a memo entry with the number 2 ** 31 - 1
+        b"\x96" + (1 << 40).to_bytes(8, "little") + b"0N.",  # a byte array that says 1 TiB
+    ],
+)
+def test_numbers_in_a_pickle_reserve_no_memory(data: bytes) -> None:
+    tracemalloc.start()
+    with contextlib.suppress(DataError):
+        assert load_plain_pickle(data, "x") is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000

@@ -7,13 +7,13 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from symbol_farm.network import build_json
 
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.errors import ModelError
 from lffd.graphs.graph import parse_graph
-from lffd.graphs.receptive_field import Network
+from lffd.graphs.network import Network
 from lffd.training.initialization import initial_arrays
-from symbol_farm.network import build_json
 from symbol_farm.versions import VERSIONS, version_network
 from tests.training_batches import NETWORK
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lffd.errors import GeometryError
-from lffd.graphs.receptive_field import Branch, Network, Stage, network_from_dict
+from lffd.graphs.network import Branch, Network, Stage, network_from_dict
 from symbol_farm.versions import VERSIONS, version_network
 
 # version: train input, ranges, strides, first centres, map sizes at the train input (facts of the published system)

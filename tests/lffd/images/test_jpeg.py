@@ -11,7 +11,7 @@ import simplejpeg
 
 from data_iterator_farm.decoding import Scratch, decode_image
 from lffd.errors import DataError
-from lffd.images.jpeg_rows import frame_size, lower_height
+from lffd.images.jpeg import lower_height, parse_jpeg
 from lffd.records import Record
 from tests.data_iterator_farm.made_up import make_record, textured
 
@@ -62,25 +62,25 @@ def test_rows_are_those_of_the_whole_image(kind: str, reduction: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_frame_header_is_read(kind: str) -> None:
-    found = frame_size(jpeg(kind))
-    assert found is not None
-    assert found[:2] == (SIZE[1], SIZE[0])
-    assert (found[2] is None) == (kind in ("progressive", "restart"))
+    found = parse_jpeg(jpeg(kind), "x")
+    assert (found.width, found.height) == SIZE
+    assert (found.height_at is None) == (kind in ("progressive", "restart"))
+    assert found.one_scan == (kind != "progressive")
 
 
 def test_fill_bytes_and_comments_before_the_frame_are_passed_over() -> None:
     data = jpeg("420")
     longer = data[:2] + b"\xff\xfe\x00\x06abcd" + b"\xff\xff" + data[2:]
-    found = frame_size(longer)
-    assert found is not None
-    assert found[:2] == (SIZE[1], SIZE[0])
+    found = parse_jpeg(longer, "x")
+    assert (found.width, found.height) == SIZE
     np.testing.assert_array_equal(decode_image(record_of(longer), rows=40)[:40], decode_image(record_of(data))[:40])
 
 
 def test_markers_without_a_body_are_passed_over() -> None:
     data = jpeg("420")
     longer = data[:2] + b"\xff\x01\xff\xd0" + data[2:]
-    assert frame_size(longer) == (SIZE[1], SIZE[0], (frame_size(data) or (0, 0, 0))[2] + 4)  # type: ignore[operator]
+    found, plain = parse_jpeg(longer, "x"), parse_jpeg(data, "x")
+    assert (found.width, found.height, found.height_at) == (*SIZE, (plain.height_at or 0) + 4)
     np.testing.assert_array_equal(decode_image(record_of(longer), rows=40)[:40], decode_image(record_of(data))[:40])
 
 
@@ -88,9 +88,9 @@ def test_several_scans_are_never_shortened() -> None:
     data = bytearray(jpeg("444"))
     scan = data.index(b"\xff\xda")
     data[scan + 4] = 1  # the first scan says that it holds one channel of the three
-    found = frame_size(bytes(data))
-    assert found is not None
-    assert found[2] is None
+    found = parse_jpeg(bytes(data), "x")
+    assert not found.one_scan
+    assert found.height_at is None
 
 
 def test_of_flipped_bits_some_are_refused_and_none_do_harm() -> None:
@@ -112,11 +112,13 @@ def test_of_flipped_bits_some_are_refused_and_none_do_harm() -> None:
     "data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xdb\xff\xff", b"\xff\xd8" + bytes(99)]
 )
 def test_no_frame_header_is_said(data: bytes) -> None:
-    assert frame_size(data) is None
+    with pytest.raises(DataError, match=r"^x: the JPEG is damaged"):
+        parse_jpeg(data, "x")
 
 
 def test_nothing_is_gained_near_the_end() -> None:
-    assert lower_height(jpeg("420"), 20, 300, SIZE[1]) is None
+    data = jpeg("420")
+    assert lower_height(data, parse_jpeg(data, "x"), 300) is None
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.95])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lffd.errors import DataError
-from lffd.images.untrusted import is_picture, read_picture
+from lffd.images.files import is_picture, read_picture
 
 BGR = np.zeros((48, 64, 3), np.uint8)
 BGR[:, :, 0] = np.arange(64) * 4
@@ -175,7 +175,7 @@ def test_bad_pictures_are_named_with_the_reason(tmp_path: Path, data: bytes, mes
 
 
 def test_large_pictures_in_proportion_to_their_file_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lffd.images.untrusted.USUAL_PIXELS", 1000)
+    monkeypatch.setattr("lffd.images.encoded.USUAL_PIXELS", 1000)
     assert read_picture(_write(tmp_path, _encode(NOISE, "PNG"))).shape == (80, 90, 3)
     flat = _write(tmp_path, _encode(Image.new("RGB", (800, 800)), "PNG"))
     with pytest.raises(DataError, match="decompression bomb"):

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from detection.image_files import load_ahead, read_image
 from lffd.errors import DataError
+from lffd.images.files import load_ahead, read_image
 
 
 def save(path: Path, value: int) -> Path:

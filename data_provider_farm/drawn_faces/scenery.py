@@ -9,27 +9,34 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-CLOUD_CELLS = (3, 9, 32, 128)
+CLOUD_CELLS = {3: 0.6, 9: 0.5, 32: 0.35, 128: 0.25}
+"""Cells a side of each layer of noise, and its largest share."""
 
 
 def draw_background(rng: np.random.Generator, size: int) -> Pixels:
     """Return a textured background, `(size, size, 3)` uint8 BGR."""
     picture = _clouds(rng, size)
-    pattern = PATTERNS[rng.integers(len(PATTERNS))]
-    pattern(rng, picture)
+    (_stripes, _tiles, _leaves)[rng.integers(3)](rng, picture)
     for _ in range(rng.integers(3, 12)):
         _blob(rng, picture, rng.uniform(0.03, 0.3) * size)
     return picture
+
+
+def draw_distractors(rng: np.random.Generator, picture: Pixels, count: int) -> None:
+    """Draw `count` things that are no faces onto `picture`, in place."""
+    for _ in range(count):
+        side = float(np.exp(rng.uniform(np.log(8), np.log(len(picture) / 3))))
+        DISTRACTORS[rng.integers(len(DISTRACTORS))](rng, picture, side)
 
 
 def _clouds(rng: np.random.Generator, size: int) -> Pixels:
     """Return smooth colour noise over several scales."""
     import cv2
 
-    finest = CLOUD_CELLS[-1]
+    finest = max(CLOUD_CELLS)
     small = np.empty((finest, finest, 3), np.uint8)
     small[:] = rng.integers(30, 226, 3)
-    for cells, most in zip(CLOUD_CELLS, (0.6, 0.5, 0.35, 0.25), strict=True):
+    for cells, most in CLOUD_CELLS.items():
         noise = rng.integers(0, 256, (cells, cells, 3), np.uint8)
         layer = cv2.resize(noise, (finest, finest), interpolation=cv2.INTER_CUBIC)
         share = rng.uniform(0.03, most)
@@ -46,9 +53,8 @@ def _stripes(rng: np.random.Generator, picture: Pixels) -> None:
     width = max(1, int(rng.uniform(0.2, 0.6) * period))
     across, along = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     for place in np.arange(-0.75 * size, 0.75 * size, period):
-        middle = 0.5 * size + place * across
-        ends = [tuple((middle + end * size * along).astype(int).tolist()) for end in (-1, 1)]
-        cv2.line(picture, ends[0], ends[1], color, width)
+        start, end = (0.5 * size + place * across + size * np.array([[-1], [1]]) * along).astype(int).tolist()
+        cv2.line(picture, start, end, color, width)
 
 
 def _tiles(rng: np.random.Generator, picture: Pixels) -> None:
@@ -56,44 +62,27 @@ def _tiles(rng: np.random.Generator, picture: Pixels) -> None:
     import cv2
 
     size = len(picture)
-    width, height, gap = rng.integers(12, 90), rng.integers(12, 90), int(rng.integers(2, 14))
+    width, height, gap = (int(value) for value in rng.integers((12, 12, 2), (90, 90, 14)))
     colors = rng.integers(0, 256, (6, 3)).tolist()
     for y in range(-int(rng.integers(height)), size, height + gap):
         for x in range(-int(rng.integers(width)), size, width + gap):
-            color = colors[rng.integers(6)]
-            cv2.rectangle(picture, (x, y), (x + int(width), y + int(height)), color, cv2.FILLED)
+            cv2.rectangle(picture, (x, y), (x + width, y + height), colors[rng.integers(6)], cv2.FILLED)
 
 
 def _leaves(rng: np.random.Generator, picture: Pixels) -> None:
     """Scatter many small ellipses of related colours: foliage, gravel, confetti."""
     import cv2
 
-    size = len(picture)
-    base = rng.uniform(20, 200, 3)
-    count = int(rng.integers(80, 250))
-    middles, axes = rng.integers(0, size, (count, 2)).tolist(), rng.integers(2, 16, (count, 2)).tolist()
+    base, count = rng.uniform(20, 200, 3), int(rng.integers(80, 250))
+    middles, axes = rng.integers(0, len(picture), (count, 2)).tolist(), rng.integers(2, 16, (count, 2)).tolist()
     colors = np.clip(base + rng.normal(0, 45, (count, 3)), 0, 255).tolist()
-    angles = rng.uniform(0, 360, count).tolist()
-    for middle, half, color, angle in zip(middles, axes, colors, angles, strict=True):
+    for middle, half, color, angle in zip(middles, axes, colors, rng.uniform(0, 360, count), strict=True):
         cv2.ellipse(picture, middle, half, angle, 0, 360, color, cv2.FILLED, cv2.LINE_AA)
 
 
-def _ramp(rng: np.random.Generator, picture: Pixels) -> None:
-    """Brighten from one side to the other: sky, walls, floors."""
-    import cv2
-
-    size = len(picture)
-    ramp = np.linspace(rng.integers(0, 100), rng.integers(155, 256), size).astype(np.uint8)
-    layer = np.broadcast_to(ramp[:, None, None] if rng.random() < 0.5 else ramp[None, :, None], picture.shape)
-    cv2.addWeighted(picture, 0.55, np.ascontiguousarray(layer), 0.45, 0, dst=picture)
-
-
-PATTERNS: tuple[Callable[[np.random.Generator, Pixels], None], ...] = (_stripes, _tiles, _leaves, _ramp)
-
-
-def _place(rng: np.random.Generator, picture: Pixels) -> tuple[int, int]:
-    x, y = rng.integers(0, len(picture), 2).tolist()
-    return x, y
+def _place(rng: np.random.Generator, picture: Pixels) -> list[int]:
+    place: list[int] = rng.integers(0, len(picture), 2).tolist()
+    return place
 
 
 def _any_color(rng: np.random.Generator) -> list[int]:
@@ -103,10 +92,8 @@ def _any_color(rng: np.random.Generator) -> list[int]:
 
 def _skin_color(rng: np.random.Generator) -> list[float]:
     """Return a colour that skin might have."""
-    color: list[float] = (
-        (np.array([0.6, 0.75, 1.0]) * rng.uniform(80, 240) + rng.normal(0, 10, 3)).clip(0, 255).tolist()
-    )
-    return color
+    color = np.array([0.6, 0.75, 1.0]) * rng.uniform(80, 240) + rng.normal(0, 10, 3)
+    return [float(value) for value in color.clip(0, 255)]
 
 
 def _blob(rng: np.random.Generator, picture: Pixels, side: float) -> None:
@@ -135,28 +122,11 @@ def _dotted_oval(rng: np.random.Generator, picture: Pixels, side: float) -> None
     """Draw an oval with dots anywhere but where eyes and mouth would be: a button, a flower, a cookie."""
     import cv2
 
-    x, y = _place(rng, picture)
-    half = 0.5 * side
-    cv2.circle(picture, (x, y), int(half) + 1, _skin_color(rng), cv2.FILLED, cv2.LINE_AA)
-    count = int(rng.integers(4, 9))
-    color = _any_color(rng)
-    for angle in np.linspace(0, 2 * np.pi, count, endpoint=False) + rng.uniform(0, 1):
-        dot = int(x + 0.6 * half * np.cos(angle)), int(y + 0.6 * half * np.sin(angle))
+    place, color = np.array(_place(rng, picture)), _any_color(rng)
+    cv2.circle(picture, place.tolist(), int(0.5 * side) + 1, _skin_color(rng), cv2.FILLED, cv2.LINE_AA)
+    for angle in np.linspace(0, 2 * np.pi, int(rng.integers(4, 9)), endpoint=False) + rng.uniform(0, 1):
+        dot = (place + 0.3 * side * np.array([np.cos(angle), np.sin(angle)])).astype(int).tolist()
         cv2.circle(picture, dot, int(0.12 * side) + 1, color, cv2.FILLED, cv2.LINE_AA)
-
-
-def _clock(rng: np.random.Generator, picture: Pixels, side: float) -> None:
-    """Draw a ring with two hands."""
-    import cv2
-
-    x, y = _place(rng, picture)
-    width = max(1, int(0.06 * side))
-    cv2.circle(picture, (x, y), int(0.5 * side) + 1, (235, 235, 235), cv2.FILLED, cv2.LINE_AA)
-    cv2.circle(picture, (x, y), int(0.5 * side) + 1, _any_color(rng), width, cv2.LINE_AA)
-    for length in (0.25, 0.4):
-        angle = rng.uniform(0, 2 * np.pi)
-        end = int(x + length * side * np.cos(angle)), int(y + length * side * np.sin(angle))
-        cv2.line(picture, (x, y), end, (20, 20, 20), width, cv2.LINE_AA)
 
 
 def _letters(rng: np.random.Generator, picture: Pixels, side: float) -> None:
@@ -164,23 +134,8 @@ def _letters(rng: np.random.Generator, picture: Pixels, side: float) -> None:
     import cv2
 
     text = "".join(chr(code) for code in rng.integers(48, 91, int(rng.integers(1, 7))))
-    scale = max(0.3, side / 40)
-    thickness = max(1, int(side / 20))
-    font = int(rng.integers(0, 8))
+    scale, thickness, font = max(0.3, side / 40), max(1, int(side / 20)), int(rng.integers(0, 8))
     cv2.putText(picture, text, _place(rng, picture), font, scale, _any_color(rng), thickness, cv2.LINE_AA)
 
 
-DISTRACTORS: tuple[Callable[[np.random.Generator, Pixels, float], None], ...] = (
-    _blob,
-    _empty_oval,
-    _dotted_oval,
-    _clock,
-    _letters,
-)
-
-
-def draw_distractors(rng: np.random.Generator, picture: Pixels, count: int) -> None:
-    """Draw `count` things that are no faces onto `picture`, in place."""
-    for _ in range(count):
-        side = float(np.exp(rng.uniform(np.log(8), np.log(len(picture) / 3))))
-        DISTRACTORS[rng.integers(len(DISTRACTORS))](rng, picture, side)
+DISTRACTORS: tuple[Callable[..., None], ...] = (_blob, _empty_oval, _dotted_oval, _letters)

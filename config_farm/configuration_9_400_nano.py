@@ -1,0 +1,21 @@
+"""Nano: faces of 9–400 px, 3 branches, below YuNet-n's cost.
+
+Train:     python config_farm/configuration_9_400_nano.py --train-data train.rec --val-data val.rec
+"""
+
+from config_farm.run.script import Script
+
+SCRIPT = Script(
+    "nano",
+    __doc__,
+    both={"batch_size": 16},
+    ours={
+        "iterations": 400_000,
+        "schedule.learning_rate": 0.003,
+        "schedule.shape": "trapezoid",
+        "loss.branch_weights": (1.0, 1.5, 2.5),
+    },
+)
+
+if __name__ == "__main__":
+    SCRIPT.start()

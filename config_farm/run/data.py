@@ -1,0 +1,104 @@
+"""A run's data: what may be written where it is asked for, its records, and its batches."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from config_farm.run.experiment import Experiment
+from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch_loader import BatchLoader
+from data_iterator_farm.decoding import CachedSource
+from data_iterator_farm.policies import Policies
+from data_iterator_farm.process_loader import BatchWork, ProcessLoader
+from data_iterator_farm.record_order import sort_records
+from data_provider_farm.pack_format.packed_file import PackReader
+from detection.dense_teacher import DenseTeacher
+from lffd.errors import UsageError
+from lffd.graphs.network import Network
+from lffd.records import RecordSource
+from lffd.training.engine import TrainingBatch
+
+_SAMPLE = 64
+
+
+def open_records(spec: str, size: int, seed: int) -> AbstractContextManager[RecordSource]:
+    """Open a pack, or make drawn faces.
+
+    Args:
+        spec: path of a pack, or `synthetic:COUNT`.
+        size: side in pixels of drawn images.
+        seed: of drawn images.
+
+    Raises:
+        DataError: when the pack cannot be read.
+    """
+    drawn = re.fullmatch(r"synthetic:(\d+)", spec)
+    if drawn:
+        from data_provider_farm.drawn_faces.pictures import synthetic_records
+
+        return nullcontext(synthetic_records(int(drawn[1]), size=size, seed=seed))
+    return PackReader(spec)
+
+
+@contextmanager
+def training_records(experiment: Experiment) -> Iterator[RecordSource]:
+    """Open what a run learns from; decoded images stay in memory as far as the run's `cache_gib` goes.
+
+    Raises:
+        UsageError: when the run names no data.
+        DataError: when the pack cannot be read.
+    """
+    if experiment.train_data is None:
+        raise UsageError("--train-data is missing: give a pack (python -m data_provider_farm.pack --help makes one)")
+    share = int(experiment.cache_gib * 2**30) // max(1, experiment.processes)  # each process keeps its own
+    with open_records(experiment.train_data, experiment.input_size, experiment.seed) as source:
+        yield CachedSource(source, share) if share else source
+
+
+def data_sample(source: RecordSource) -> str:
+    """Return a digest of up to 64 records spread over a source: their names, images and boxes."""
+    digest = hashlib.sha256()
+    for index in np.linspace(0, len(source), min(_SAMPLE, len(source)), endpoint=False).astype(int).tolist():
+        record = source[index]
+        for part in (record.name.encode(), record.image, record.boxes.tobytes(), record.ignored.tobytes()):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+@contextmanager
+def open_batches(
+    network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int] = (0, 1)
+) -> Iterator[Iterator[TrainingBatch]]:
+    """Open a run's batches from index `start`, for the worker `(rank, number of workers)`.
+
+    Where the run learns from another detector, its view of each crop is among the targets.
+    """
+    with _loader(network, experiment, source, start, worker) as batches:
+        if experiment.distill is None:
+            yield batches
+        else:
+            teacher = DenseTeacher(experiment.distill, network)
+            yield (replace(batch, targets=teacher.teach(batch.images, batch.targets)) for batch in batches)
+
+
+def _loader(
+    network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int]
+) -> AbstractContextManager[Iterator[Batch]]:
+    """Return what makes a run's batches, in threads or processes."""
+    kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
+    policies = Policies(experiment.sampling, experiment.jitter, experiment.labels)
+    names = ("batch_size", "input_size", "seed", "skip_bad_records")
+    settings: dict[str, Any] = {name: getattr(experiment, name) for name in names}
+    settings["rank"], settings["size"] = worker
+    if experiment.processes:
+        work = BatchWork(partial(training_records, experiment), kinds, network, policies, settings)
+        return ProcessLoader(work, processes=experiment.processes, start=start)
+    return BatchLoader(source, network, policies, threads=experiment.threads, start=start, kinds=kinds, **settings)

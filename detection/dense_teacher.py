@@ -1,0 +1,153 @@
+"""Another detector as a teacher: its score and box at every cell of the very crops that a network learns from.
+
+Knowledge distillation on dense maps: the network's own cells must be those of the teacher, so that each is taught what
+the teacher says there. That holds for SCRFD (arXiv 2105.04714), whose cell centres lie at multiples of strides 8, 16
+and 32, and for any of our own networks with the same strides and centres.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.load import parse_peer
+from detection.peers.detector import PeerDetector
+from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
+from lffd.errors import UsageError
+from lffd.graphs.network import BranchGeometry, Network
+from lffd.hints import require
+
+Place = tuple[int, float]
+"""Stride and first centre of a map."""
+
+Maps = dict[Place, tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Score `(B, h, w)` and box `(B, h, w, 4)` xyxy in pixels of each map of a teacher."""
+
+
+class DenseTeacher:
+    """A detector that teaches a network.
+
+    Args:
+        spec: `peer:scrfd=FILE.onnx`, or one of our own models as `--model` takes it.
+        network: what learns.
+        hidden: background cells to which the teacher gives more than this take no part in the score's own loss: what
+            is there may be an object that the annotators missed.
+
+    Raises:
+        UsageError: when no branch of the network has the teacher's cells.
+    """
+
+    def __init__(self, spec: str, network: Network, hidden: float = 0.4) -> None:
+        self._branches, self._hidden = network.branch_geometry, hidden
+        self._places, self._look = _scrfd(spec) if parse_peer(spec) else _own(spec)
+        places = [(branch.stride, float(branch.first_center)) for branch in self._branches]
+        if network.predictions > 1 or not set(places) & set(self._places):
+            raise UsageError(
+                f"--distill {spec}: {network.name} has cells at {_words(places)}, the teacher at "
+                f"{_words(self._places)}: it cannot teach them"
+            )
+
+    def teach(
+        self, images: NDArray[np.uint8], targets: Sequence[dict[str, NDArray[Any]]]
+    ) -> tuple[dict[str, NDArray[Any]], ...]:
+        """Return the targets of a batch with the teacher's beside them; see `lffd.training.losses.TEACHER`.
+
+        Args:
+            images: crops `(B, S, S, 3)` uint8 BGR.
+            targets: per branch, see `data_iterator_farm.batch.Batch`; unknown faces become ignored in place.
+        """
+        maps = self._look(images)
+        return tuple(self._branch(b, said, maps) for b, said in zip(self._branches, targets, strict=True))
+
+    def _branch(self, branch: BranchGeometry, said: dict[str, NDArray[Any]], maps: Maps) -> dict[str, NDArray[Any]]:
+        score = np.full(said["score"].shape, -1, np.float32)
+        box = np.zeros(said["box"].shape, np.float32)
+        found = maps.get((branch.stride, float(branch.first_center)))
+        if found is not None:
+            height, width = score.shape[2:]
+            score[:, 0] = found[0][:, :height, :width]
+            corners = found[1][:, :height, :width].reshape(-1, 4)
+            grid = np.stack(np.meshgrid(branch.centers(width), branch.centers(height)), axis=2)
+            centers = np.tile(grid.reshape(-1, 2), (len(score), 1))
+            codes = branch.encode(corners, centers).reshape(len(score), height, width, 4)
+            box[:] = codes.transpose(0, 3, 1, 2)
+            said["score"][(said["score"] == 0) & (score > self._hidden)] = -1
+        return {**said, "teacher_score": score, "teacher_box": box}
+
+
+def _words(places: Sequence[Place]) -> str:
+    return ", ".join(f"{center:g} + {stride} × i" for stride, center in places)
+
+
+def _own(spec: str) -> tuple[list[Place], Callable[[NDArray[np.uint8]], Maps]]:
+    """Return the cells of one of our own models, and what runs it."""
+    from symbol_farm.trained_models import resolve_model
+
+    model = resolve_model(spec)
+    engine, branches = create_engine(model), model.network.branch_geometry
+    places = [(branch.stride, float(branch.first_center)) for branch in branches]
+
+    def look(images: NDArray[np.uint8]) -> Maps:
+        found: Maps = {}
+        for place, branch, maps in zip(places, branches, engine.run(images), strict=True):
+            count, _, height, width = maps["score"].shape
+            grid = np.stack(np.meshgrid(branch.centers(width), branch.centers(height)), axis=2).reshape(-1, 2)
+            codes = maps["box"][:, :4].transpose(0, 2, 3, 1).reshape(-1, 4)
+            boxes = branch.decode(codes, np.tile(grid, (count, 1))).reshape(count, height, width, 4)
+            found[place] = (maps["score"][:, 0], boxes)
+        return found
+
+    return places, look
+
+
+def _scrfd(spec: str) -> tuple[list[Place], Callable[[NDArray[np.uint8]], Maps]]:
+    """Return the cells of a SCRFD file, and what runs it: OpenVINO, the fastest here in bf16, on single images."""
+    parsed = parse_peer(spec)
+    assert parsed is not None
+    name, path = parsed
+    if name != "scrfd":
+        raise UsageError(f"--distill {spec}: of other projects only peer:scrfd=FILE.onnx can teach cell by cell")
+    peer, strides = PeerDetector(name, path, runtime=Runtime(threads=1)), (8, 16, 32)
+    run = _openvino(path) if importlib.util.find_spec("openvino") else peer.forward
+
+    def look(images: NDArray[np.uint8]) -> Maps:
+        height, width = images.shape[1:3]
+        rows, columns = -height % 32, -width % 32
+        padded = np.pad(images, ((0, 0), (0, rows), (0, columns), (0, 0)))
+        found: dict[Place, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
+        for image in padded:
+            outputs = run(peer.prepare(image)[0])
+            for number, stride in enumerate(strides):
+                h, w = padded.shape[1] // stride, padded.shape[2] // stride
+                scores, sides = outputs[number].reshape(h * w, 2), outputs[3 + number].reshape(h * w, 2, 4)
+                best = scores.argmax(1)
+                cell = np.arange(h * w)
+                side = sides[cell, best] * stride
+                center = np.stack([cell % w, cell // w], axis=1) * stride
+                box = np.hstack([center - side[:, :2], center + side[:, 2:]]).astype(np.float32)
+                found.setdefault((stride, 0.0), []).append((scores[cell, best].reshape(h, w), box.reshape(h, w, 4)))
+        return {
+            place: (np.stack([s for s, _ in parts]), np.stack([b for _, b in parts])) for place, parts in found.items()
+        }
+
+    return [(stride, 0.0) for stride in strides], look
+
+
+def _openvino(path: Path) -> Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Return what runs an ONNX file on one thread, in bf16 where the CPU has it: a fifth of ONNX Runtime's time."""
+    core = require("openvino", "openvino").Core()
+    bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    settings = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
+
+    def run(tensor: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        request.infer({0: tensor}, share_inputs=True)
+        return [request.get_output_tensor(number).data.copy() for number in range(6)]
+
+    return run

@@ -1,0 +1,99 @@
+"""Image files: users' pictures, images of test sets, sizes, folders, and reading ahead."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from lffd.errors import DataError
+from lffd.images.encoded import MAX_PIXELS, SIGNATURE_BYTES, Pixels, decode, format_of, image_size
+from lffd.images.jpeg import is_jpeg
+from lffd.untrusted import read_file
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+HEADER_PREFIX = 1 << 18
+_AHEAD = 4
+
+
+def read_picture(path: str | os.PathLike[str], trusted: bool = False) -> Pixels:
+    """Return a user's picture as `(H, W, 3)` uint8, BGR, the right way up.
+
+    Args:
+        path: a regular file.
+        trusted: accept sizes that are out of proportion to the file.
+
+    Raises:
+        DataError: when the file cannot be read, is no picture, ends early, is damaged, or has too many pixels.
+    """
+    return decode(read_file(path), Path(path), turned=True, faults="small", most=MAX_PIXELS, trusted=trusted)
+
+
+def read_image(path: Path) -> Pixels:
+    """Return an image of a test set `(H, W, 3)` uint8, BGR, as stored, whatever its EXIF tag says: annotations do so.
+
+    A JPEG with a fault that its decoder can mend is mended, as in the official programs.
+
+    Raises:
+        DataError: when it cannot be read or decoded.
+    """
+    return decode(read_file(path), path, faults="mend", most=MAX_PIXELS)
+
+
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Say whether a readable file starts like a picture of a known format."""
+    try:
+        return format_of(read_file(path, SIGNATURE_BYTES)) is not None
+    except DataError:
+        return False
+
+
+def load_ahead(paths: Iterable[Path]) -> Iterator[Pixels]:
+    """Yield the test set image of each path in order, decoding the next ones in a thread meanwhile.
+
+    Raises:
+        DataError: at the image that cannot be read.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future[Pixels]] = deque()
+        try:
+            for path in paths:
+                waiting.append(pool.submit(read_image, path))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def read_size(path: Path, turned: bool) -> tuple[int, int]:
+    """Return the width and height of an image file, decoding nothing; `turned` as for `image_size`.
+
+    Raises:
+        DataError: when the file cannot be read as an image.
+    """
+    data = read_file(path, HEADER_PREFIX)
+    try:
+        if is_jpeg(data):
+            return image_size(data, path, turned)
+    except DataError:  # the header may be longer
+        pass
+    return image_size(read_file(path), path, turned)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return every image file under a folder, sorted.
+
+    Raises:
+        DataError: when there is no such folder or no image in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"{folder}: holds no image ({', '.join(sorted(SUFFIXES))})")
+    return files

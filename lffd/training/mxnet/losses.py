@@ -1,0 +1,161 @@
+"""The training graph: network, losses and statistics, entirely inside one MXNet symbol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lffd.engines.mxnet_engine import import_mxnet
+from lffd.graphs.batch_norm import training_graph
+from lffd.graphs.codes import CODES
+from lffd.graphs.network import CHANNELS, Network
+from lffd.training.losses import (
+    BOX_LOSSES,
+    FURTHER_TERMS,
+    SCORE_LOSSES,
+    SURE,
+    TARGET_CHANNELS,
+    TEACHER,
+    Operators,
+    compare_boxes,
+    statistic_names,
+)
+from lffd.training.mxnet.batches import target_name
+from lffd.training.options import LossOptions
+
+if TYPE_CHECKING:
+    import mxnet as mx
+
+
+def training_symbol(network: Network, options: LossOptions, batch_norm: bool, distilled: bool = False) -> mx.sym.Symbol:
+    """Return the training graph; `distilled` adds the terms of a teacher.
+
+    Inputs: `image` uint8 `(B, H, W, 3)` BGR; per branch b and output `target_<output>_b`, see
+    `lffd.training.engine.TrainingBatch.targets`; `divisor` float32 `(terms, branches)`, see `loss_divisors`.
+
+    Outputs: the scalar loss, which is what gradients are of, and the statistics `(branches, names)` in the order of
+    `lffd.training.losses.statistic_names`.
+    """
+    mx = import_mxnet()
+    raw = mx.sym.load_json(training_graph(network, batch_norm).to_json())
+    image = mx.sym.transpose(mx.sym.Cast(mx.sym.Variable("image", dtype="uint8"), dtype="float32"), axes=(0, 3, 1, 2))
+    maps = raw(data=image)
+    said = network.by_branch([maps[index] for index in range(len(raw.list_outputs()))])
+    names = (*network.outputs, *(TEACHER if distilled else ()))
+    terms = options.terms(names)
+    divisor = mx.sym.Variable("divisor", shape=(len(terms), len(said)))
+    summands, rows = [], []
+    for index, (outputs, weight) in enumerate(zip(said, options.weights_for(len(said)), strict=True)):
+        targets = {
+            name: mx.sym.Variable(target_name(name, index), dtype="int8" if name == "score" else "float32")
+            for name in names
+        }
+        columns = branch_statistics(network, outputs, targets, options)
+        for number, term in enumerate(terms):
+            share = mx.sym.slice(divisor, begin=(number, index), end=(number + 1, index + 1)).reshape((1,))
+            if term.target == "score" and options.normalizer == "published":
+                share = share * mx.sym.maximum(mx.sym.BlockGrad(columns["kept"]), 1)
+            total = columns[f"{term.target}_loss"]
+            summands.append(mx.sym.broadcast_div(weight * term.weight * total, share))
+        row = [columns[name] for name in statistic_names(names)]
+        rows.append(mx.sym.BlockGrad(mx.sym.concat(*row, dim=0)))
+    loss = mx.sym.make_loss(mx.sym.add_n(*summands), name="loss")
+    return mx.sym.Group([loss, mx.sym.stack(*rows, axis=0, name="statistics")])
+
+
+def branch_statistics(
+    network: Network,
+    outputs: Mapping[str, mx.sym.Symbol],
+    targets: Mapping[str, mx.sym.Symbol],
+    options: LossOptions,
+) -> dict[str, mx.sym.Symbol]:
+    """Return one branch's statistics by name, `(1,)` each, with gradients through the losses' sums.
+
+    Beside those of `statistic_names` there is `kept`: how many predictions the score loss counts.
+
+    Args:
+        network: the declaration.
+        outputs: raw maps by name.
+        targets: by name; those other than `score` are only read where that is 1.
+        options: which losses.
+    """
+    mx, count = import_mxnet(), network.predictions
+    ops, loss = _operators(mx), SCORE_LOSSES[options.score]
+    target = mx.sym.reshape(mx.sym.Cast(targets["score"], dtype="float32"), shape=(-1,))
+    positive, negative = target == 1, target == 0
+    logits = _channels(outputs["score"], count, 1 if network.score_channels == count else 2)
+    z = logits[0] if len(logits) == 1 else logits[0] - logits[1]
+    predicted, true = (_channels(codes, count, 4) for codes in (outputs["box"], targets["box"]))
+    pair = compare_boxes(CODES[network.code], predicted, true, ops)
+    nothing = mx.sym.zeros_like(z)
+    quality = mx.sym.BlockGrad(mx.sym.where(positive, pair.overlap, nothing))
+    kept = negative
+    if options.negatives_per_positive > 0:
+        kept = _hardest(ops.softplus(z), positive, negative, options)
+    claimed = (z > 0) * (target >= 0)
+    scores = positive * loss.on_object(z, quality, options, ops) + kept * loss.on_background(z, options, ops)
+    columns = {
+        "score_loss": scores,
+        "box_loss": mx.sym.where(positive, BOX_LOSSES[options.box](pair, ops), nothing),
+        "cells": target >= 0,
+        "positives": positive,
+        "hits": claimed * positive,
+        "claims": claimed,
+        "iou": quality,
+        "kept": positive + kept,
+    }
+    channels = {
+        name: _channels(maps, count, TARGET_CHANNELS[name]) for name, maps in targets.items() if name != "score"
+    }
+    shown = {"score": [z], "box": predicted}
+    masks = {"objects": positive}
+    if "teacher_score" in channels:
+        masks["sure"] = channels["teacher_score"][0] > SURE
+    for name in channels.keys() & FURTHER_TERMS.keys():
+        term = FURTHER_TERMS[name]
+        said = shown.get(term.output) or _channels(outputs[term.output], count, CHANNELS[term.output])
+        values = term.loss(CODES[network.code], said, channels[name], options, ops)
+        columns[f"{name}_loss"] = mx.sym.where(masks[term.where], values, nothing) if term.where in masks else values
+    return {name: mx.sym.sum(values) for name, values in columns.items()}
+
+
+def _operators(mx: Any) -> Operators:
+    sym = mx.sym
+    return Operators(
+        sym.maximum,
+        sym.minimum,
+        sym.relu,
+        sym.abs,
+        sym.where,
+        sym.exp,
+        sym.sigmoid,
+        lambda x: sym.Activation(x, act_type="softrelu"),
+    )
+
+
+def _channels(maps: mx.sym.Symbol, predictions: int, each: int) -> list[mx.sym.Symbol]:
+    """Return the channels of every prediction of `(B, predictions · each, h, w)`, `(B · predictions · h · w,)` each."""
+    mx = import_mxnet()
+    if predictions == 1:
+        cut = [mx.sym.slice_axis(maps, axis=1, begin=i, end=i + 1) for i in range(each)]
+    else:
+        apart = mx.sym.reshape(maps, shape=(0, -4, predictions, each, 0, 0))
+        cut = [mx.sym.slice_axis(apart, axis=2, begin=i, end=i + 1) for i in range(each)]
+    return [mx.sym.reshape(part, shape=(-1,)) for part in cut]
+
+
+def _hardest(
+    hardness: mx.sym.Symbol, positive: mx.sym.Symbol, negative: mx.sym.Symbol, options: LossOptions
+) -> mx.sym.Symbol:
+    """Return the background cells to keep: the hardest few per positive over the whole batch of the branch.
+
+    Only background cells compete: positives and ignored cells rank last, so they use up nothing of the budget.
+    """
+    mx = import_mxnet()
+    rank = mx.sym.argsort(
+        mx.sym.argsort(mx.sym.where(negative, hardness, -mx.sym.ones_like(hardness)), is_ascend=False)
+    )
+    found, candidates = mx.sym.sum(positive), mx.sym.sum(negative)
+    without = mx.sym.ceil(options.negatives_without_positive * candidates)
+    budget = mx.sym.where(found > 0, mx.sym.ceil(options.negatives_per_positive * found), without)
+    return mx.sym.BlockGrad(negative * mx.sym.broadcast_lesser(rank, budget))
