@@ -24,7 +24,7 @@ BASELINE = ("mxnet", "fp32")
 FEWEST_ROUNDS = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contender:
     """One detector that takes part: `model` is its name for people, `place` a model directory or `peer:KIND=FILE`.
 
