@@ -112,17 +112,7 @@ def derived_facts(model: Model) -> dict[str, Any]:
         "format": CARD_FORMAT,
         "version": network.name,
         "network": network.to_dict(),
-        "branches": [
-            {
-                "layer": branch.layer,
-                "object_range": list(branch.object_range),
-                "stride": branch.stride,
-                "receptive_field": branch.receptive_field,
-                "first_center": branch.first_center,
-                "normalizer": branch.normalizer,
-            }
-            for branch in network.branch_geometry
-        ],
+        "branches": _branch_facts(network),
         "input": {
             "name": "data",
             "layout": "NCHW",
@@ -137,6 +127,31 @@ def derived_facts(model: Model) -> dict[str, Any]:
         "first_center + stride * column (and row); points as x and y in the same units, from the centre",
         "parameters": model.parameter_count,
     }
+
+
+def _branch_facts(network: Network) -> list[dict[str, Any]]:
+    """Return what the card says of each branch."""
+    return [
+        {
+            "layer": branch.layer,
+            "object_range": list(branch.object_range),
+            "stride": branch.stride,
+            "receptive_field": branch.receptive_field,
+            "first_center": branch.first_center,
+            "normalizer": branch.normalizer,
+        }
+        for branch in network.branch_geometry
+    ]
+
+
+def _check_branches(network: Network, written: Any) -> None:
+    """Refuse a graph whose branches are not those of the card, such as two of one stride that changed places."""
+    found = _branch_facts(network)
+    if not isinstance(written, list) or len(written) != len(found):
+        raise ModelError(f"the graph has {len(found)} branches, and the card describes others")
+    for number, (ours, theirs) in enumerate(zip(found, written, strict=True)):
+        if ours != theirs:
+            raise ModelError(f"branch {number} is {ours} on the graph, but {theirs!s:.200} on the card")
 
 
 def save_model(
@@ -210,7 +225,9 @@ def load_model(directory: str | os.PathLike[str]) -> Model:
     graph = parse_graph(decode_text(files.pop(SYMBOL_FILE), folder / SYMBOL_FILE), str(folder / SYMBOL_FILE))
     widened = {name: value.astype(np.float32) for name, value in {**params, **states}.items()}
     try:
-        return Model(network_from_dict(card["network"], graph), widened, card, files)
+        model = Model(network_from_dict(card["network"], graph), widened, card, files)
+        _check_branches(model.network, card.get("branches"))
+        return model
     except (ModelError, GeometryError) as error:
         raise ModelError(f"{folder}: {error}") from error
 

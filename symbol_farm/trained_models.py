@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.errors import ModelError
+from lffd.errors import GeometryError, ModelError
 from lffd.graphs.graph import parse_graph
 from lffd.graphs.network import Network
 from lffd.hints import unknown
@@ -85,7 +85,12 @@ def load_published(
 
 def _on_graph(network: Network, path: Path) -> Network:
     """Return the version with the graph of a file, which must put its outputs at the same places."""
-    read = replace(network, graph=parse_graph(decode_text(path.read_bytes(), path), str(path)))
+    try:
+        read = replace(network, graph=parse_graph(decode_text(path.read_bytes(), path), str(path)))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except GeometryError as error:
+        raise ModelError(f"{path}: {error}") from error
     if read.branch_geometry != network.branch_geometry:
         raise ModelError(f"{path}: its outputs do not lie where those of {network.name} do")
     return read

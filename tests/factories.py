@@ -8,7 +8,6 @@ import numpy as np
 
 from lffd.graphs.network import Network
 from lffd.model import Model, make_model
-from symbol_farm.trained_models import deploy_json
 from symbol_farm.versions import version_network
 
 
@@ -22,6 +21,6 @@ def random_params(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[
 
 
 def random_model(version: str | Network = "plate_small", seed: int = 0) -> Model:
-    """A model of a version (short name or declaration known to the symbol farm) with random weights."""
+    """A model of a version (short name or declaration) with random weights."""
     network = version if isinstance(version, Network) else version_network(version)
-    return make_model(network, deploy_json(network.name), random_params(network.parameter_shapes, seed))
+    return make_model(network, random_params(network.parameter_shapes, seed))

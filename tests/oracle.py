@@ -24,8 +24,8 @@ class OracleEngine:
     def run(self, images: np.ndarray) -> list[BranchMaps]:
         self.shapes.append(images.shape)
         count, height, width = images.shape[:3]
-        maps = [
-            BranchMaps(np.zeros((count, h, w), np.float32), np.zeros((count, 4, h, w), np.float32))
+        maps: list[BranchMaps] = [
+            {"score": np.zeros((count, 1, h, w), np.float32), "box": np.zeros((count, 4, h, w), np.float32)}
             for h, w in self.network.map_sizes(height, width)
         ]
         for row, image in enumerate(images):
@@ -38,14 +38,15 @@ class OracleEngine:
         for geometry, part in zip(self.network.branch_geometry, maps, strict=True):
             if not geometry.object_range[0] - 0.5 <= side < geometry.object_range[1]:
                 continue
-            x, y = geometry.centers(part.scores.shape[2]), geometry.centers(part.scores.shape[1])
+            rows, columns = part["score"].shape[2:]
+            x, y = geometry.centers(columns), geometry.centers(rows)
             middle, reach = (box[:2] + box[2:]) / 2, max(0.2 * side, geometry.stride / 2 + 0.01)
             for i in np.flatnonzero(np.abs(y - middle[1]) <= reach):
                 for j in np.flatnonzero(np.abs(x - middle[0]) <= reach):
                     place = np.array([[x[j], y[i]]], np.float32)
                     distance = float(np.abs(place[0] - middle).sum())
-                    part.scores[row, i, j] = 1 / (1.01 + distance / 100)
-                    part.boxes[row, :, i, j] = geometry.encode(box[None], place)[0]
+                    part["score"][row, 0, i, j] = 1 / (1.01 + distance / 100)
+                    part["box"][row, :, i, j] = geometry.encode(box[None], place)[0]
 
 
 def _rectangles(image: np.ndarray) -> np.ndarray:

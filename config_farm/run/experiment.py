@@ -134,7 +134,7 @@ def recipe(network: Network, name: PresetName) -> Experiment:
             box="l2",
             score_weight=1.0,
             box_weight=1.0,
-            normalizer="branch",
+            normalizer="published",
             negatives_per_positive=5.0,
         ),
         optimizer=OptimizerOptions(name="sgd", weight_decay=1e-5, clip_norm=0.0, ema=0.0),

@@ -24,6 +24,8 @@ _FIRST_VALUES = {"moving_mean": '["zero", {}]', "moving_var": '["one", {}]'}
 """Running statistics, which MXNet treats as state and not as arguments, and what they start from."""
 
 _MXNET_VERSION = ["int", 10901]
+_RESULTS = {"BatchNorm": 3, "Pooling": 2}
+"""Operators to which MXNet gives further results: the mean and variance of the batch, and a workspace."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ class Graph:
         graph = self.keep(self.outputs)
         starts = [0]
         for node in graph.nodes:
-            starts.append(starts[-1] + (3 if node.op == "BatchNorm" else 1))  # with the batch's mean and variance
+            starts.append(starts[-1] + _RESULTS.get(node.op, 1))
         content = {
             "nodes": [_entry(graph, node) for node in graph.nodes],
             "arg_nodes": [position for position, node in enumerate(graph.nodes) if node.op == "null"],

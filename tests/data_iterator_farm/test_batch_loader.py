@@ -43,12 +43,14 @@ def assert_same(first: Batch, second: Batch) -> None:
     assert (first.index, first.names) == (second.index, second.names)
     np.testing.assert_array_equal(first.images, second.images)
     np.testing.assert_array_equal(first.faces, second.faces)
-    for one, other in zip(first.classes + first.boxes, second.classes + second.boxes, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for said, again in zip(first.targets, second.targets, strict=True):
+        assert list(said) == list(again)
+        for name, values in said.items():
+            np.testing.assert_array_equal(values, again[name])
 
 
 def arrays_of(batch: Batch) -> list[NDArray[Any]]:
-    return [batch.images, *batch.classes, *batch.boxes]
+    return [batch.images, *(values for targets in batch.targets for values in targets.values())]
 
 
 SOURCE = make_source(10, background=3)
@@ -59,10 +61,10 @@ def test_shapes_and_types() -> None:
     assert batch.images.shape == (4, 96, 96, 3)
     assert batch.images.dtype == np.uint8
     shapes = HEAD.map_sizes(96, 96)
-    assert [maps.shape for maps in batch.classes] == [(4, *shape) for shape in shapes]
-    assert [maps.shape for maps in batch.boxes] == [(4, 4, *shape) for shape in shapes]
-    assert {maps.dtype for maps in batch.classes} == {np.dtype(np.int8)}
-    assert {maps.dtype for maps in batch.boxes} == {np.dtype(np.float32)}
+    assert [targets["score"].shape for targets in batch.targets] == [(4, 1, *shape) for shape in shapes]
+    assert [targets["box"].shape for targets in batch.targets] == [(4, 4, *shape) for shape in shapes]
+    assert {targets["score"].dtype for targets in batch.targets} == {np.dtype(np.int8)}
+    assert {targets["box"].dtype for targets in batch.targets} == {np.dtype(np.float32)}
     assert all(maps.flags.c_contiguous for maps in arrays_of(batch))
     assert len(batch.names) == 4
     assert batch.faces.shape == (4,)
@@ -102,9 +104,9 @@ def test_workers_share_the_batch_of_one() -> None:
         mine = [part[index] for part in parts]
         assert sum((batch.names for batch in mine), ()) == whole.names
         np.testing.assert_array_equal(np.concatenate([batch.images for batch in mine]), whole.images)
-        for k in range(len(whole.classes)):
-            np.testing.assert_array_equal(np.concatenate([batch.classes[k] for batch in mine]), whole.classes[k])
-            np.testing.assert_array_equal(np.concatenate([batch.boxes[k] for batch in mine]), whole.boxes[k])
+        for k, targets in enumerate(whole.targets):
+            for name, values in targets.items():
+                np.testing.assert_array_equal(np.concatenate([batch.targets[k][name] for batch in mine]), values)
 
 
 def test_a_cached_source_changes_nothing() -> None:
@@ -120,7 +122,7 @@ def test_backgrounds_have_their_share() -> None:
         for slot, name in enumerate(batch.names):
             if name.startswith("background"):
                 assert batch.faces[slot] == 0
-                assert not any(maps[slot].any() for maps in batch.classes)
+                assert not any(targets["score"][slot].any() for targets in batch.targets)
 
 
 def test_labels_are_those_of_the_boxes() -> None:
@@ -130,10 +132,13 @@ def test_labels_are_those_of_the_boxes() -> None:
     for batch in take(source, 3, name="published", **policies):
         assert (batch.faces == 1).all()
         for slot in range(4):
-            codes = [(branch, np.argwhere(batch.classes[branch.index][slot] == 1)) for branch in HEAD.branch_geometry]
+            codes = [
+                (branch, np.argwhere(targets["score"][slot, 0] == 1))
+                for branch, targets in zip(HEAD.branch_geometry, batch.targets, strict=True)
+            ]
             boxes = [
                 branch.decode(
-                    batch.boxes[branch.index][slot][:, rows, columns].reshape(1, 4),
+                    batch.targets[branch.index]["box"][slot][:, rows, columns].reshape(1, 4),
                     np.array([[branch.centers(99)[columns], branch.centers(99)[rows]]]),
                 )[0]
                 for branch, cells in codes
@@ -141,8 +146,8 @@ def test_labels_are_those_of_the_boxes() -> None:
             ]
             if boxes:
                 np.testing.assert_allclose(boxes, np.broadcast_to(boxes[0], (len(boxes), 4)), atol=1e-3)
-                again, _ = label_maps(boxes[0][None].round(4), np.zeros(1, bool), HEAD, 96, published(HEAD).labels)
-                assert sum(int((maps == 1).sum()) for maps in again) == len(boxes)
+                again = label_maps(boxes[0][None].round(4), np.zeros(1, bool), HEAD, 96, published(HEAD).labels)
+                assert sum(np.count_nonzero(said["score"] == 1) for said in again) == len(boxes)
 
 
 def test_the_loader_stops_where_told_and_again_when_asked() -> None:

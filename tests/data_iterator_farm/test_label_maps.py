@@ -26,7 +26,13 @@ OURS = ours(NETWORKS["v2"]).labels
 
 def labels_of(boxes: Any, ignored: Any = None, version: Any = "v2", policy: Any = HONOURED, size: Any = None) -> Any:
     flags = np.zeros(len(boxes), bool) if ignored is None else np.array(ignored, bool)
-    return label_maps(as_boxes(boxes), flags, NETWORKS[version], size or SIZES[version], policy)
+    return split(label_maps(as_boxes(boxes), flags, NETWORKS[version], size or SIZES[version], policy))
+
+
+def split(targets: Any) -> Any:
+    """Class maps `(h, w)` and codes `(4, h, w)` of the branches of a network with one prediction per cell."""
+    assert all(list(said) == ["score", "box"] and len(said["score"]) == 1 for said in targets)
+    return [said["score"][0] for said in targets], [said["box"] for said in targets]
 
 
 def cells(class_map: Any, value: Any) -> Any:
@@ -159,7 +165,7 @@ def test_decoding_gives_the_box_back(version: Any, seed: Any) -> None:
     network, size, rng = NETWORKS[version], SIZES[version], np.random.default_rng(seed)
     corners = rng.uniform(-30, size, (6, 2))
     boxes = as_boxes(np.concatenate((corners, corners + rng.uniform(8, 400, (6, 2))), axis=1))
-    classes, codes = label_maps(boxes, np.zeros(6, bool), network, size, ours(network).labels)
+    classes, codes = split(label_maps(boxes, np.zeros(6, bool), network, size, ours(network).labels))
     for branch, class_map, code_map in zip(network.branch_geometry, classes, codes, strict=True):
         rows, columns = np.nonzero(class_map == 1)
         centers = np.stack((branch.centers(size)[columns], branch.centers(size)[rows]), axis=1)
@@ -175,15 +181,14 @@ def test_a_batch_is_labelled_as_its_crops_one_by_one() -> None:
     corners = rng.uniform(-10, 300, (60, 2))
     boxes = np.concatenate((corners, corners + rng.uniform(5, 120, (60, 2))), axis=1).astype(np.float32)
     ignored, crop_of = rng.random(60) < 0.2, np.sort(rng.integers(0, 5, 60))
-    classes = [np.zeros((5, *shape), np.int8) for shape in maker.shapes]
-    codes = [np.zeros((5, 4, *shape), np.float32) for shape in maker.shapes]
-    maker.write(boxes, ignored, crop_of, classes, codes)
+    targets = [{name: np.zeros((5, *shape), kind) for name, (shape, kind) in said.items()} for said in maker.targets]
+    maker.write(boxes, ignored, crop_of, targets)
     for crop in range(5):
         mine = crop_of == crop
-        want_classes, want_codes = label_maps(boxes[mine], ignored[mine], network, size, policy)
-        for k in range(len(maker.shapes)):
-            np.testing.assert_array_equal(classes[k][crop], want_classes[k])
-            np.testing.assert_array_equal(codes[k][crop], want_codes[k])
+        for found, want in zip(targets, label_maps(boxes[mine], ignored[mine], network, size, policy), strict=True):
+            assert found.keys() == want.keys() == {"score", "box"}
+            for name, values in want.items():
+                np.testing.assert_array_equal(found[name][crop], values)
 
 
 def test_faces_beyond_the_last_branch_are_ignored_there_only_when_asked() -> None:

@@ -26,7 +26,7 @@ def test_batches_are_as_declared(image_type: ImageType) -> None:
             seen += list(iterator)
             iterator.reset()
     assert [batch.index for batch in seen] == [0, 1, 2, 3]
-    names = [f"{kind}_{k}" for k in range(len(HEAD.branches)) for kind in ("class", "box")]
+    names = [f"{kind}_{k}" for k in range(len(HEAD.branches)) for kind in ("score", "box")]
     assert [label.name for label in iterator.provide_label] == names
     for found, batch in zip(seen, expected, strict=True):
         for declared, array in zip(
@@ -35,9 +35,9 @@ def test_batches_are_as_declared(image_type: ImageType) -> None:
             assert array.shape == declared.shape
             assert array.dtype == declared.dtype
         np.testing.assert_array_equal(found.data[0].asnumpy(), image_array(batch.images, image_type))
-        for k, (classes, boxes) in enumerate(zip(batch.classes, batch.boxes, strict=True)):
-            np.testing.assert_array_equal(found.label[2 * k].asnumpy(), classes)
-            np.testing.assert_array_equal(found.label[2 * k + 1].asnumpy(), boxes)
+        for k, targets in enumerate(batch.targets):
+            np.testing.assert_array_equal(found.label[2 * k].asnumpy(), targets["score"])
+            np.testing.assert_array_equal(found.label[2 * k + 1].asnumpy(), targets["box"])
 
 
 def test_a_network_takes_the_float_images() -> None:

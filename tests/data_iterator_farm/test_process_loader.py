@@ -101,7 +101,7 @@ def test_memory_of_dropped_batches_is_used_again() -> None:
 
 
 def test_one_array_keeps_its_block() -> None:
-    pool = BlockPool(layout(1, 8, [(2, 2)]))
+    pool = BlockPool(layout(1, 8, [{"score": ((1, 2, 2), np.int8), "box": ((4, 2, 2), np.float32)}]))
     images, *others = pool.lend(pool.take())
     images[:] = 7
     part = images[0, 2:4]

@@ -78,7 +78,8 @@ def _check_batches(source: RecordSource, version: str, preset: str) -> None:
         for batch in loader:
             assert (batch.images.reshape(8, -1).max(axis=1) > 60).all()
             for branch in network.branch_geometry:
-                classes, codes = batch.classes[branch.index], batch.boxes[branch.index]
+                targets = batch.targets[branch.index]
+                classes, codes = targets["score"][:, 0], targets["box"]
                 assert set(np.unique(classes)) <= {-1, 0, 1}
                 crops, rows, columns = np.nonzero(classes == 1)
                 places = branch.centers(200)

@@ -34,8 +34,8 @@ def test_files_run_in_bare_ncnn(tmp_path: Path, capsys: pytest.CaptureFixture[st
     extractor.input("data", ncnn.Mat.from_pixels(image, ncnn.Mat.PixelType.PIXEL_BGR, 201, 150))
     expected = create_engine(model, Runtime("mxnet")).run(image[None])
     for index, maps in enumerate(expected):
-        assert np.abs(np.array(extractor.extract(f"score_{index}")[1]) - maps.scores).max() <= 1e-4
-        assert np.abs(np.array(extractor.extract(f"box_{index}")[1]) - maps.boxes[0]).max() <= 1e-4
+        assert np.abs(np.array(extractor.extract(f"score_{index}")[1]) - maps["score"][0]).max() <= 1e-4
+        assert np.abs(np.array(extractor.extract(f"box_{index}")[1]) - maps["box"][0]).max() <= 1e-4
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "pedestrian"])

@@ -57,8 +57,8 @@ def test_raw_maps(model: Model, directory: str, tmp_path: Path, shape: tuple[int
     found = _run(tmp_path / "maps.onnx", _nchw(images))
     assert list(found) == ["score_0", "box_0", "score_1", "box_1", "score_2", "box_2"]
     for index, maps in enumerate(create_engine(model, Runtime("mxnet")).run(images)):
-        assert np.abs(found[f"score_{index}"][:, 0] - maps.scores).max() <= 1e-4
-        assert np.abs(found[f"box_{index}"] - maps.boxes).max() <= 1e-4
+        assert np.abs(found[f"score_{index}"] - maps["score"]).max() <= 1e-4
+        assert np.abs(found[f"box_{index}"] - maps["box"]).max() <= 1e-4
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_decoding_follows_the_branch_geometry(model: Model) -> None:
     maps = create_engine(model, Runtime("mxnet")).run(images)
     outputs = decode_maps(model.network, maps)
     row, column = 2, 1
-    first, (_, columns) = maps[0].scores[0].size, maps[1].scores.shape[1:]
+    first, columns = maps[0]["score"][0].size, maps[1]["score"].shape[3]
     branch = model.network.branch_geometry[1]
     x, y = branch.first_center + column * branch.stride, branch.first_center + row * branch.stride
-    code = maps[1].boxes[0, :, row, column] * branch.normalizer
+    code = maps[1]["box"][0, :, row, column] * branch.normalizer
     place = first + row * columns + column
     assert np.allclose(outputs["boxes"][0, place], [x - code[0], y - code[1], x - code[2], y - code[3]], atol=1e-4)
-    assert outputs["scores"][0, place] == maps[1].scores[0, row, column]
+    assert outputs["scores"][0, place] == maps[1]["score"][0, 0, row, column]
 
 
 def test_suppression_inside(model: Model, directory: str, tmp_path: Path) -> None:

@@ -127,9 +127,9 @@ def test_8_bit_maps_follow_the_float_ones(model: Model, target: Any) -> None:
     reduced = replace(model, extra_files={name: content})
     found = create_engine(reduced, Runtime(target, precision="int8")).run(pictures[3][None])
     for maps, expected in zip(found, create_engine(model, Runtime("mxnet")).run(pictures[3][None]), strict=True):
-        error = np.sqrt(np.mean((maps.boxes - expected.boxes) ** 2))
-        assert 1e-4 < error < 0.12 * expected.boxes.std()
-        assert np.abs(maps.scores - expected.scores).max() < 0.15
+        error = np.sqrt(np.mean((maps["box"] - expected["box"]) ** 2))
+        assert 1e-4 < error < 0.12 * expected["box"].std()
+        assert np.abs(maps["score"] - expected["score"]).max() < 0.15
     weights = [tensor for tensor in onnx.load_from_string(content).graph.initializer if tensor.name.endswith("_steps")]
     assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.INT8, onnx.TensorProto.INT32}
     assert len(content) < 0.4 * 4 * model.parameter_count
@@ -155,7 +155,7 @@ def test_a_directory_goes_through_every_engine_with_its_card(
     first = create_engine(model, Runtime("mxnet")).run(picture)
     for engine in ("mxnet", "onnxruntime", "ncnn"):
         again = create_engine(reduced, Runtime(engine)).run(picture)
-        assert np.abs(again[0].boxes - first[0].boxes).max() <= 1e-4
+        assert np.abs(again[0]["box"] - first[0]["box"]).max() <= 1e-4
     save_model(reduced, tmp_path / "copy")
     copied = load_model(tmp_path / "copy")
     assert json.dumps(copied.card) == json.dumps(reduced.card)

@@ -46,8 +46,8 @@ def test_kept_maps_are_equal(version: str, limits: tuple[float, float], kept: li
     before, after = (create_engine(part, Runtime("mxnet")).run(images) for part in (model, trimmed))
     assert len(after) == len(kept)
     for maps, index in zip(after, kept, strict=True):
-        assert np.array_equal(maps.scores, before[index].scores)
-        assert np.array_equal(maps.boxes, before[index].boxes)
+        assert np.array_equal(maps["score"], before[index]["score"])
+        assert np.array_equal(maps["box"], before[index]["box"])
     assert trimmed.parameter_count < model.parameter_count
 
 

@@ -16,7 +16,10 @@ def _maps(network: Network, height: int, width: int, images: int = 1, seed: int 
     rng = np.random.default_rng(seed)
     sizes = network.map_sizes(height, width)
     return [
-        BranchMaps(rng.random((images, h, w), np.float32), rng.normal(0, 0.5, (images, 4, h, w)).astype(np.float32))
+        {
+            "score": rng.random((images, 1, h, w), np.float32),
+            "box": rng.normal(0, 0.5, (images, 4, h, w)).astype(np.float32),
+        }
         for h, w in sizes
     ]
 
@@ -24,7 +27,8 @@ def _maps(network: Network, height: int, width: int, images: int = 1, seed: int 
 def _cell_by_cell(network: Network, maps: list[BranchMaps], threshold: float, row: int = 0) -> set[tuple[float, ...]]:
     """The box code as the paper has it, in plain Python."""
     found = set()
-    for geometry, (scores, codes) in zip(network.branch_geometry, maps, strict=True):
+    for geometry, said in zip(network.branch_geometry, maps, strict=True):
+        scores, codes = said["score"][:, 0], said["box"]
         for i, j in np.ndindex(scores.shape[1:]):
             if scores[row, i, j] > threshold:
                 x, y = (geometry.first_center + geometry.stride * cell for cell in (j, i))
@@ -63,13 +67,13 @@ def test_every_cell_over_the_threshold_is_decoded(version: str) -> None:
 def test_encoded_boxes_come_back() -> None:
     network = version_network("v2")
     truth = np.array([[31, 40, 46, 57], [100, 90, 160, 165]], np.float32)
-    maps = [BranchMaps(maps.scores * 0, maps.boxes * 0) for maps in _maps(network, 300, 400)]
+    maps = [{name: values * 0 for name, values in said.items()} for said in _maps(network, 300, 400)]
     for box, branch in zip(truth, (0, 2), strict=True):
         geometry = network.branch_geometry[branch]
         column, row = ((box[:2] + box[2:]) / 2 - geometry.first_center) // geometry.stride
         center = geometry.first_center + geometry.stride * np.array([[column, row]], np.float32)
-        maps[branch].scores[0, int(row), int(column)] = 0.9
-        maps[branch].boxes[0, :, int(row), int(column)] = geometry.encode(box[None], center)[0]
+        maps[branch]["score"][0, 0, int(row), int(column)] = 0.9
+        maps[branch]["box"][0, :, int(row), int(column)] = geometry.encode(box[None], center)[0]
     candidates = decode(maps, network.branch_geometry, 0.5, 10)
     np.testing.assert_allclose(candidates.boxes, truth, atol=1e-4)
     assert candidates.branches.tolist() == [0, 2]
@@ -91,13 +95,13 @@ def test_parts_of_maps_know_their_place() -> None:
     maps = _maps(network, 300, 300)
     everything = decode(maps, network.branch_geometry, 0.9, 10**6)
     parts = []
-    cut = [(part.scores.shape[1] // 2, part.scores.shape[2] // 3) for part in maps]
+    cut = [(part["score"].shape[2] // 2, part["score"].shape[3] // 3) for part in maps]
     for below in (False, True):
         for right in (False, True):
             rows = [slice(top, None) if below else slice(0, top) for top, _ in cut]
             columns = [slice(left, None) if right else slice(0, left) for _, left in cut]
             pieces = [
-                BranchMaps(part.scores[:, r, c], part.boxes[:, :, r, c])
+                {name: values[:, :, r, c] for name, values in part.items()}
                 for part, r, c in zip(maps, rows, columns, strict=True)
             ]
             origin = [(top * below, left * right) for top, left in cut]

@@ -62,8 +62,8 @@ def _plausible(model: Model) -> Model:
 def _whole_maps(network: Network, engine: MXNetEngine, image: np.ndarray, max_pixels: int) -> list[BranchMaps]:
     """Put the maps of the tiles together."""
     height, width = image.shape[:2]
-    joined = [
-        BranchMaps(np.full((1, h, w), np.nan, np.float32), np.full((1, 4, h, w), np.nan, np.float32))
+    joined: list[BranchMaps] = [
+        {"score": np.full((1, 1, h, w), np.nan, np.float32), "box": np.full((1, 4, h, w), np.nan, np.float32)}
         for h, w in network.map_sizes(height, width)
     ]
     tiles = plan_tiles(network, height, width, max_pixels)
@@ -72,10 +72,10 @@ def _whole_maps(network: Network, engine: MXNetEngine, image: np.ndarray, max_pi
         part = image[tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
         maps = tile.crop(engine.run(np.ascontiguousarray(part)[None]))
         for whole, piece, (top, left) in zip(joined, maps, tile.first_cells, strict=True):
-            rows, columns = (slice(at, at + n) for at, n in zip((top, left), piece.scores.shape[1:], strict=True))
-            assert np.isnan(whole.scores[:, rows, columns]).all()
-            whole.scores[:, rows, columns] = piece.scores
-            whole.boxes[:, :, rows, columns] = piece.boxes
+            rows, columns = (slice(at, at + n) for at, n in zip((top, left), piece["score"].shape[2:], strict=True))
+            assert np.isnan(whole["score"][:, :, rows, columns]).all()
+            whole["score"][:, :, rows, columns] = piece["score"]
+            whole["box"][:, :, rows, columns] = piece["box"]
     return joined
 
 
@@ -85,12 +85,12 @@ def _whole_maps(network: Network, engine: MXNetEngine, image: np.ndarray, max_pi
 )
 def test_tiles_give_the_maps_of_the_whole_image(version: str, height: int, width: int) -> None:
     model = random_model(version)
-    engine = MXNetEngine(model.symbol_json, model.params)
+    engine = MXNetEngine(model)
     image = _noise(height, width)
     tiled = _whole_maps(model.network, engine, image, smallest_tile(model.network, height, width))
     for part, whole in zip(tiled, engine.run(image[None]), strict=True):
-        np.testing.assert_allclose(part.scores, whole.scores, rtol=0, atol=1e-4)
-        np.testing.assert_allclose(part.boxes, whole.boxes, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(part["score"], whole["score"], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(part["box"], whole["box"], rtol=0, atol=1e-4)
 
 
 def _assert_same(first: Detections, second: Detections) -> None:
@@ -139,8 +139,8 @@ def test_boxes_are_clipped_to_the_image_and_those_outside_are_gone(monkeypatch: 
             maps = super().run(images)
             for column, box in ((0, [-9, -9, 12, 14]), (30, [240, 0, 260, 20])):
                 place = np.array([[3 + 4 * column, 3]], np.float32)
-                maps[0].scores[:, 0, column] = 0.9
-                maps[0].boxes[:, :, 0, column] = self.network.branch_geometry[0].encode(np.array([box], "f"), place)
+                maps[0]["score"][:, :, 0, column] = 0.9
+                maps[0]["box"][:, :, 0, column] = self.network.branch_geometry[0].encode(np.array([box], "f"), place)
             return maps
 
     monkeypatch.setattr(module, "create_engine", lambda model, *_: Beyond(model.network))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lffd.errors import ModelError
+from lffd.errors import GeometryError, ModelError
+from lffd.graphs.graph import parse_graph
+from lffd.graphs.network import Network
 from lffd.model import Model, load_model, make_model, save_model
 from lffd.params import pack_params
-from symbol_farm.trained_models import deploy_json
 from symbol_farm.versions import version_network
 from tests.factories import random_model, random_params
 
@@ -22,9 +25,10 @@ MODEL = random_model("plate_small")
 def test_round_trip_with_its_card(tmp_path: Path) -> None:
     facts = {"training": {"iterations": 7}, "accuracy": [{"protocol": "made up", "AP": 0.5}], "note": "ü"}
     extra = {"quantised.onnx": b"bytes"}
-    written = save_model(Model(MODEL.network, MODEL.symbol_json, MODEL.params, facts, extra), tmp_path / "m")
+    written = save_model(Model(MODEL.network, MODEL.params, facts, extra), tmp_path / "m")
     read = load_model(tmp_path / "m")
-    assert read.network == MODEL.network
+    assert read.network.to_dict() == MODEL.network.to_dict()
+    assert read.network.branch_geometry == MODEL.network.branch_geometry
     assert read.symbol_json == MODEL.symbol_json
     assert read.extra_files == extra
     assert all(np.array_equal(read.params[name], value) for name, value in MODEL.params.items())
@@ -65,7 +69,7 @@ def test_saving_replaces_a_model_but_no_other_folder(tmp_path: Path) -> None:
 
 
 def test_saving_keeps_files_of_the_users_own(tmp_path: Path) -> None:
-    save_model(Model(MODEL.network, MODEL.symbol_json, MODEL.params, {}, {"extra.onnx": b"x"}), tmp_path / "m")
+    save_model(Model(MODEL.network, MODEL.params, {}, {"extra.onnx": b"x"}), tmp_path / "m")
     (tmp_path / "m" / "notes.txt").write_text("mine")
     (tmp_path / "m" / "figures").mkdir()
     (tmp_path / "m" / "figures" / "curve.png").write_bytes(b"png")
@@ -74,7 +78,7 @@ def test_saving_keeps_files_of_the_users_own(tmp_path: Path) -> None:
     assert names == ["card.json", "figures", "model.params", "notes.txt", "symbol.json"]
     assert (tmp_path / "m" / "figures" / "curve.png").read_bytes() == b"png"
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
-    extra = Model(MODEL.network, MODEL.symbol_json, MODEL.params, {}, {"notes.txt": b"of the model"})
+    extra = Model(MODEL.network, MODEL.params, {}, {"notes.txt": b"of the model"})
     with pytest.raises(ModelError, match=r"would replace notes\.txt, which the card there does not list"):
         save_model(extra, tmp_path / "m")
     assert (tmp_path / "m" / "notes.txt").read_text() == "mine"
@@ -108,7 +112,7 @@ def test_saving_through_a_link_replaces_what_it_points_to(tmp_path: Path) -> Non
 
 def test_values_beyond_half_precision_are_refused_by_name(tmp_path: Path) -> None:
     params = {**MODEL.params, "conv7_bias": np.full(32, -7e4, np.float32)}
-    model = Model(MODEL.network, MODEL.symbol_json, params)
+    model = Model(MODEL.network, params)
     with pytest.raises(ModelError, match=r"float16 holds values up to 65,504, exceeded in: conv7_bias$"):
         save_model(model, tmp_path / "m", precision="float16")
     assert not list(tmp_path.iterdir())
@@ -120,7 +124,7 @@ def test_saving_folds_batch_normalisation(tmp_path: Path) -> None:
     channels = params["conv1_bias"].size
     states = {"conv1_bn_moving_mean": np.zeros(channels), "conv1_bn_moving_var": np.full(channels, 1 - 1e-5)}
     norm = {"conv1_bn_gamma": np.full(channels, 3.0), "conv1_bn_beta": np.zeros(channels)}
-    model = make_model(MODEL.network, MODEL.symbol_json, {**params, **norm}, states)
+    model = make_model(MODEL.network, {**params, **norm}, states)
     np.testing.assert_allclose(model.params["conv1_weight"], 3 * params["conv1_weight"], rtol=1e-6)
     save_model(model, tmp_path / "m")
     assert "conv1_bn_gamma" not in load_model(tmp_path / "m").params
@@ -132,8 +136,6 @@ def _edit_card(folder: Path, **changes: object) -> None:
 
 
 def _replace_params(folder: Path, params: dict[str, np.ndarray]) -> None:
-    import hashlib
-
     data = pack_params(params)
     (folder / "model.params").write_bytes(data)
     card = json.loads((folder / "card.json").read_text())
@@ -145,8 +147,6 @@ def _truncate(folder: Path) -> None:
 
 
 def _edit_hash_of(folder: Path, data: bytes) -> None:
-    import hashlib
-
     (folder / "model.params").write_bytes(data)
     card = json.loads((folder / "card.json").read_text())
     _edit_card(folder, sha256={**card["sha256"], "model.params": hashlib.sha256(data).hexdigest()})
@@ -161,10 +161,12 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: (f / "card.json").write_text("{"), "not a model card"),
     (lambda f: (f / "card.json").write_text("[" * 100_000), "not a model card: RecursionError"),
     (lambda f: _edit_card(f, sha256=3), "not a model card"),
-    (lambda f: _edit_card(f, format=2), "card format 2 is not known"),
+    (lambda f: _edit_card(f, format=3), "card format 3 is not known"),
     (lambda f: _edit_card(f, sha256={"../secret": "0"}), "plain file names"),
     (lambda f: _edit_card(f, sha256={}), r"gives no sha256 for symbol.json, model.params"),
     (lambda f: _edit_card(f, network={"name": "x"}), "not a network declaration"),
+    (lambda f: _edit_card(f, branches=None), "the graph has 3 branches, and the card describes others"),
+    (lambda f: _edit_card(f, branches=[{}, 3, None]), "branch 0 is .* on the graph, but {} on the card"),
     (lambda f: (f / "model.params").unlink(), "cannot be read: No such file"),
     (lambda f: (f / "model.params").write_bytes(b"other"), "SHA-256 is .* the file is damaged or was replaced"),
     (_truncate, r"model.params: truncated"),
@@ -193,38 +195,50 @@ def test_damage_is_named(tmp_path: Path, damage: Callable[[Path], object], messa
 def test_every_misfit_is_listed_at_once() -> None:
     params = {**_without("conv1_weight"), "alien": np.zeros(1, np.float32)}
     with pytest.raises(ModelError, match="missing conv1_weight; extra alien"):
-        make_model(MODEL.network, MODEL.symbol_json, params)
+        make_model(MODEL.network, params)
 
 
 def test_a_graph_of_another_version_does_not_fit() -> None:
     head, v2 = version_network("head"), version_network("v2")
     params = random_params(v2.parameter_shapes)
-    with pytest.raises(ModelError, match="4 branches need two outputs each, but the graph has 10"):
-        make_model(head, deploy_json(v2.name), params)
+    with pytest.raises(GeometryError, match="has 8 outputs, not 10"):
+        make_model(dataclasses.replace(head, graph=v2.graph), params)
 
 
-def _with_heads(order: list[int]) -> str:
-    content = json.loads(MODEL.symbol_json)
-    return json.dumps({**content, "heads": [content["heads"][index] for index in order]})
+def _with_heads(model: Model, order: list[int]) -> Network:
+    """The model's network on a graph whose outputs come in another order."""
+    content = json.loads(model.symbol_json)
+    text = json.dumps({**content, "heads": [content["heads"][index] for index in order]})
+    return dataclasses.replace(model.network, graph=parse_graph(text))
 
 
 @pytest.mark.parametrize(
     ("order", "message"),
     [
-        ([1, 0, 2, 3, 4, 5], r"output 0 \(conv\d+_3_bbox\) has 4 channels, stride 16, .* instead of 1 channels"),
-        ([4, 5, 2, 3, 0, 1], r"output 0 \(score_2\) has 1 channels, stride 64, .* instead of 1 channels, stride 16"),
-        ([0, 1, 2, 3, 4, 4], r"output 5 \(score_2\) has 1 channels, .* instead of 4 channels"),
+        ([1, 0, 2, 3, 4, 5], r"branch 0 .*: output score \(conv\d+_3_bbox\) has 4 channels instead of 1"),
+        ([4, 5, 2, 3, 0, 1], r"branch 1 .*: has a finer stride than the branch before"),
+        ([0, 1, 2, 3, 4, 4], r"branch 2 .*: output box \(score_2\) has 1 channels instead of 4"),
+        ([0, 3, 2, 1, 4, 5], r"branch 0 .*: its outputs lie at different places"),
     ],
 )
 def test_outputs_in_another_order_are_refused_by_name(order: list[int], message: str) -> None:
-    with pytest.raises(ModelError, match=f"outputs are not the declared ones: {message}"):
-        Model(MODEL.network, _with_heads(order), MODEL.params)
+    with pytest.raises(GeometryError, match=message):
+        _with_heads(MODEL, order)
 
 
-def test_branches_of_the_same_stride_cannot_be_swapped() -> None:
+def _replace_symbol(folder: Path, text: str) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "symbol.json").write_text(text)
+    digests = {**card["sha256"], "symbol.json": hashlib.sha256(text.encode()).hexdigest()}
+    _edit_card(folder, sha256=digests)
+
+
+def test_branches_of_the_same_stride_cannot_be_swapped(tmp_path: Path) -> None:
+    """Both orders make a network that could be, so what the card says of the branches decides."""
     model = random_model("v1")
-    content = json.loads(model.symbol_json)
-    heads = content["heads"]
-    swapped = json.dumps({**content, "heads": [*heads[2:4], *heads[:2], *heads[4:]]})
-    with pytest.raises(ModelError, match=r"output 0 \(score_1\) .* receptive field 71 instead of .* field 55"):
-        Model(model.network, swapped, model.params)
+    swapped = _with_heads(model, [2, 3, 0, 1, *range(4, 16)])
+    save_model(model, tmp_path / "m")
+    _replace_symbol(tmp_path / "m", swapped.graph.to_json())
+    message = r"branch 0 is .*'receptive_field': 71.* on the graph, but .*'receptive_field': 55.* on the card"
+    with pytest.raises(ModelError, match=message):
+        load_model(tmp_path / "m")

@@ -11,8 +11,8 @@ from lffd.errors import ModelError, UsageError
 from lffd.model import save_model
 from lffd.params import pack_params
 from symbol_farm import trained_models as model_spec
-from symbol_farm.trained_models import deploy_json, load_published, resolve_model
-from symbol_farm.versions import VERSIONS
+from symbol_farm.trained_models import load_published, resolve_model
+from symbol_farm.versions import VERSIONS, version_network
 from tests.factories import random_model
 
 PLATE = "checkpoints/plate_64_512_16L_3scales_v1.params"
@@ -27,7 +27,7 @@ def test_the_published_checkpoint_loads(shared: Path, form: str) -> None:
 
 def test_a_published_pair_loads(shared: Path, tmp_path: Path) -> None:
     symbol = tmp_path / "symbol_64_512_16L_3scales_v1_deploy.json"
-    symbol.write_text(deploy_json("64_512_16L_3scales_v1"))
+    symbol.write_text(version_network("plate").graph.to_json())
     model = resolve_model(f"{symbol}+{shared / PLATE}")
     assert model.symbol_json == symbol.read_text()
     with pytest.raises(ModelError, match=r"cannot be read: No such file"):

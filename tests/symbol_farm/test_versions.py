@@ -8,7 +8,6 @@ import pytest
 
 from lffd.errors import UsageError
 from lffd.graphs.graph import parse_graph
-from symbol_farm.trained_models import deploy_json
 from symbol_farm.versions import VERSIONS, version_module, version_network
 
 # layers, branches after, parameters, GMAC at 640x480 to three decimals (facts of the published system)
@@ -71,7 +70,7 @@ def test_half_width_pairs_of_the_small_plate() -> None:
 
 
 def test_the_second_convolution_joins_the_sum_before_the_activation() -> None:
-    graph = parse_graph(deploy_json("v2"))
+    graph = parse_graph(version_network("v2").graph.to_json())
     nodes = {node.name: node for node in graph.nodes}
     relu = nodes["relu_conv4"]
     total = graph.nodes[relu.inputs[0]]

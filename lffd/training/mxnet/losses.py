@@ -50,6 +50,7 @@ def training_symbol(network: Network, options: LossOptions, batch_norm: bool, di
             name: mx.sym.Variable(target_name(name, index), dtype="int8" if name == "score" else "float32")
             for name in names
         }
+        targets["score"] = mx.sym.Cast(targets["score"], dtype="float32")
         columns = branch_statistics(network, outputs, targets, options)
         for number, term in enumerate(terms):
             share = mx.sym.slice(divisor, begin=(number, index), end=(number + 1, index + 1)).reshape((1,))
@@ -76,12 +77,12 @@ def branch_statistics(
     Args:
         network: the declaration.
         outputs: raw maps by name.
-        targets: by name; those other than `score` are only read where that is 1.
+        targets: by name, all of the outputs' type; those other than `score` are only read where that is 1.
         options: which losses.
     """
     mx, count = import_mxnet(), network.predictions
     ops, loss = _operators(mx), SCORE_LOSSES[options.score]
-    target = mx.sym.reshape(mx.sym.Cast(targets["score"], dtype="float32"), shape=(-1,))
+    target = mx.sym.reshape(targets["score"], shape=(-1,))
     positive, negative = target == 1, target == 0
     logits = _channels(outputs["score"], count, 1 if network.score_channels == count else 2)
     z = logits[0] if len(logits) == 1 else logits[0] - logits[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lffd.engines import graph_outputs
-from symbol_farm.network import build_json
+from lffd.graphs.batch_norm import training_graph
 from tests.factories import random_params
 from tests.training_batches import NETWORK
 
@@ -17,8 +17,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
 
 def test_a_strided_convolution_by_hand() -> None:
     params = random_params(NETWORK.parameter_shapes)
-    text = build_json(NETWORK, deploy=False)
-    first, last = graph_outputs.node_outputs(text, ["conv1", "conv7_3_bbox"], params, IMAGES)
+    graph = training_graph(NETWORK, batch_norm=False)
+    first, last = graph_outputs.node_outputs(graph, ["conv1", "conv7_3_bbox"], params, IMAGES)
     patch = (IMAGES[1, 10:13, 4:7].astype(np.float64) - 127.5) / 127.5
     expected = np.einsum("rsc,ocrs->o", patch, params["conv1_weight"]) + params["conv1_bias"]
     np.testing.assert_allclose(first[1, :, 5, 2], expected, rtol=1e-4)
@@ -29,7 +29,7 @@ def test_a_strided_convolution_by_hand() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("mxnet") is None, reason="compares with MXNet, which is not installed")
 def test_both_libraries_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     params = random_params(NETWORK.parameter_shapes)
-    arguments = (build_json(NETWORK, deploy=False), ["conv4", "conv7_3_score"], params, IMAGES)
+    arguments = (training_graph(NETWORK, batch_norm=False), ["conv4", "conv7_3_score"], params, IMAGES)
     theirs = graph_outputs.node_outputs(*arguments)
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "mxnet" else find(name, *more))

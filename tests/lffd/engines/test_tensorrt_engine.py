@@ -124,11 +124,11 @@ def test_images_go_in_and_maps_come_out(backend: Any) -> None:
     engine = TensorRtEngine(model, "gpu:0", precision="fp16")
     images = np.random.default_rng(0).integers(0, 256, (2, 150, 171, 3), dtype=np.uint8)
     maps = engine.run(images)
-    assert [m.boxes.shape for m in maps] == [(2, 4, *size) for size in model.network.map_sizes(150, 171)]
+    assert [m["box"].shape for m in maps] == [(2, 4, *size) for size in model.network.map_sizes(150, 171)]
     session = open_session(maps_onnx(model, "nhwc-uint8").SerializeToString())
     expected = session.run(["score_2", "box_0"], {"data": images})
-    assert np.array_equal(maps[2].scores, expected[0][:, 0])
-    assert np.array_equal(maps[0].boxes, expected[1])
+    assert np.array_equal(maps[2]["score"], expected[0])
+    assert np.array_equal(maps[0]["box"], expected[1])
     assert trt.flags == ["fp16"]
     assert trt.shapes[0] == (1, 127, 127, 3)
     assert cuda.device == 0

@@ -7,11 +7,11 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from symbol_farm.network import build_json
 
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.errors import ModelError
-from lffd.graphs.graph import parse_graph
+from lffd.graphs.batch_norm import training_graph
+from lffd.graphs.graph import Graph, parse_graph
 from lffd.graphs.network import Network
 from lffd.training.initialization import initial_arrays
 from symbol_farm.versions import VERSIONS, version_network
@@ -32,14 +32,14 @@ def _arrays(network: Network, batch_norm: bool, seed: int = 0) -> dict[str, np.n
     return {name: value.astype(np.float32) for name, value in moved.items()}
 
 
-def _module(text: str, arrays: dict[str, np.ndarray]) -> GraphModule:
-    return GraphModule(parse_graph(text), {name: torch.tensor(value) for name, value in arrays.items()})
+def _module(graph: Graph, arrays: dict[str, np.ndarray]) -> GraphModule:
+    return GraphModule(graph, {name: torch.tensor(value) for name, value in arrays.items()})
 
 
-def _mxnet(text: str, arrays: dict[str, np.ndarray], data: np.ndarray, training: bool) -> tuple[list, dict]:
+def _mxnet(graph: Graph, arrays: dict[str, np.ndarray], data: np.ndarray, training: bool) -> tuple[list, dict]:
     """Outputs and, in training, the batch statistics that MXNet's running averages took in."""
     mx = import_mxnet()
-    symbol = mx.sym.load_json(text)
+    symbol = mx.sym.load_json(graph.to_json())
     given = {name: mx.nd.array(arrays[name]) for name in symbol.list_arguments() if name != "data"}
     states = {name: mx.nd.array(arrays[name]) for name in symbol.list_auxiliary_states()}
     executor = symbol.bind(
@@ -61,22 +61,22 @@ def _mxnet(text: str, arrays: dict[str, np.ndarray], data: np.ndarray, training:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_deploy_graphs_equal_mxnet(version: str) -> None:
     network = version_network(version)
-    text, arrays = build_json(network, deploy=True), _arrays(network, batch_norm=False)
+    graph, arrays = network.graph, _arrays(network, batch_norm=False)
     side = network.minimum_input
     data = np.random.default_rng(1).uniform(0, 255, (2, 3, side + 40, side)).astype(np.float32)
-    expected, _ = _mxnet(text, arrays, data, training=False)
+    expected, _ = _mxnet(graph, arrays, data, training=False)
     with torch.no_grad():
-        outputs = _module(text, arrays).eval()(torch.from_numpy(data))
+        outputs = _module(graph, arrays).eval()(torch.from_numpy(data))
     for ours, theirs in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-5 * max(1, np.abs(theirs).max()))
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_batch_normalisation_equals_mxnet(training: bool) -> None:
-    text, arrays = build_json(NETWORK, deploy=False, batch_norm=True), _arrays(NETWORK, batch_norm=True)
+    graph, arrays = training_graph(NETWORK, batch_norm=True), _arrays(NETWORK, batch_norm=True)
     data = np.random.default_rng(1).uniform(0, 255, (3, 3, 64, 64)).astype(np.float32)
-    expected, taken = _mxnet(text, arrays, data, training)
-    module = _module(text, arrays).train(training)
+    expected, taken = _mxnet(graph, arrays, data, training)
+    module = _module(graph, arrays).train(training)
     before = {name: value.clone() for name, value in module.named_buffers()}
     outputs, statistics = module.run(torch.from_numpy(data))
     for ours, theirs in zip(outputs, expected, strict=True):
@@ -93,14 +93,14 @@ def test_batch_normalisation_equals_mxnet(training: bool) -> None:
 
 def test_parameters_keep_their_names_and_states_are_buffers() -> None:
     arrays = _arrays(NETWORK, batch_norm=True)
-    module = _module(build_json(NETWORK, deploy=False, batch_norm=True), arrays)
+    module = _module(training_graph(NETWORK, batch_norm=True), arrays)
     states = {name for name in arrays if "_moving_" in name}
     assert {name for name, _ in module.named_buffers()} == states
     assert {name for name, _ in module.named_parameters()} == set(arrays) - states
 
 
 def _spoil(node: str, **attrs: str) -> str:
-    content = json.loads(build_json(NETWORK, deploy=True, batch_norm=True))
+    content = json.loads(training_graph(NETWORK, batch_norm=True).to_json())
     entry = next(entry for entry in content["nodes"] if entry["name"] == node)
     entry["op"] = attrs.pop("op", entry["op"])
     entry["attrs"] |= attrs
@@ -111,20 +111,20 @@ def _spoil(node: str, **attrs: str) -> str:
     ("text", "message"),
     [
         (_spoil("relu_conv1", op="Custom"), "relu_conv1: operator Custom is not one of"),
-        (_spoil("relu_conv1", act_type="tanh"), "relu_conv1: activation tanh is not supported"),
+        (_spoil("relu_conv1", act_type="tanh"), "relu_conv1: activation tanh is not one of relu, sigmoid"),
         (_spoil("conv1_bn", fix_gamma="True"), "conv1_bn: BatchNorm with fix_gamma is not supported"),
     ],
 )
 def test_what_it_does_not_know_is_refused_by_name(text: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        _module(text, _arrays(NETWORK, batch_norm=True))
+        _module(parse_graph(text), _arrays(NETWORK, batch_norm=True))
 
 
 def test_missing_parameters_are_listed() -> None:
     arrays = _arrays(NETWORK, batch_norm=False)
     del arrays["conv2_bias"]
     with pytest.raises(ModelError, match="missing conv2_bias"):
-        _module(build_json(NETWORK, deploy=True), arrays)
+        _module(NETWORK.graph, arrays)
 
 
 @pytest.mark.parametrize("channels", [64, 128])

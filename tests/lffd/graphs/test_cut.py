@@ -7,7 +7,8 @@ import pytest
 
 from lffd.engines.mxnet_engine import MXNetEngine
 from lffd.errors import UsageError
-from lffd.graphs.cut import cut_network, keep_branches
+from lffd.graphs.cut import keep_branches
+from lffd.graphs.network import cut_branches
 from symbol_farm.versions import version_network
 from tests.factories import random_model
 
@@ -17,12 +18,12 @@ def test_kept_branches_say_the_same(version: str, kept: list[int]) -> None:
     model = random_model(version)
     cut = keep_branches(model, kept)
     images = np.random.default_rng(0).integers(0, 256, (1, 170, 201, 3), np.uint8)
-    whole = MXNetEngine(model.symbol_json, model.params).run(images)
-    part = MXNetEngine(cut.symbol_json, cut.params).run(images)
+    whole = MXNetEngine(model).run(images)
+    part = MXNetEngine(cut).run(images)
     assert len(part) == len(kept)
     for index, maps in zip(kept, part, strict=True):
-        np.testing.assert_allclose(maps.scores, whole[index].scores, atol=1e-6)
-        np.testing.assert_allclose(maps.boxes, whole[index].boxes, atol=1e-5)
+        np.testing.assert_allclose(maps["score"], whole[index]["score"], atol=1e-6)
+        np.testing.assert_allclose(maps["box"], whole[index]["box"], atol=1e-5)
 
 
 @pytest.mark.parametrize(("version", "kept"), [("v2", [0, 1]), ("v1", [2, 3]), ("v1", [1, 7]), ("pedestrian", [0])])
@@ -42,7 +43,7 @@ def test_the_declaration_is_cut_along(version: str, kept: list[int]) -> None:
 
 def test_cutting_deep_branches_saves_work_and_lets_smaller_images_in() -> None:
     network = version_network("v1")
-    cut = cut_network(network, [0, 1, 2])
+    cut = cut_branches(network, [0, 1, 2])
     assert cut.minimum_input < network.minimum_input
     assert sum(cut.multiply_adds(480, 640).values()) < 0.9 * sum(network.multiply_adds(480, 640).values())
 

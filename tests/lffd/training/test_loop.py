@@ -17,8 +17,9 @@ import pytest
 
 from lffd.errors import UsageError
 from lffd.training.checkpoint import checkpoint_files, newest_checkpoint
-from lffd.training.engine import STATISTICS, StepReport, TrainingBatch
+from lffd.training.engine import StepReport, TrainingBatch
 from lffd.training.loop import LoopOptions, NonFiniteError, Trainer
+from lffd.training.losses import statistic_names
 from lffd.training.options import ScheduleOptions
 from lffd.training.progress import Progress, restore_progress
 from lffd.training.run_log import RunLog, read_metrics
@@ -48,10 +49,10 @@ class NumpyEngine:
         for batch in batches:
             self.seen.append(batch.index)
             self.value = self.value * 0.9 + learning_rate * (batch.index + 1)
-        statistics = np.ones((2, len(STATISTICS)))
+        statistics = {name: np.ones(2) for name in statistic_names(("score", "box"))}
         if batches[0].index == self.spoil:
-            statistics[1, 0] = np.nan
-        return Report(StepReport(statistics, float(statistics[:, 0].sum()), 1.0))
+            statistics["score_loss"][1] = np.nan
+        return Report(StepReport(statistics, float(statistics["score_loss"].sum()), 1.0))
 
     def agree(self, code: int) -> int:
         return code
@@ -77,7 +78,7 @@ def stream(start: int) -> Iterator[Iterator[FakeBatch]]:
     def batches() -> Iterator[FakeBatch]:
         index = start
         while True:
-            yield FakeBatch(index, ("a", "b"), BATCH.images, BATCH.classes, BATCH.boxes)
+            yield FakeBatch(index, ("a", "b"), BATCH.images, BATCH.targets)
             index += 1
 
     yield batches()
@@ -150,7 +151,8 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_the_batch(tmp_path: Path
     assert "conv7_weight" in text
     with np.load(tmp_path / "failed_batch_0.npz") as saved:
         np.testing.assert_array_equal(saved["0/images"], BATCH.images)
-        np.testing.assert_array_equal(saved["0/classes_1"], BATCH.classes[1])
+        np.testing.assert_array_equal(saved["0/score_1"], BATCH.targets[1]["score"])
+        np.testing.assert_array_equal(saved["0/box_0"], BATCH.targets[0]["box"])
         assert saved["0/names"].tolist() == ["a", "b"]
     checkpoint, _ = newest_checkpoint(tmp_path / "checkpoints")
     assert checkpoint is not None

@@ -10,11 +10,11 @@ import pytest
 
 from lffd.errors import ModelError
 from lffd.graphs import batch_norm
-from lffd.training.engine import STATISTICS, count_positives, loss_divisors
+from lffd.training.engine import count_positives, loss_divisors
 from lffd.training.initialization import initial_arrays
 from lffd.training.mxnet.engine import MXNetTrainingEngine
+from lffd.training.mxnet.losses import training_symbol
 from lffd.training.options import LossOptions, OptimizerOptions
-from symbol_farm.losses import training_symbol
 from tests.training_batches import NETWORK, FakeBatch, make_batch
 
 PLAIN_SGD = OptimizerOptions(name="sgd", momentum=0.9, weight_decay=0.1, clip_norm=0.0, ema=0.0)
@@ -93,9 +93,9 @@ def test_clipping_scales_the_whole_gradient_to_its_norm() -> None:
 def test_report_matches_the_batch() -> None:
     batch = make_batch()
     report = make_engine().step([batch], 0.1).wait()
-    columns = dict(zip(STATISTICS, report.statistics.T, strict=True))
-    np.testing.assert_array_equal(columns["positives"], [(c == 1).sum() for c in batch.classes])
-    np.testing.assert_array_equal(columns["cells"], [(c >= 0).sum() for c in batch.classes])
+    columns = report.statistics
+    np.testing.assert_array_equal(columns["positives"], [(t["score"] == 1).sum() for t in batch.targets])
+    np.testing.assert_array_equal(columns["cells"], [(t["score"] >= 0).sum() for t in batch.targets])
     sums = 2 * columns["score_loss"] + 2 * columns["box_loss"]
     assert report.loss == pytest.approx(sums.sum() / columns["positives"].sum(), rel=1e-5)
 
@@ -108,7 +108,9 @@ def test_accumulation_equals_one_larger_batch(normalizer: str) -> None:
     together = whole.step([batch], 0.1).wait()
     apart = parts.step([batch.part(0, 2), batch.part(2, 4)], 0.1).wait()
     assert apart.loss == pytest.approx(together.loss, rel=1e-5)
-    np.testing.assert_allclose(apart.statistics, together.statistics, rtol=1e-4)
+    assert set(apart.statistics) == set(together.statistics)
+    for name, values in together.statistics.items():
+        np.testing.assert_allclose(apart.statistics[name], values, rtol=1e-4, err_msg=name)
     for name, value in whole.state().items():
         np.testing.assert_allclose(parts.state()[name], value, atol=2e-5)
 
@@ -183,15 +185,25 @@ def test_nonfinite_parameters_are_named() -> None:
     engine.load_state(state)
     report = engine.step([make_batch()], 0.0).wait()
     assert not np.isfinite(report.loss)
-    assert np.isnan(report.statistics[0, 0])
-    assert np.isfinite(report.statistics[1]).all()
+    assert np.isnan(report.statistics["score_loss"][0])
+    assert all(np.isfinite(values[1]) for values in report.statistics.values())
     assert "conv4_3_score_bias" in engine.nonfinite()
 
 
 def test_divisors() -> None:
     batch = make_batch()
     positives = count_positives([batch, batch])
-    np.testing.assert_array_equal(positives, [2 * (c == 1).sum() for c in batch.classes])
-    np.testing.assert_array_equal(loss_divisors(np.array([0.0, 4.0]), "branch"), [1, 4])
-    np.testing.assert_array_equal(loss_divisors(np.array([0.0, 4.0]), "all"), [4, 4])
-    np.testing.assert_array_equal(loss_divisors(np.array([0.0, 0.0]), "all"), [1, 1])
+    np.testing.assert_array_equal(positives, [2 * (t["score"] == 1).sum() for t in batch.targets])
+    one, none = np.array([0.0, 4.0]), np.array([0.0, 0.0])
+    np.testing.assert_array_equal(loss_divisors(one, "branch", [batch]), [[1, 4], [1, 4]])
+    np.testing.assert_array_equal(loss_divisors(one, "all", [batch]), [[4, 4], [4, 4]])
+    np.testing.assert_array_equal(loss_divisors(none, "all", [batch]), [[1, 1], [1, 1]])
+
+
+def test_published_divisors_by_hand() -> None:
+    """3 workers, 2 batches of 4 images; box maps of 4 channels, 15 × 15 and 7 × 7 cells."""
+    batches = [make_batch(4), make_batch(4, seed=1)]
+    assert [targets["box"].shape[1:] for targets in batches[0].targets] == [(4, 15, 15), (4, 7, 7)]
+    found = loss_divisors(np.array([0.0, 4.0]), "published", batches, workers=3)
+    images = 3 * 2 * 4
+    np.testing.assert_array_equal(found, [[6 * images] * 2, [4 * 15 * 15 * images, 4 * 7 * 7 * images]])

@@ -18,9 +18,8 @@ from lffd.graphs import batch_norm
 from lffd.training.engine import TrainingEngine
 from lffd.training.initialization import initial_arrays
 from lffd.training.mxnet.engine import MXNetTrainingEngine
+from lffd.training.mxnet.losses import training_symbol
 from lffd.training.options import LossOptions, OptimizerOptions
-from symbol_farm.losses import training_symbol
-from symbol_farm.network import build_json
 from tests.conftest import PROJECT
 from tests.training_batches import NETWORK, make_batch
 
@@ -37,8 +36,7 @@ needs_mxnet = pytest.mark.skipif(find_spec("mxnet") is None, reason="compares wi
 
 def _torch(optimizer: OptimizerOptions, norm: bool = True, **more: str) -> TorchTrainingEngine:
     initial = initial_arrays(NETWORK, norm, seed=3, style="xavier")
-    text = build_json(NETWORK, deploy=False, batch_norm=norm)
-    return TorchTrainingEngine(text, initial, loss=LossOptions(), optimizer=optimizer, **more)  # type: ignore[arg-type]
+    return TorchTrainingEngine(NETWORK, initial, loss=LossOptions(), optimizer=optimizer, **more)  # type: ignore[arg-type]
 
 
 def _mxnet(optimizer: OptimizerOptions, norm: bool = True) -> MXNetTrainingEngine:
@@ -116,7 +114,9 @@ def test_accumulating_equals_one_larger_batch() -> None:
     expected = whole.step([batch], 0.1).wait()
     found = parts.step([batch.part(0, 1), batch.part(1, 4)], 0.1).wait()
     assert found.loss == pytest.approx(expected.loss, rel=1e-6)
-    np.testing.assert_allclose(found.statistics, expected.statistics, rtol=1e-5)
+    assert list(found.statistics) == list(expected.statistics)
+    for name, values in expected.statistics.items():
+        np.testing.assert_allclose(found.statistics[name], values, rtol=1e-5, err_msg=name)
     assert _distance(whole.state(), parts.state()) < 1e-5
 
 
@@ -178,7 +178,7 @@ def test_two_workers_do_what_one_does_with_the_double_batch(tmp_path: Path) -> N
     expected = []
     for seed in range(3):
         report = alone.step([make_batch(4, seed)], 0.05).wait()
-        expected.append([report.loss, report.gradient_norm, *report.statistics.ravel()])
+        expected.append([report.loss, report.gradient_norm, *np.ravel([*report.statistics.values()])])
     np.testing.assert_allclose(first.pop("reports"), expected, rtol=1e-4)
     assert _distance(alone.state(), first) < 1e-5
 

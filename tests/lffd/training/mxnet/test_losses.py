@@ -14,10 +14,11 @@ import pytest
 
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.errors import UsageError
-from lffd.training.engine import STATISTICS, count_positives, loss_divisors
+from lffd.training.engine import count_positives, loss_divisors
 from lffd.training.initialization import initial_arrays
+from lffd.training.losses import BOX_LOSSES, SCORE_LOSSES, statistic_names
+from lffd.training.mxnet.losses import branch_statistics, training_symbol
 from lffd.training.options import LossOptions
-from symbol_farm.losses import branch_losses, training_symbol
 from tests.training_batches import NETWORK, make_batch
 
 Case = dict[str, np.ndarray]
@@ -112,17 +113,20 @@ def _graph(case: Case, options: LossOptions) -> dict[str, Any]:
     precision = "float32" if options.negatives_per_positive else "float64"
     variables = {name: mx.sym.Variable(name) for name in case}
     inputs: list[Any] = [variables[name] for name in ("score", "box", "target", "code")]
-    score, box, row = branch_losses(inputs[0], inputs[1], inputs[2], inputs[3], options)
-    loss = mx.sym.make_loss(score + 2 * box)
-    group = mx.sym.Group([loss, mx.sym.BlockGrad(score), mx.sym.BlockGrad(box), mx.sym.BlockGrad(row)])
-    arrays = {name: mx.nd.array(value, dtype=precision) for name, value in case.items()}
+    said, targets = {"score": inputs[0], "box": inputs[1]}, {"score": inputs[2], "box": inputs[3]}
+    columns = branch_statistics(NETWORK, said, targets, options)
+    loss = mx.sym.make_loss(columns["score_loss"] + 2 * columns["box_loss"])
+    group = mx.sym.Group([loss, *map(mx.sym.BlockGrad, columns.values())])
+    shaped = {**case, "target": case["target"][:, None]}
+    arrays = {name: mx.nd.array(value, dtype=precision) for name, value in shaped.items()}
     gradients = {name: mx.nd.zeros_like(arrays[name]) for name in ("score", "box")}
     executor = group.bind(mx.cpu(), arrays, args_grad=gradients)
-    _, score_sum, box_sum, statistics = executor.forward(is_train=True)
+    _, *sums = executor.forward(is_train=True)
     executor.backward()
+    statistics = {name: value.asscalar() for name, value in zip(columns, sums, strict=True)}
     return {
-        "sums": (score_sum.asscalar(), box_sum.asscalar()),
-        "statistics": dict(zip(STATISTICS, statistics.asnumpy(), strict=True)),
+        "sums": (statistics["score_loss"], statistics["box_loss"]),
+        "statistics": statistics,
         "gradients": {name: value.asnumpy() for name, value in gradients.items()},
     }
 
@@ -142,10 +146,8 @@ def _numeric_gradient(case: Case, options: LossOptions, name: str) -> np.ndarray
 
 
 OPTIONS = [
-    LossOptions(score=score, box=box, negatives_per_positive=mined)  # type: ignore[arg-type]
-    for score, box, mined in itertools.product(
-        ("cross-entropy", "focal", "quality-focal"), ("l2", "smooth-l1", "iou", "diou"), (0.0, 2.0)
-    )
+    LossOptions(score=score, box=box, negatives_per_positive=mined)
+    for score, box, mined in itertools.product(SCORE_LOSSES, BOX_LOSSES, (0.0, 2.0))
 ]
 KINDS = ("ordinary", "no positives", "all ignored", "few negatives")
 
@@ -235,9 +237,9 @@ def _whole_loss(options: LossOptions) -> tuple[float, np.ndarray]:
     """The loss and the statistics of the whole training graph on a made-up batch."""
     mx = import_mxnet()
     batch = make_batch()
-    feed = {"image": batch.images, "divisor": loss_divisors(count_positives([batch]), options.normalizer)}
-    feed |= {f"class_{index}": value for index, value in enumerate(batch.classes)}
-    feed |= {f"box_{index}": value for index, value in enumerate(batch.boxes)}
+    feed = {"image": batch.images, "divisor": loss_divisors(count_positives([batch]), options.normalizer, [batch])}
+    for index, targets in enumerate(batch.targets):
+        feed |= {f"target_{name}_{index}": value for name, value in targets.items()}
     start = initial_arrays(NETWORK, False, seed=3, style="prior")
     feed |= {name.removeprefix("arg:"): value for name, value in start.items()}
     arrays = {name: mx.nd.array(value, dtype=value.dtype) for name, value in feed.items()}
@@ -251,13 +253,13 @@ def test_branch_weights_and_divisors_reach_the_loss(normalizer: Literal["branch"
     weights = (0.7, 1.9)
     options = LossOptions(score_weight=1.3, box_weight=0.6, branch_weights=weights, normalizer=normalizer)
     loss, statistics = _whole_loss(options)
-    positives = [int((classes == 1).sum()) for classes in make_batch().classes]
+    positives = [int((targets["score"] == 1).sum()) for targets in make_batch().targets]
     assert min(positives) > 1
     assert positives[0] != positives[1]
     expected = 0.0
     for weight, row, own in zip(weights, statistics, positives, strict=True):
         divisor = own if normalizer == "branch" else sum(positives)
-        sums = dict(zip(STATISTICS, row, strict=True))
+        sums = dict(zip(statistic_names(("score", "box")), row, strict=True))
         expected += weight * (1.3 * sums["score_loss"] + 0.6 * sums["box_loss"]) / divisor
     assert loss == pytest.approx(expected, rel=1e-5)
     swapped, _ = _whole_loss(dataclasses.replace(options, branch_weights=weights[::-1]))

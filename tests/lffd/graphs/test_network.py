@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lffd.errors import GeometryError
-from lffd.graphs.network import Branch, Network, Stage, network_from_dict
+from lffd.graphs.graph import parse_graph
+from lffd.graphs.network import Branch, Network, network_from_dict
+from symbol_farm.lffd_network import Stage, lffd_network
 from symbol_farm.versions import VERSIONS, version_network
 
 # version: train input, ranges, strides, first centres, map sizes at the train input (facts of the published system)
@@ -90,12 +93,19 @@ def _reached(network: Network, layer: str, height: int, width: int, row: int, co
     left = right = column
     names = [entry.name for entry in network.backbone]
     for entry in reversed(network.backbone[: names.index(layer) + 1]):
-        top, left = (v * entry.stride - entry.padding for v in (top, left))
-        bottom, right = (v * entry.stride - entry.padding + entry.kernel - 1 for v in (bottom, right))
+        padding = 1 if entry.stride == 1 else 0  # only the residual pairs are padded
+        top, left = (v * entry.stride - padding for v in (top, left))
+        bottom, right = (v * entry.stride - padding + entry.kernel - 1 for v in (bottom, right))
     return top, bottom, left, right
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+CHAINS = [
+    version for version in VERSIONS if all(node.op != "UpSampling" for node in version_network(version).graph.nodes)
+]
+"""Versions in which one layer follows the other."""
+
+
+@pytest.mark.parametrize("version", CHAINS)
 def test_field_and_center_match_a_walk_back_through_the_layers(version: str) -> None:
     network = version_network(version)
     for branch in network.branch_geometry:
@@ -149,6 +159,14 @@ def test_decode_inverts_encode(index: int, numbers: list[float]) -> None:
 
 
 V2 = version_network("v2")
+DECLARED: dict[str, Any] = {
+    "name": "declared",
+    "stem": (64,),
+    "stages": (Stage(64, pairs=3), Stage(64, 1), Stage(64, 1), Stage(128, 1), Stage(128, 1)),
+    "branches": V2.branches,
+    "head_channels": 128,
+    "train_input": 640,
+}
 
 
 def _with_branch(index: int, **changes: Any) -> tuple[Branch, ...]:
@@ -160,8 +178,11 @@ def _with_branch(index: int, **changes: Any) -> tuple[Branch, ...]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"branches": _with_branch(1, object_range=(15, 40))}, "overlaps the one before, which ends at 20"),
-        ({"branches": _with_branch(1, object_range=(5, 9))}, "ranges are unordered"),
+        (
+            {"branches": _with_branch(1, object_range=(15, 40))},
+            "comes before the one in front, which ends at 20",
+        ),
+        ({"branches": _with_branch(1, object_range=(5, 9))}, "sort branches from small to large objects"),
         ({"branches": _with_branch(0, object_range=(20, 10))}, "must grow from above 0"),
         ({"branches": _with_branch(0, object_range=(0, 10))}, "must grow from above 0"),
         ({"branches": _with_branch(0, object_range=(10, float("nan")))}, "must grow from above 0"),
@@ -170,24 +191,50 @@ def _with_branch(index: int, **changes: Any) -> tuple[Branch, ...]:
         ({"branches": _with_branch(1, layer="conv8")}, "list branches from shallow to deep"),
         ({"branches": V2.branches[:1] + V2.branches[:1]}, "list branches from shallow to deep"),
         ({"branches": _with_branch(4, object_range=(160, 656))}, "wider than its receptive field of 655 px"),
-        ({"branches": ()}, "at least one stage and one branch"),
-        ({"stages": ()}, "at least one stage and one branch"),
+        ({"branches": ()}, "a network needs 1 to 100 branches"),
+        ({"stages": ()}, "needs at least one stage"),
         ({"stem": (0,)}, r"stem\[0\] must be a whole number of at least 1"),
         ({"head_channels": 1.5}, "head_channels must be a whole number"),
         ({"stages": (Stage(64, pairs=0),)}, r"stages\[0\].pairs must be"),
         ({"stages": (Stage(64, pairs=2, inner_channels=0),)}, r"stages\[0\].inner_channels must be"),
         ({"train_input": 100}, "input 100x100 is too small"),
-        ({"train_input": 10**9}, "train_input is 1000000000, more than 65536"),
-        ({"stages": (Stage(64, pairs=10**9),)}, r"stages\[0\].pairs is 1000000000, more than 1000"),
-        ({"stages": (Stage(64, pairs=1 << 4000),)}, r"stages\[0\].pairs is .* more than 1000"),
-        ({"stages": (Stage(64, pairs=600), Stage(64, pairs=600))}, "1200 residual pairs are more than 1000"),
+        ({"train_input": 10**9}, "train_input must be a whole number from 1 to 65536"),
+        ({"stages": (Stage(64, pairs=10**9),)}, r"stages\[0\].pairs is 1000000000, more than 2000"),
+        ({"stages": (Stage(64, pairs=1 << 4000),)}, r"stages\[0\].pairs is huge, more than 2000"),
+        ({"stages": (Stage(64, pairs=600), Stage(64, pairs=600))}, "2403 layers are more than 2000"),
         ({"stages": (Stage(10**6, pairs=1),)}, r"stages\[0\].channels is 1000000, more than 65536"),
-        ({"stages": (Stage(64, pairs=1),) * 101}, "101 rows of stages are more than 100"),
-        ({"stem": (3,) * 101}, "101 rows of stem are more than 100"),
-        ({"branches": V2.branches * 21}, "105 rows of branches are more than 100"),
+        ({"stages": (Stage(64, pairs=1),) * 700}, "2101 layers are more than 2000"),
+        ({"stem": (3,) * 2000}, "2019 layers are more than 2000"),
     ],
 )
 def test_declarations_that_cannot_work_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(GeometryError, match=message):
+        lffd_network(**{**DECLARED, **changes})
+
+
+def test_the_declaration_without_changes_is_the_version() -> None:
+    assert lffd_network(**DECLARED).graph.to_json() == V2.graph.to_json()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"branches": V2.branches * 21}, "needs 1 to 100 branches"),
+        ({"branches": V2.branches[:4]}, "has 8 outputs, not 10"),
+        ({"train_input": True}, "train_input must be a whole number"),
+        ({"train_input": 0}, "train_input must be a whole number"),
+        ({"train_input": 640.0}, "train_input must be a whole number"),
+        ({"outputs": ("box", "score")}, "must begin with score and box"),
+        ({"outputs": ("score", "box", "box")}, "must begin with score and box, each once"),
+        ({"outputs": ("score", "box", "age")}, "output age is not one of score, box, landmarks"),
+        ({"code": "polar"}, "box code 'polar' is not one of corners, center-size"),
+        ({"branches": _with_branch(0, anchors=((8, 8), (10, 10)))}, "every branch needs the same number of anchors"),
+        ({"branches": _with_branch(1, anchors=((0, 8),))}, "every branch needs .* each above 0 px"),
+        ({"branches": _with_branch(0, object_range=(float("-inf"), 10))}, "must grow from above 0"),
+        ({"branches": _with_branch(4, object_range=(160, float("inf")))}, "must grow from above 0"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(GeometryError, match=message):
         dataclasses.replace(V2, **changes)
 
@@ -195,12 +242,51 @@ def test_declarations_that_cannot_work_are_refused_by_name(changes: dict[str, An
 @pytest.mark.parametrize("version", VERSIONS)
 def test_declaration_survives_json_values(version: str) -> None:
     network = version_network(version)
-    assert network_from_dict(network.to_dict()) == network
+    text = json.dumps(network.to_dict(), allow_nan=False)
+    read = network_from_dict(json.loads(text), parse_graph(network.graph.to_json()))
+    assert read.to_dict() == network.to_dict()
+    assert read.branches == network.branches
+    assert read.graph.to_json() == network.graph.to_json()
+    assert read.branch_geometry == network.branch_geometry
+
+
+def test_anchors_code_and_assignment_survive_json_values() -> None:
+    branches = tuple(dataclasses.replace(branch, anchors=((7.5, 9),)) for branch in V2.branches)
+    network = dataclasses.replace(V2, branches=branches, code="center-size", assignment="mine")
+    read = network_from_dict(json.loads(json.dumps(network.to_dict())), network.graph)
+    assert (read.branches, read.code, read.assignment) == (branches, "center-size", "mine")
+
+
+def test_cards_of_the_first_format_are_read() -> None:
+    """They also list the layers, and say nothing of outputs, codes and assignments."""
+    fields = {**V2.to_dict(), "stem": [64], "stages": [{"channels": 64, "pairs": 3}], "head_channels": 128}
+    for key in ("outputs", "code", "assignment"):
+        del fields[key]
+    assert network_from_dict(fields, V2.graph).to_dict() == V2.to_dict()
 
 
 @pytest.mark.parametrize(
-    "spoil", [{"stem": None}, {"branches": [{}]}, {"unknown": 1}, {"stages": [{"width": 3}]}, {"stem": [1e999]}]
+    "spoil",
+    [
+        {"branches": None},
+        {"branches": [{}]},
+        {"branches": [3]},
+        {"branches": [{"layer": "conv8", "object_range": [10]}]},
+        {"branches": [{"layer": "conv8", "object_range": ["10", 20]}]},
+        {"branches": [{"layer": "conv8", "object_range": [True, 20]}]},
+        {"branches": [{"layer": "conv8", "object_range": [10, 1e999]}]},
+        {"branches": [{"layer": "conv8", "object_range": [10, 20], "anchors": [[8]]}]},
+        {"branches": [{"layer": "conv8", "object_range": [10, 20], "anchors": 8}]},
+        {"outputs": 3},
+    ],
 )
 def test_damaged_declarations_are_named(spoil: dict[str, Any]) -> None:
     with pytest.raises(GeometryError, match="not a network declaration"):
-        network_from_dict({**V2.to_dict(), **spoil})
+        network_from_dict({**V2.to_dict(), **spoil}, V2.graph)
+
+
+@pytest.mark.parametrize("missing", ["name", "branches", "train_input"])
+def test_missing_fields_are_named(missing: str) -> None:
+    fields = {name: value for name, value in V2.to_dict().items() if name != missing}
+    with pytest.raises(GeometryError, match=f"not a network declaration: KeyError: '{missing}'"):
+        network_from_dict(fields, V2.graph)
