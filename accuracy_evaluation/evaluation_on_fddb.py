@@ -15,7 +15,7 @@ from accuracy_evaluation.output_files import EvaluationOptions, start_run, witho
 from detection.detections import ImageDetector
 from detection.load import ModelFacts, load_detector, model_facts
 from lffd import cli
-from lffd.files import write_atomic
+from lffd.files import OutputFolder, check_output, write_atomic
 from lffd.images.files import load_ahead
 
 
@@ -63,16 +63,18 @@ def main(options: Options) -> None:
     Writes result files in the official layout (going on with the fold where an earlier run stopped), then the discrete
     and the continuous ROC, per fold and together.
     """
+    check_output(options.json, marks=('{"model":',))
     images = read_annotations(options.annotations)
     sizes = sizes_of_images(images, options.images)
     facts = model_facts(options.model)
-    results = read_results(write_results(options, facts, images), images)
-    report = build_report(images, results, sizes)
-    print(to_text(report))
-    figures = {"model": facts.spec, "sha256": facts.sha256, **to_json(report)}
-    for path in filter(None, (options.output_dir / "report.json", options.json)):
-        write_json(path, figures, indent=None)
-    plot(report, facts.spec, options.output_dir)
+    with OutputFolder(options.output_dir):
+        results = read_results(write_results(options, facts, images), images)
+        report = build_report(images, results, sizes)
+        print(to_text(report))
+        figures = {"model": facts.spec, "sha256": facts.sha256, **to_json(report)}
+        for path in filter(None, (options.output_dir / "report.json", options.json)):
+            write_json(path, figures, indent=None)
+        plot(report, facts.spec, options.output_dir)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from detection.load import DetectorOptions, load_detector, model_facts
 from lffd import cli
 from lffd.ahead import map_ahead
 from lffd.errors import DataError
+from lffd.files import check_output
 from lffd.images.encoded import decode
 from lffd.records import Record, RecordSource
 from metric_farm.average_precision import (
@@ -96,6 +97,10 @@ def main(options: Options) -> None:
 
     Ignored objects count as COCO's crowds: detections on them are neither right nor wrong.
     """
+    check_output(options.json, marks=('{"model":',))
+    if options.coco_dir:
+        check_output(options.coco_dir / "ground_truth.json", marks=('"categories": [{"id": 1, "name": "object"}]',))
+        check_output(options.coco_dir / "detections.json", marks=('[{"image_id":', "[]"))
     facts = model_facts(options.model)
     with PackReader(options.pack) as source:
         truth, found, names = detect_records(load_detector(options.model, options.selection, options.runtime), source)

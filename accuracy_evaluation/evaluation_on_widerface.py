@@ -15,6 +15,7 @@ from accuracy_evaluation.widerface.ground_truth import ImageTruth, images_presen
 from accuracy_evaluation.widerface.results import PUBLISHED_FLOOR, read_result, read_results, result_path, write_result
 from detection.load import ModelFacts, load_detector, model_facts
 from lffd import cli
+from lffd.files import OutputFolder, check_output
 from lffd.images.files import load_ahead
 
 
@@ -68,9 +69,17 @@ def evaluate(options: Options) -> tuple[dict[str, Any], str]:
     every = load_ground_truth(options.ground_truth)
     images = images_present(every, options.images)
     facts = model_facts(options.model)
-    write_results(options, facts, images, every)
+    with OutputFolder(options.output_dir):
+        write_results(options, facts, images, every)
+        return _report(options, facts, images, len(every))
+
+
+def _report(
+    options: Options, facts: ModelFacts, images: list[ImageTruth], images_total: int
+) -> tuple[dict[str, Any], str]:
+    """Score the result files, and write report and plot."""
     results = read_results(options.output_dir, images)
-    found = report.build_report(images, results, len(every))
+    found = report.build_report(images, results, images_total)
     figures: dict[str, Any] = {"model": facts.spec, "sha256": facts.sha256, **report.to_json(found)}
     text = report.to_text(found, options.events)
     if facts.network is not None:
@@ -92,6 +101,7 @@ def main(options: Options) -> None:
     Writes result files in the official layout (going on where an earlier run stopped), then average precision on the
     easy, medium and hard subsets, precision-recall curves, and recall by event, face size and branch.
     """
+    check_output(options.json, marks=('{"model":',))
     figures, text = evaluate(options)
     print(text)
     if options.json is not None:

@@ -9,10 +9,12 @@ from typing import Annotated
 import tyro
 
 from accuracy_evaluation.fddb.files import FddbImage, read_annotations, read_image_sizes, read_results
-from accuracy_evaluation.fddb.report import build_report, plot, to_json, to_text
+from accuracy_evaluation.fddb.report import build_report, plot, plot_file, to_json, to_text
 from accuracy_evaluation.output_files import write_json
+from accuracy_evaluation.plots import check_plot_path
 from lffd import cli
 from lffd.errors import UsageError
+from lffd.files import check_output
 from lffd.images.files import read_size
 
 
@@ -54,6 +56,10 @@ def main(options: Options) -> None:
     """Score an FDDB result file: discrete and continuous ROC, per fold and together."""
     if options.image_sizes and options.images:
         raise UsageError("give --image-sizes or --images, not both")
+    check_output(options.json, marks=('{"discrete":',))
+    if options.plot_dir:
+        for kind in ("discrete", "continuous"):
+            check_plot_path(plot_file(options.plot_dir, kind))
     images = read_annotations(options.annotation_dir)
     results = read_results(options.result_file, images, options.missing_as_empty)
     sizes = read_image_sizes(options.image_sizes) if options.image_sizes else None

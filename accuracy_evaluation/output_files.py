@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from detection.load import DetectorOptions
 from lffd.errors import DataError, LffdError, UsageError
-from lffd.files import write_atomic
+from lffd.files import RECORD, write_atomic
 
 RUN_RECORD = "run.json"
 
@@ -33,12 +33,7 @@ class EvaluationOptions(DetectorOptions):
 
 
 def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2) -> None:
-    """Write a value as JSON, whole or not at all; folders on the way are made.
-
-    Args:
-        path: the file.
-        value: plain JSON values.
-        indent: spaces per level; None writes one line, for long lists of numbers.
+    """Write plain JSON values, whole or not at all, on one line without `indent`; folders on the way are made.
 
     Raises:
         ValueError: for nan or infinity, which JSON does not have.
@@ -56,9 +51,9 @@ def without_results(
     Raises:
         UsageError: when the output folder holds results of another run.
     """
+    refuse_other_results(options.output_dir, None if options.overwrite else run)
     if options.overwrite:
         return list(items)
-    refuse_other_results(options.output_dir, run)
     todo = []
     for item in items:
         try:
@@ -71,12 +66,10 @@ def without_results(
     return todo
 
 
-def refuse_other_results(folder: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
+def refuse_other_results(folder: str | os.PathLike[str], run: Mapping[str, Any] | None) -> None:
     """Make sure that an output folder is new, or holds results of this run, which may then go on where it stopped.
 
-    Args:
-        folder: may be missing.
-        run: what decides the results: model, its digest, options. Plain JSON values.
+    `run` is what decides the results: model, its digest, options, as plain JSON values; None for any run.
 
     Raises:
         UsageError: when the folder holds results of another run, or of an unknown one; the differences are named.
@@ -84,11 +77,13 @@ def refuse_other_results(folder: str | os.PathLike[str], run: Mapping[str, Any])
     root = Path(folder)
     record = root / RUN_RECORD
     if not record.is_file():
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and (not root.is_dir() or any(entry.name != RECORD for entry in root.iterdir())):
             raise UsageError(
                 f"{root} is not an empty folder and has no {RUN_RECORD} that says what made its files: choose another "
-                "folder, or replace the results that are there with --overwrite"
+                "folder"
             )
+        return
+    if run is None:
         return
     wanted = json.loads(json.dumps(run))
     try:

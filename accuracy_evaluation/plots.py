@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from lffd.errors import UsageError
+from lffd.files import check_output, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,14 +24,15 @@ ALL_TOGETHER = "all folds"
 
 
 def check_plot_path(path: str | os.PathLike[str]) -> None:
-    """Refuse a plot file in a format that is not offered; commands call this before their long work.
+    """Refuse a plot file in another format, or one that is no plot of ours; commands call this before their long work.
 
     Raises:
-        UsageError: naming the formats.
+        UsageError: naming the formats, or the file.
     """
     suffix = Path(path).suffix
     if suffix.lower() not in FORMATS:
         raise UsageError(f"{path}: cannot plot to {suffix or 'a file without an ending'}; use {', '.join(FORMATS)}")
+    check_output(Path(path), marks=("atplotlib",))
 
 
 @contextmanager
@@ -45,7 +48,9 @@ def plotting(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterato
     axes.grid(color="0.9")
     yield axes
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    content = io.BytesIO()
+    figure.savefig(content, format=Path(path).suffix[1:].lower())
+    write_atomic(path, content.getvalue())
 
 
 def plot_curves(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +13,9 @@ from typing import Annotated
 
 import tyro
 
-from detection.detector import DEFAULT_MODEL, PREDICTION
+from detection.detector import DEFAULT_MODEL, PREDICTION, Detector
 from detection.load import DetectorOptions, load_detector
-from detection.prediction.inputs import find_sources
+from detection.prediction.inputs import Source, find_sources
 from detection.prediction.run import Pace, Run
 from detection.prediction.writers import (
     CropWriter,
@@ -23,11 +25,13 @@ from detection.prediction.writers import (
     PictureWriter,
     PredictionWriter,
     StopRequested,
+    picture_suffix,
 )
 from detection.selection import Selection
 from detection.views import ViewSettings
 from lffd import cli
 from lffd.errors import UsageError
+from lffd.files import OutputFolder, check_output
 
 DEFAULT_OUTPUT = Path("predictions")
 
@@ -68,8 +72,33 @@ class Options(DetectorOptions):
         return self.output_dir
 
 
-def open_writers(options: Options, stack: ExitStack) -> list[PredictionWriter]:
-    """Return what the options ask for; the stack closes it, also after an error."""
+def check_outputs(options: Options, sources: Sequence[Source]) -> None:
+    """Refuse to write over an input, or over a file that this command did not make.
+
+    Raises:
+        UsageError: naming the file.
+    """
+    inputs = [source.name for source in sources if source.kind != "camera"]
+    check_output(options.json, inputs, ('[{"image":', "[]"))
+    check_output(options.csv, inputs, (CsvWriter.HEADER,))
+    if options.json and options.csv and options.json.resolve() == options.csv.resolve():
+        raise UsageError(f"--json and --csv name one file, {options.json}")
+
+
+def check_pictures(folder: OutputFolder, sources: Sequence[Source]) -> None:
+    """Refuse a folder in which annotated pictures would get the names of files that are there: see `check_outputs`."""
+    for source in sources:
+        path = folder.folder / source.output.with_suffix(picture_suffix(source))
+        same = os.path.exists(source.name) and path.exists() and os.path.samefile(source.name, path)
+        if same or not folder.may_write(path):
+            raise UsageError(
+                f"{path} {'is an input' if same else 'was not made by this command'}, so it is not replaced: choose "
+                "another --output-dir"
+            )
+
+
+def open_writers(options: Options, folder: OutputFolder | None, label: str, stack: ExitStack) -> list[PredictionWriter]:
+    """Return what the options ask for, with `label` written at boxes; the stack closes it, also after an error."""
     writers: list[PredictionWriter] = []
 
     def add(writer: PredictionWriter) -> None:
@@ -77,15 +106,15 @@ def open_writers(options: Options, stack: ExitStack) -> list[PredictionWriter]:
         stack.callback(writer.close)
 
     if options.show:
-        add(Display(options.draw_scores))
+        add(Display(options.draw_scores, label))
     if options.json:
         add(JsonWriter(options.json))
     if options.csv:
         add(CsvWriter(options.csv))
-    if options.folder and options.draw:
-        add(PictureWriter(options.folder, options.draw_scores))
-    if options.folder and options.save_crops:
-        add(CropWriter(options.folder))
+    if folder and options.draw:
+        add(PictureWriter(folder, options.draw_scores, label))
+    if folder and options.save_crops:
+        add(CropWriter(folder))
     return writers
 
 
@@ -115,20 +144,25 @@ def main(options: Options) -> int:
     sources, problems = find_sources(options.paths, sys.stdin, options.folder)
     if not sources:
         raise UsageError(f"there is nothing to look at: {'; '.join(problems)}")
-    detector = load_detector(options.model, options.selection, options.runtime, options.views)
-    moving = any(source.kind != "image" for source in sources)
-    started = time.perf_counter()
+    check_outputs(options, sources)
     code = 0
-    with ExitStack() as stack:
-        writers = open_writers(options, stack)
+    with cli.terminable(), ExitStack() as stack:
+        folder = stack.enter_context(OutputFolder(options.folder)) if options.folder else None
+        if folder and options.draw:
+            check_pictures(folder, sources)
+        detector = load_detector(options.model, options.selection, options.runtime, options.views)
+        label = detector.object_name if isinstance(detector, Detector) else "face"
+        moving = any(source.kind != "image" for source in sources)
+        started = time.perf_counter()
+        writers = open_writers(options, folder, label, stack)
         bar = stack.enter_context(tqdm(total=None if moving else len(sources), unit="image", disable=None))
         run = Run(detector, options.pace, writers, bar, options.trusted, problems)
         try:
             run.over(sources)
         except StopRequested:
             pass
-        except KeyboardInterrupt:
-            code = 130
+        except KeyboardInterrupt as reason:
+            code = 143 if isinstance(reason, cli.Terminated) else 130
     report(options, run, time.perf_counter() - started)
     return code or (1 if run.problems else 0)
 

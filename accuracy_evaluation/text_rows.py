@@ -44,13 +44,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
 def parse_block(
     path: str | os.PathLike[str], lines: Sequence[str], start: int, columns: Sequence[int]
 ) -> tuple[NDArray[np.float64], int]:
-    """Read a block: one line with the number of rows, then the rows.
-
-    Args:
-        path: named in errors.
-        lines: of the whole file.
-        start: index of the line with the number.
-        columns: how many numbers a row may have; all rows of a block have the same.
+    """Read a block from the lines of a file: at `start` the number of rows, then rows of one of the widths `columns`.
 
     Returns:
         The rows, `(N, columns)` float64 (`(0, columns[0])` for none), and the index of the line after the block.

@@ -14,6 +14,7 @@ from accuracy_evaluation.widerface.ground_truth import images_present, load_grou
 from accuracy_evaluation.widerface.report import Report, build_report, plot, to_json, to_text
 from accuracy_evaluation.widerface.results import read_results
 from lffd import cli
+from lffd.files import check_output
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def main(options: Options) -> None:
 
     Prints average precision on the easy, medium and hard subsets, and recall by face size.
     """
+    check_output(options.json, marks=('"recall_by_size":',))
     if options.plot:
         check_plot_path(options.plot)
     report = score_folder(

@@ -26,6 +26,7 @@ from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
+from lffd.files import check_output
 from lffd.graphs.network import BranchGeometry, Network
 
 _MIDDLE = 0.65
@@ -134,6 +135,7 @@ def main(options: Options) -> None:
     """Measure decoding and suppression of a crowded picture as a share of the network's forward pass."""
     if options.rounds < 1 or options.faces < 1:
         raise UsageError("rounds and faces must be at least 1")
+    check_output(options.json, marks=('"suppression_ms":',))
     figures: dict[str, Any] = measure(options)
     print(
         "{network} on {engine}, {size}: {faces} faces, {candidates:,} candidates, {detections} detections\n"

@@ -17,6 +17,7 @@ from accuracy_evaluation.widerface.results import write_result
 from accuracy_evaluation.widerface_ap import score_folder
 from detection.detections import Detections
 from lffd import cli
+from lffd.files import check_output
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def time_scoring(ground_truth_dir: Path, count: int) -> dict[str, float]:
 
 def main(options: Options) -> None:
     """Time the official average precision on a full set of made-up WIDER FACE result files, reading included."""
+    check_output(options.json, marks=('"wall_seconds":',))
     figures = time_scoring(options.ground_truth_dir, options.detections)
     print(
         f"{figures['images']:,} result files with {figures['detections_per_image']:,} boxes each: scored in "

@@ -15,6 +15,8 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
 from lffd.graphs.cut import keep_branches
 from lffd.model import Model
+from symbol_farm.versions import VERSIONS
 
 DEFAULT_MODEL = "face_light"
 
@@ -45,6 +48,7 @@ class Detector:
 
     Attributes:
         name: of the network.
+        object_name: what it finds, for labels: `object_name` of the model's card, or what its version is made for.
         network: the declaration, with all its branches.
         selection: which candidates become detections.
         views: at which sizes it looks at an image.
@@ -60,9 +64,12 @@ class Detector:
     ) -> None:
         """Cut the branches that are not used, and start the engine; see `load`."""
         self.name = model.network.name
+        version = next((short for short, full in VERSIONS.items() if full == self.name), "v1").partition("_")[0]
+        self.object_name = str(model.card.get("object_name") or ("face" if version.startswith("v") else version))
         self.network = model.network
         self.selection = selection
         self.views = views or ViewSettings()
+        self._model, self._runtime = model, runtime
         self._kept = used_branches(model.network, self.views)
         # A quantised graph comes as a whole: unused branches are computed and ignored.
         if runtime is not None and runtime.precision == "int8":
@@ -124,11 +131,18 @@ class Detector:
             groups[image.shape[0], image.shape[1]].append(index)
         found: dict[int, list[Candidates]] = defaultdict(list)
         for (height, width), members in groups.items():
-            for view in plan_views(self.network, self.views, height, width):
+            views = plan_views(self.network, self.views, height, width)
+            able = self if {branch for view in views for branch in view.branches} <= set(self._kept) else self._uncut
+            for view in views:
                 back = width / view.width, height / view.height
-                for index, part in self._look(images, members, view):
+                for index, part in able._look(images, members, view):
                     found[index].append(Candidates(bx.scale(part.boxes, *back), part.scores, part.branches))
         return [self._select(join(found[index]), image.shape) for index, image in enumerate(images)]
+
+    @cached_property
+    def _uncut(self) -> Detector:
+        """The same with all branches, for small images, which are enlarged, and their faces with them."""
+        return Detector(self._model, self.selection, replace(self.views, max_face=None), self._runtime)
 
     def _look(
         self, images: Sequence[NDArray[np.uint8]], members: Sequence[int], view: View
@@ -151,7 +165,7 @@ class Detector:
         found = join([])
         height, width = pixels.shape[:2]
         if (needed := smallest_tile(self._cut_network, height, width)) > self._max_pixels:
-            memory = math.ceil(self.views.tile_memory * needed / self._max_pixels)
+            memory = math.ceil(needed * working_bytes_per_pixel(self._cut_network, self.engine.name) / 2**20)
             raise UsageError(
                 f"tile_memory of {self.views.tile_memory:g} MB is too little for {self.name}: a {width}x{height} image "
                 f"needs at least {memory} MB"
@@ -179,8 +193,11 @@ class Detector:
 
     def _select(self, candidates: Candidates, shape: Sequence[int]) -> Detections:
         """Return the detections among an image's candidates."""
-        kept = self.selection.select(candidates.boxes, candidates.scores)
-        boxes = bx.clip(candidates.boxes[kept], shape[1], shape[0])
+        clipped = bx.clip(candidates.boxes, shape[1], shape[0])
+        # The published rule compares boxes as they are after clipping; IoU is that of the boxes as they were found.
+        compared = clipped if self.selection.overlap == "own-area" else candidates.boxes
+        kept = self.selection.select(compared, candidates.scores)
+        boxes = clipped[kept]
         inside = bx.areas(boxes) > 0
         kept = kept[inside]
         return Detections(boxes[inside], candidates.scores[kept], branches=candidates.branches[kept])

@@ -18,8 +18,10 @@ _SMALLEST_LABELLED = 24
 """A box gets its score written only from this longer side on, in line widths; crowds would be hidden otherwise."""
 
 
-def draw_detections(image: NDArray[np.uint8], detections: Detections, scores: bool = True) -> NDArray[np.uint8]:
-    """Return a copy of an image `(H, W, 3)` uint8 BGR with boxes, landmarks and the scores of large boxes drawn in."""
+def draw_detections(
+    image: NDArray[np.uint8], detections: Detections, scores: bool = True, label: str = ""
+) -> NDArray[np.uint8]:
+    """Return a copy of an image `(H, W, 3)` uint8 BGR with boxes, landmarks, and label and score at large boxes."""
     import cv2
 
     drawn = image.copy()
@@ -30,7 +32,7 @@ def draw_detections(image: NDArray[np.uint8], detections: Detections, scores: bo
         corners = np.rint(detections.boxes[index] * factor).astype(int).tolist()
         cv2.rectangle(drawn, corners[:2], corners[2:], BOX_COLOR, line, cv2.LINE_AA, _SHIFT)
         if scores and side >= _SMALLEST_LABELLED * line:
-            _write_score(drawn, detections.boxes[index], float(detections.scores[index]), line)
+            _write(drawn, detections.boxes[index], f"{label} {detections.scores[index]:.2f}".strip(), line)
         if detections.landmarks is not None:
             radius = round(factor * max(1, min(line + 1, side / 20)))
             for point, color in zip(detections.landmarks[index], LANDMARK_COLORS, strict=True):
@@ -39,11 +41,11 @@ def draw_detections(image: NDArray[np.uint8], detections: Detections, scores: bo
     return drawn
 
 
-def _write_score(drawn: NDArray[np.uint8], box: NDArray[np.float32], score: float, line: int) -> None:
-    """Write a score above the box, or inside it at the picture's upper edge."""
+def _write(drawn: NDArray[np.uint8], box: NDArray[np.float32], text: str, line: int) -> None:
+    """Write a text above the box, or inside it at the picture's upper edge."""
     import cv2
 
-    text, font, size = f"{score:.2f}", cv2.FONT_HERSHEY_SIMPLEX, 0.4 * line
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * line
     (width, height), below = cv2.getTextSize(text, font, size, line)
     left = min(max(int(box[0]), 0), max(drawn.shape[1] - width, 0))
     bottom = int(box[1]) if box[1] >= height + below else int(box[1]) + height + below

@@ -26,13 +26,9 @@ PEER = "peer:"
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What identifies a model in a report.
+    """What identifies a model in a report: as the user wrote it; `peer:KIND` or the network's name; a digest.
 
-    Attributes:
-        spec: as the user wrote it.
-        family: `peer:KIND`, or the network's name.
-        sha256: of the weights: of a peer's file; of a model's graph and parameters.
-        network: the declaration of one of our networks; None for a peer.
+    The digest is that of a peer's file, or of a model's graph and parameters. A peer has no declaration.
     """
 
     spec: str

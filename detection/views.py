@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lffd.errors import UsageError
 from lffd.graphs.network import Network
@@ -11,7 +11,7 @@ from lffd.graphs.network import Network
 MAX_ENLARGED_SIDE = 2048
 """Small images are not enlarged beyond this longer side: a 20,000×3 strip holds no face that is worth 850,000 px."""
 
-MAX_RESIZED_PIXELS = 1 << 30
+MAX_RESIZED_PIXELS = 1 << 28
 
 PYRAMID_STEP = 4
 """Each level of the pyramid is so many times smaller than the one before."""
@@ -66,7 +66,9 @@ class View:
 
 
 def used_branches(network: Network, settings: ViewSettings) -> tuple[int, ...]:
-    """Return the branches that any image can need; the others may be cut off the network.
+    """Return the branches that images of usual size need; the others may be cut off the network.
+
+    An image that is enlarged to the minimum side may need deeper ones: `plan_views` says so.
 
     Raises:
         UsageError: for an unknown branch, or a `max_face` that no branch reaches without a pyramid.
@@ -93,11 +95,13 @@ def plan_views(network: Network, settings: ViewSettings, height: int, width: int
     Raises:
         UsageError: when an enlargement would be unreasonably large.
     """
-    branches = used_branches(network, settings)
+    used_branches(network, settings)  # refuses what cannot be
+    branches = used_branches(network, replace(settings, max_face=None))
     longest = settings.max_face or float(max(height, width))
-    factor = _base_scale(network, settings, _enlargement(settings.minimum_side, height, width))
-    if settings.min_face is not None:
-        branches = _matching(network, branches, settings.min_face, longest, factor)
+    enlargement = max(1.0, settings.minimum_side / min(height, width))
+    factor = _base_scale(network, settings, min(enlargement, max(1.0, MAX_ENLARGED_SIDE / max(height, width))))
+    if settings.min_face is not None or (settings.max_face is not None and not settings.pyramid):
+        branches = _matching(network, branches, settings.min_face or 0, longest, factor)
     views = [_view(height, width, factor, branches)]
     covered = network.branches[branches[-1]].object_range[1] / factor
     while settings.pyramid and covered < longest:
@@ -116,12 +120,6 @@ def _base_scale(network: Network, settings: ViewSettings, enlargement: float) ->
     return enlargement
 
 
-def _enlargement(minimum_side: int, height: int, width: int) -> float:
-    """Return the factor that brings the shorter side to `minimum_side`, as far as the longer side allows."""
-    wanted = max(1.0, minimum_side / min(height, width))
-    return min(wanted, max(1.0, MAX_ENLARGED_SIDE / max(height, width)))
-
-
 def _matching(
     network: Network, branches: tuple[int, ...], smallest: float, largest: float, factor: float
 ) -> tuple[int, ...]:
@@ -132,10 +130,9 @@ def _matching(
 
 
 def _view(height: int, width: int, factor: float, branches: tuple[int, ...]) -> View:
-    rows, columns = max(1, round(height * factor)), max(1, round(width * factor))
-    if rows * columns > MAX_RESIZED_PIXELS and factor > 1:
+    if height * width * factor * factor > MAX_RESIZED_PIXELS and factor > 1:
         raise UsageError(
-            f"a {width}x{height} image would be enlarged to {columns}x{rows}, more than {MAX_RESIZED_PIXELS:,} pixels; "
-            "choose a smaller scale or a larger min_face"
+            f"a {width}x{height} image would be enlarged to {factor:g} times that size, more than "
+            f"{MAX_RESIZED_PIXELS:,} pixels; choose a smaller scale or a larger min_face"
         )
-    return View(rows, columns, branches)
+    return View(max(1, round(height * factor)), max(1, round(width * factor)), branches)

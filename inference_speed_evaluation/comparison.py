@@ -19,7 +19,7 @@ from inference_speed_evaluation.machine import describe_machine
 from lffd import cli
 from lffd.engines.runtime import Precision, Runtime
 from lffd.errors import UsageError
-from lffd.files import write_atomic
+from lffd.files import check_output, write_atomic
 from symbol_farm.trained_models import params_file, resolve_model
 
 
@@ -86,13 +86,8 @@ class Options:
 class Compared:
     """One line of the table.
 
-    Attributes:
-        name: of the detector.
-        easy, medium, hard: average precision, official WIDER FACE protocol; None where there is no such face.
-        parameters: learnt numbers.
-        megabytes: of the file that holds them.
-        gmac: billions of multiply–adds for an image of the resolution, in convolutions.
-        milliseconds, slowest_milliseconds: from image in memory to boxes: median and 95th percentile.
+    `gmac`: billions of multiply–adds in convolutions for an image of the resolution. `milliseconds`: from image in
+    memory to boxes, median and 95th percentile. A figure that does not exist is None.
     """
 
     name: str
@@ -164,7 +159,9 @@ def main(options: Options) -> None:
     Every detector sees the images at their original size, once, scores over 0.02 (the two kinds that have a fixed
     input get them stretched to it). Latency is measured in turns, each detector in a process of its own.
     """
-    latency = options.latency
+    latency, tables = options.latency, (options.output_dir / "comparison.json", options.output_dir / "comparison.md")
+    for path, mark in zip(tables, ('{"machine":', "| detector | AP easy"), strict=True):
+        check_output(path, marks=(mark,))
     (width, height), *_ = latency.sizes
     speed.engine_pairs(latency)
     speed.make_images(latency, width, height, batch=1)  # what is wrong with these should be said before the long work
@@ -177,10 +174,10 @@ def main(options: Options) -> None:
         for name, size, found, time in zip(options.names, sizes, figures, times, strict=True)
     ]
     machine = describe_machine("cpu")
-    write_json(options.output_dir / "comparison.json", {"machine": machine, "rows": [asdict(row) for row in rows]})
+    write_json(tables[0], {"machine": machine, "rows": [asdict(row) for row in rows]})
     table = to_markdown(rows, options, figures[0]["scope"], str(machine["cpu"]))
     print(table)
-    write_atomic(options.output_dir / "comparison.md", table.encode())
+    write_atomic(tables[1], table.encode())
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ from lffd import cli
 from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.engines.base import gpu_number
 from lffd.engines.factory import AUTO_ORDER, ENGINES, installed_kind
-from lffd.engines.runtime import Precision
+from lffd.engines.runtime import Precision, Runtime
 from lffd.errors import EngineError, UsageError
-from lffd.files import write_atomic
+from lffd.files import check_output, write_atomic
 from lffd.images.files import read_image
 from lffd.model import Model, make_model, save_model
 from lffd.training.initialization import initial_arrays
@@ -43,6 +43,9 @@ SMALLEST = ViewSettings().minimum_side
 
 SIZES = ("160x140", "320x240", "640x480", "1280x720", "1920x1080", "3840x2160", "7680x4320")
 """The sizes of the published tables."""
+
+MOST_IMAGES, MOST_PIXELS = 1024, 1 << 28
+"""What one pass may hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +87,10 @@ class Options:
     """Draw latency over image size (PNG, SVG or PDF)."""
 
     def __post_init__(self) -> None:
-        for name in ("threads", "batches"):
-            if any(value < 1 for value in getattr(self, name)):
-                raise UsageError(f"--{name} must be at least 1")
+        for number in self.threads:
+            Runtime(threads=number)
+        if any(not 1 <= batch <= MOST_IMAGES for batch in self.batches):
+            raise UsageError(f"--batches must be at least 1 and at most {MOST_IMAGES}")
         if self.rounds < 1 or self.warmup < 0 or not 0 <= self.seconds < math.inf:
             raise UsageError("--rounds must be at least 1, --warmup and --seconds at least 0")
         if self.plot is not None:
@@ -98,6 +102,8 @@ class Options:
         sizes = [cli.parse_size(text) for text in self.resolutions]
         if small := [text for text, size in zip(self.resolutions, sizes, strict=True) if min(size) < SMALLEST]:
             raise UsageError(f"{small[0]}: prediction enlarges images under {SMALLEST} px, so choose larger sizes")
+        if large := [text for text, size in zip(self.resolutions, sizes, strict=True) if math.prod(size) > MOST_PIXELS]:
+            raise UsageError(f"{large[0]}: images of more than {MOST_PIXELS:,} pixels are not timed")
         return sizes
 
 
@@ -228,6 +234,9 @@ def main(options: Options) -> None:
     Every row runs in a process of its own with the asked number of threads. A round runs each row once, and ratios are
     taken round by round, so they hold on noisy machines too; their quartiles are given.
     """
+    check_output(options.json, marks=('{"machine":',))
+    check_output(options.csv, marks=("model,weights,engine",))
+    check_output(options.markdown, marks=("Latency from image in memory",))
     count = len(options.sizes)
     machine = describe_machine(options.device)
     engine_pairs(options)  # refuses what cannot be before anything is measured

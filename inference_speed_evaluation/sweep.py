@@ -24,16 +24,11 @@ BASELINE = ("mxnet", "fp32")
 FEWEST_ROUNDS = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contender:
-    """One detector that takes part.
+    """One detector that takes part: `model` is its name for people, `place` a model directory or `peer:KIND=FILE`.
 
-    Attributes:
-        model: name for people.
-        weights: `random weights`, or where they are from.
-        place: model directory, or `peer:KIND=FILE`.
-        engine, precision: what runs it.
-        network: the declaration; None for a peer.
+    `weights` says where they are from, or `random weights`; a peer has no `network`.
     """
 
     model: str
@@ -139,14 +134,7 @@ class _Times:
 def measure_setting(
     contenders: Sequence[Contender], setting: Setting, *, images: Path, selection: Selection, effort: Effort
 ) -> list[Row]:
-    """Time all contenders in one setting, in turn.
-
-    Args:
-        contenders: what to time.
-        setting: sizes, threads, device.
-        images: `.npy` file with the images `(B, H, W, 3)` uint8.
-        selection: which candidates become detections.
-        effort: how long.
+    """Time all contenders in one setting, in turn, on the images `(B, H, W, 3)` uint8 of a `.npy` file.
 
     Returns:
         One row per contender; one that cannot run has its `error` instead of figures.

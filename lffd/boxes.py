@@ -114,9 +114,19 @@ def suppress(
     alive = np.arange(order.size)
     kept = [np.zeros(0, np.intp)]
     missing = order.size if limit is None else limit
+    block = _MIN_BLOCK
     while alive.size and missing > 0:
-        count = min(alive.size, max(_PAIRS // alive.size, _MIN_BLOCK))
-        better, worse = _near_pairs(first[alive[:count]], second, slack)
+        count = min(alive.size, max(_PAIRS // alive.size, block))
+        if count > 4 * _MIN_BLOCK and alive.size > _MANY:
+            pairs = _near_in_lanes(table[:, alive], first[alive[:count]], second, slack)
+        else:
+            pairs = _near_pairs(first[alive[:count]], second, slack)
+        if pairs is None:
+            block = _MIN_BLOCK
+            continue
+        better, worse = pairs
+        # Where few are near each other, more are decided together next time.
+        block = 4 * count if alive.size > _MANY and better.size < _PAIRS else _MIN_BLOCK
         drops = np.flatnonzero(_drops(table[:, alive[better]], table[:, alive[worse]], threshold, overlap))
         better, worse = better[drops], worse[drops]
         wins = _greedy(better, worse, count)
@@ -135,6 +145,9 @@ _PAIRS = 1 << 18
 
 _MIN_BLOCK = 16
 """How many boxes are decided together at least."""
+
+_MANY = 1 << 14
+"""From so many boxes on, only boxes that are neighbours in x are multiplied out."""
 
 _PRODUCT = (1 << 18) // 6
 """How many pairs are multiplied out at once. The product stays in the processor's cache, and BLAS on one thread: its
@@ -191,6 +204,46 @@ def _near_pairs(
     worse = pairs - better * columns
     later = np.flatnonzero(worse > better)
     return better[later], worse[later]
+
+
+def _near_in_lanes(
+    table: NDArray[np.float32], first: NDArray[np.float32], second: NDArray[np.float32], slack: np.float32
+) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+    """Return what `_near_pairs` does, but for pairs apart in x, in less time for sparse boxes; None for a crowd.
+
+    Boxes of like width lie in a lane, sorted by their left side; rows go through in groups that are neighbours in x.
+    """
+    margin = np.float32(1 + 1e-6 * np.abs(table[:4]).max())  # a border pixel, and roundings
+    low, high = np.minimum(table[0], table[2]) - margin, np.maximum(table[0], table[2]) + margin
+    rows = np.argsort(low[: len(first)])
+    lanes = []
+    widths = np.frexp(high - low)[1]
+    for width in np.unique(widths):
+        lane = np.flatnonzero(widths == width)
+        lane = lane[np.argsort(low[lane])]
+        lanes.append((lane, low[lane], np.ascontiguousarray(second[:, lane]), (high - low)[lane].max()))
+    found, pairs = [np.zeros((2, 0), np.intp)], 0
+    for start in range(0, rows.size, _GROUP):
+        group = rows[start : start + _GROUP]
+        reach = high[group].max()
+        for lane, lefts, factors, widest in lanes:
+            begin, end = np.searchsorted(lefts, (low[group[0]] - widest, reach))
+            near = np.flatnonzero(first[group] @ factors[:, begin:end] < slack)
+            row, column = np.divmod(near, max(end - begin, 1))
+            found.append(np.stack([group[row], lane[begin:end][column]]))
+            pairs += near.size
+        if pairs > _CROWD:
+            return None
+    better, worse = np.concatenate(found, axis=1)
+    later = np.flatnonzero(worse > better)
+    return better[later], worse[later]
+
+
+_GROUP = 64
+"""Rows that go through the lanes together."""
+
+_CROWD = 1 << 21
+"""Pairs that are held at once at most, some 30 MB."""
 
 
 def _drops(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, get_type_hints
 
 from lffd.errors import LffdError, UsageError
@@ -33,8 +35,14 @@ def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = Non
 def finish(work: Callable[[], int | None]) -> None:
     """Do the work of a command and exit: 0 or its own code, 2 after a printed error, 130 after Ctrl-C.
 
-    Printed are `LffdError`, and `OSError` (a file that cannot be read or written) as its file and reason.
+    Printed are `LffdError`, and `OSError` (a file that cannot be read or written) as its file and reason. Letters that
+    standard output does not have are written as escapes, and a closed standard input is an empty one.
     """
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - for the rest of the process
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = work()
     except LffdError as error:
@@ -47,10 +55,31 @@ def finish(work: Callable[[], int | None]) -> None:
         reason = error.strerror or str(error) or type(error).__name__
         print(f"error: {reason if error.filename is None else f'{error.filename}: {reason}'}", file=sys.stderr)
         code = 2
+    except MemoryError as error:
+        print(f"error: this needs more memory than there is ({error or 'an allocation failed'})", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
     sys.exit(code or 0)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the work inside as Ctrl-C does, so that what is done so far is kept: a `Terminated` is raised."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
 
 
 def command_name(module: str = "__main__") -> str:
@@ -67,7 +96,7 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         UsageError: when the text is not two whole numbers above 0.
     """
-    match = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
+    match = re.fullmatch(r"(\d{1,9})\s*[xX×]\s*(\d{1,9})", text.strip())
     width, height = (int(match[1]), int(match[2])) if match else (0, 0)
     if not width or not height:
         raise UsageError(f"{text!r} is not a size: write WIDTHxHEIGHT in pixels, such as 640x480")

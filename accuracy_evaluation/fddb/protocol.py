@@ -26,14 +26,10 @@ UNKNOWN: Size = (np.inf, np.inf)
 
 @dataclass(frozen=True)
 class Steps:
-    """What changes where the score threshold falls below each detection, all images together.
+    """What changes where the threshold falls below the score of each detection, `(D,)`, all images together.
 
-    Attributes:
-        scores: `(D,)` score of each detection.
-        discrete: `(D,)` change of the number of hits, mostly 0 or 1.
-        continuous: `(D,)` change of the sum of overlaps.
-        folds: `(D,)` fold of its image.
-        faces: number of annotated faces by fold.
+    `discrete` is the change of the number of hits, mostly 0 or 1, `continuous` that of the sum of overlaps; `folds` is
+    the fold of each detection's image, `faces` the number of annotated faces by fold.
     """
 
     scores: NDArray[np.float64]

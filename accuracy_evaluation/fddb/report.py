@@ -73,6 +73,11 @@ def to_text(report: Report) -> str:
     return "\n".join(lines)
 
 
+def plot_file(folder: Path, kind: str) -> Path:
+    """Return where the plot of `discrete` or `continuous` rates goes."""
+    return folder / f"roc_{kind}.png"
+
+
 def plot(report: Report, title: str, folder: Path) -> None:
     """Draw `roc_discrete.png` and `roc_continuous.png` into a folder."""
     heading = title if report.exact else f"{title}\nimage sizes unknown: regions cut off at 0 alone"
@@ -80,7 +85,7 @@ def plot(report: Report, title: str, folder: Path) -> None:
         curves = {f"fold {fold}": getattr(found, kind).T for fold, found in report.folds.items()}
         curves[ALL_TOGETHER] = getattr(report.together, kind).T
         names = ("false positives", f"true-positive rate ({kind})")
-        plot_curves(curves, heading, names, (REPORTED[-1], 1), folder / f"roc_{kind}.png")
+        plot_curves(curves, heading, names, (REPORTED[-1], 1), plot_file(folder, kind))
 
 
 def _curves(found: Roc) -> dict[str, Any]:

@@ -28,11 +28,9 @@ FOLDER = "branches"
 
 @dataclass(frozen=True)
 class BranchRecall:
-    """Recall of faces grouped by the branch whose object range holds their longer side.
+    """Recall of faces under the first branch's object range, in each branch's range, and over the last.
 
-    Attributes:
-        rows: faces under the first range, in each branch's range, over the last range.
-        found_by: `(len(rows), B)` how many of a row's faces were found by each branch.
+    `found_by` `(len(rows), B)` says how many of a row's faces were found by each branch.
     """
 
     rows: tuple[RecallRow, ...]
@@ -67,15 +65,7 @@ def read_branches(folder: str | os.PathLike[str], image: ImageTruth, count: int)
 def recall_by_branch(
     images: Sequence[ImageTruth], matches: Matches, branches: Sequence[NDArray[np.intp]], network: Network, score: float
 ) -> BranchRecall:
-    """Return recall by responsible branch.
-
-    Args:
-        images: those that were matched.
-        matches: from `protocol.match`.
-        branches: of each image's detections, from `read_branches`.
-        network: the declaration with the object ranges, at the size of the images.
-        score: the working point, from `report.working_score`.
-    """
+    """Return recall by responsible branch, from the branches of each matched image's detections and `working_score`."""
     ranges = [branch.object_range for branch in network.branches]
     lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
     classes = [(0.0, lowest), *ranges, (highest, float("inf"))]

@@ -25,8 +25,7 @@ class ImageTruth:
     """The faces of one image.
 
     Attributes:
-        event: the event's folder, such as `0--Parade`.
-        name: the image file without extension, such as `0_Parade_marchingband_1_465`.
+        event, name: folder and file without extension, such as `0--Parade` and `0_Parade_marchingband_1_465`.
         boxes: `(N, 4)` float64 `x, y, width, height` in pixels, as annotated.
         evaluated: `(3, N)` bool, for each of `SUBSETS`: whether the face counts; the other faces are ignored.
     """

@@ -84,13 +84,9 @@ class Matches:
 
 @dataclass(frozen=True)
 class Curve:
-    """A precision–recall curve.
+    """A precision-recall curve `(1000,)` at `THRESHOLDS`, and the area under it after it is made monotone.
 
-    Attributes:
-        precision, recall: `(1000,)` float64 at `THRESHOLDS`; precision is 0 where nothing is detected, recall is nan
-            where there are no faces.
-        average_precision: area under the monotone curve; nan where there are no faces.
-        faces: number of faces evaluated.
+    Precision is 0 where nothing is detected; recall and average precision are nan where there are no faces.
     """
 
     precision: NDArray[np.float64]

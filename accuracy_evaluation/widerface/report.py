@@ -29,13 +29,9 @@ HARD = SUBSETS.index("hard")
 
 @dataclass(frozen=True)
 class RecallRow:
-    """Recall of one class of faces of the hard subset.
+    """Recall of the hard subset's faces with a longer side of `low` up to `high` pixels; nan where there is none.
 
-    Attributes:
-        low, high: longer side in pixels, `low` ≤ side < `high`.
-        faces: how many there are.
-        recall: share found by all detections; nan without faces.
-        working_recall: share found at the score that keeps `WORKING_PRECISION`; nan where no score does.
+    `recall` is the share that all detections find, `working_recall` that at the score that keeps `WORKING_PRECISION`.
     """
 
     low: float
@@ -78,12 +74,9 @@ class Report:
 
 
 def build_report(images: Sequence[ImageTruth], results: Sequence[NDArray[np.float64]], images_total: int) -> Report:
-    """Evaluate result rows.
+    """Evaluate rows `(N, 5)` float64 `x, y, width, height, score`, best first, of each image, event by event.
 
-    Args:
-        images: the images to evaluate, event by event.
-        results: for each of them `(N, 5)` float64 `x, y, width, height, score`, best first.
-        images_total: number of images of the whole set, to say whether this is all of it.
+    `images_total`, the number of images of the whole set, says whether this is all of it.
     """
     matches = match(images, results)
     events, start = {}, 0

@@ -25,12 +25,8 @@ PUBLISHED_FLOOR = 0.11
 def format_result(name: str, detections: Detections, published: bool = False) -> str:
     """Return the text of one image's result file.
 
-    Args:
-        name: the image's name without extension.
-        detections: written in their order, best first.
-        published: write numbers as the published LFFD scripts do: whole pixels (corner rounded down, sides rounded
-            up) and scores with three decimals, which costs average precision. Otherwise coordinates have three
-            decimals and scores the nine digits that hold any float32.
+    As the `published` LFFD scripts write it: whole pixels (corner rounded down, sides rounded up) and scores with three
+    decimals, which costs average precision. Otherwise: three decimals, and the nine digits that hold any float32 score.
     """
     rows = corner_and_sides(detections)
     if not published:

@@ -21,7 +21,7 @@ from config_farm.run.experiment import FREE_ON_RESUME, Experiment
 from config_farm.run.start_points import initial_state
 from config_farm.run.validation import UNSEEN_SEED, PackValidator
 from lffd.errors import UsageError
-from lffd.files import write_atomic
+from lffd.files import OutputFolder, write_atomic
 from lffd.graphs.network import Network
 from lffd.model import Model, load_model, make_model, save_model
 from lffd.records import RecordSource
@@ -70,6 +70,8 @@ def train(network: Network, experiment: Experiment) -> int:
         _agree_on_start(engine, progress, checkpoint)
         leader = engine.rank == 0
         output.mkdir(parents=True, exist_ok=True)
+        if leader:
+            stack.enter_context(OutputFolder(output))
         log = stack.enter_context(
             RunLog(output, progress.iteration, experiment.iterations, experiment.tensorboard, quiet=not leader)
         )

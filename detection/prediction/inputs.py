@@ -51,7 +51,7 @@ def find_sources(
         raise UsageError("name at least one image, folder, pattern, video or camera:0, or - to read names from stdin")
     sources: dict[str, Source] = {}
     problems = []
-    listed = (line for line in map(str.strip, standard_input) if line)
+    listed = _lines(standard_input) if "-" in paths else []
     for word in (name for path in paths for name in (listed if path == "-" else [path])):
         found = list(_expand(word, excluded))
         if not found:
@@ -62,9 +62,24 @@ def find_sources(
     return list(sources.values()), problems
 
 
+def _lines(standard_input: TextIO) -> list[str]:
+    """Return the names on standard input.
+
+    Raises:
+        UsageError: when something else stands there, such as a picture.
+    """
+    try:
+        lines = [line for line in map(str.strip, standard_input) if line]
+    except UnicodeDecodeError:
+        lines = ["\0"]
+    if any("\0" in line for line in lines):
+        raise UsageError("standard input is no text: - reads names, one per line; give a picture as a file instead")
+    return lines
+
+
 def _expand(word: str, excluded: Path | None) -> Iterator[Source]:
     """Yield the sources that one word means."""
-    if match := re.fullmatch(r"camera:(\d+)", word):
+    if match := re.fullmatch(r"camera:(\d{1,4})", word):
         yield Source(word, "camera", PurePath(f"camera_{match[1]}.mp4"))
     elif os.path.isdir(word):
         yield from _below(Path(word), excluded)

@@ -21,13 +21,15 @@ from lffd.images.files import read_picture
 _AHEAD = 2
 """Images that are decoded while the network works."""
 
+MOST_AT_ONCE = 1024
+
 
 @dataclass(frozen=True)
 class Pace:
     """How much is looked at, and how much at once.
 
     Raises:
-        UsageError: for a number under 1.
+        UsageError: for a number under 1, or one that makes no sense.
     """
 
     batch_size: int = 1
@@ -39,8 +41,9 @@ class Pace:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            if (value := getattr(self, item.name)) is not None and value < 1:
-                raise UsageError(f"{item.name} must be at least 1, not {value}")
+            most = MOST_AT_ONCE if item.name == "batch_size" else 2**31
+            if (value := getattr(self, item.name)) is not None and not 1 <= value <= most:
+                raise UsageError(f"{item.name} must be at least 1, not {value}, and at most {most:,}")
 
 
 @dataclass

@@ -6,35 +6,28 @@ Every writer takes one `Prediction` after the other, so that a camera may run fo
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.detections import Detections
 from detection.drawing import draw_detections
-from detection.prediction.inputs import Source
-from lffd.errors import UsageError
+from detection.prediction.inputs import FrameReader, Source
+from lffd.errors import DataError, UsageError
+from lffd.files import OutputFile, OutputFolder, naming, write_atomic
 
 MAX_JPEG_SIDE = 65_000
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one image or frame.
-
-    Attributes:
-        source: where it comes from.
-        pixels: `(H, W, 3)` uint8, BGR.
-        detections: in these pixels.
-        frame: number of the frame, from 0; None for an image.
-        time: of the frame in seconds from the start; None for an image.
-        frame_rate: of the video.
-    """
+    """What was found in one image `(H, W, 3)` uint8 BGR, or in one frame: its number from 0, its time in seconds."""
 
     source: Source
     pixels: NDArray[np.uint8]
@@ -83,15 +76,25 @@ class _TextWriter:
     """A text file that appears under its name when it is complete."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream: IO[str] = self._temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        self._output = OutputFile(path)
+        self._stream = io.TextIOWrapper(self._output.stream, "utf-8", "backslashreplace", newline="")
+
+    def put(self, text: str) -> None:
+        """Write some text."""
+        with naming(self._output.path):
+            self._stream.write(text)
 
     def close(self) -> None:
         """Give the file its name."""
-        self._stream.close()
-        self._temporary.replace(self._path)
+        try:
+            with naming(self._output.path):
+                self._stream.flush()
+        except OSError:
+            self._output.discard()
+            raise
+        self._stream.detach()
+        self._output.commit()
 
 
 class JsonWriter(_TextWriter):
@@ -104,110 +107,144 @@ class JsonWriter(_TextWriter):
     def write(self, prediction: Prediction) -> None:
         """Add one entry, on one line."""
         entry = json.dumps(prediction_json(prediction), ensure_ascii=False, allow_nan=False)
-        self._stream.write(f"{self._separator}{entry}")
+        self.put(f"{self._separator}{entry}")
         self._separator = ",\n"
 
     def close(self) -> None:
         """End the list and give the file its name."""
-        self._stream.write("[]\n" if self._separator == "[\n" else "\n]\n")
+        self.put("[]\n" if self._separator == "[\n" else "\n]\n")
         super().close()
 
 
 class CsvWriter(_TextWriter):
     """One line per detection: image, frame (empty for images), x0, y0, x1, y1, score."""
 
+    HEADER = "image,frame,x0,y0,x1,y1,score"
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._rows = csv.writer(self._stream, lineterminator="\n")
-        self._rows.writerow(["image", "frame", "x0", "y0", "x1", "y1", "score"])
+        self.put(f"{self.HEADER}\n")
 
     def write(self, prediction: Prediction) -> None:
         """Add the lines of one image or frame."""
         found = prediction.detections
         frame = "" if prediction.frame is None else prediction.frame
-        for box, score in zip(_plain(found.boxes), _plain(found.scores), strict=True):
-            self._rows.writerow([prediction.source.name, frame, *box, score])
+        lines = io.StringIO()
+        rows = zip(_plain(found.boxes), _plain(found.scores), strict=True)
+        csv.writer(lines, lineterminator="\n").writerows([prediction.source.name, frame, *box, s] for box, s in rows)
+        self.put(lines.getvalue())
 
 
 class _Names:
-    """Output files inside a folder, none used twice."""
+    """Output files inside a folder, none used twice, and none that a run did not make."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, output: OutputFolder, below: str = ".") -> None:
+        self._output, self._folder = output, output.folder / below
         self._used: set[Path] = set()
 
-    def fresh(self, wanted: PurePath) -> Path:
-        """Return the path for `wanted`, with `_2`, `_3`, … before the suffix when it is taken; makes its folder."""
+    def fresh(self, wanted: PurePath, folder: bool = False) -> Path:
+        """Return the path for `wanted`, with `_2`, `_3`, … before the suffix when it is taken."""
         path, number = self._folder / wanted, 1
-        while path in self._used:
+        while path in self._used or not ((folder and path.is_dir()) or self._output.may_write(path)):
             number += 1
             path = self._folder / wanted.with_name(f"{wanted.stem}_{number}{wanted.suffix}")
         self._used.add(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def save(self, path: Path, pixels: NDArray[np.uint8]) -> None:
+        """Write a picture in the format of its suffix."""
+        import cv2
 
-def _save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write a picture in the format of its suffix."""
-    import cv2
+        fine, data = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        if not fine:
+            raise UsageError(f"{path}: a picture of {pixels.shape[1]}x{pixels.shape[0]} cannot be written")
+        write_atomic(self.claim(path), data.tobytes(), durable=False)
 
-    fine, data = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
-    if not fine:
-        raise UsageError(f"{path}: a picture of {pixels.shape[1]}x{pixels.shape[0]} cannot be written")
-    path.write_bytes(data.tobytes())
+    def claim(self, path: Path) -> Path:
+        """Make a file's folder, note the file as made, and return its path."""
+        if not self._output.may_write(path):
+            raise UsageError(f"{path} was not made by this command, so it is not replaced: choose another --output-dir")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return self._output.claim(path)
 
 
-def _picture_suffix(source: Source, pixels: NDArray[np.uint8]) -> str:
-    """Return `.jpg` for what came as JPEG and fits into one, and `.png` for everything else."""
-    jpeg = source.output.suffix.lower() in (".jpg", ".jpeg") and max(pixels.shape) <= MAX_JPEG_SIDE
-    return ".jpg" if jpeg else ".png"
+def picture_suffix(source: Source, longest: int = 0) -> str:
+    """Return `.mp4` for what moves, `.jpg` for what came as JPEG and fits into one, and `.png` for everything else."""
+    if source.kind != "image":
+        return ".mp4"
+    return ".jpg" if source.output.suffix.lower() in (".jpg", ".jpeg") and longest <= MAX_JPEG_SIDE else ".png"
 
 
 class PictureWriter:
-    """Annotated copies: pictures as JPEG or PNG, videos as MP4."""
+    """Annotated copies: pictures as JPEG or PNG, videos as MP4, with `label` and scores if wanted."""
 
-    def __init__(self, folder: Path, scores: bool) -> None:
-        self._names = _Names(folder)
-        self._scores = scores
-        self._video: tuple[Source, Any, tuple[int, ...]] | None = None
+    def __init__(self, output: OutputFolder, scores: bool, label: str = "") -> None:
+        self._names = _Names(output)
+        self._scores, self._label = scores, label
+        self._video: _Video | None = None
 
     def write(self, prediction: Prediction) -> None:
         """Write one picture, or one more frame."""
-        drawn = draw_detections(prediction.pixels, prediction.detections, self._scores)
+        source = prediction.source
+        drawn = draw_detections(prediction.pixels, prediction.detections, self._scores, self._label)
         if prediction.frame is None:
-            output = prediction.source.output.with_suffix(_picture_suffix(prediction.source, drawn))
-            _save_picture(self._names.fresh(output), drawn)
+            path = self._names.fresh(source.output.with_suffix(picture_suffix(source, max(drawn.shape))))
+            self._names.save(path, drawn)
             return
-        if self._video is None or self._video[0] is not prediction.source or self._video[2] != drawn.shape:
-            self._open_video(prediction)
-        if self._video is not None:
-            self._video[1].write(drawn)
-
-    def _open_video(self, prediction: Prediction) -> None:
-        """Start the file of another video, or of one that changed its size."""
-        import cv2
-
-        self.close()
-        path = self._names.fresh(prediction.source.output.with_suffix(".mp4"))
-        height, width = prediction.pixels.shape[:2]
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        stream = cv2.VideoWriter(str(path), code, prediction.frame_rate, (width, height))
-        if not stream.isOpened():
-            raise UsageError(f"{path}: a video of {width}x{height} cannot be written; use --no-draw")
-        self._video = (prediction.source, stream, prediction.pixels.shape)
+        if self._video is None or self._video.source is not source or self._video.shape != drawn.shape:
+            self.close()
+            path = self._names.fresh(source.output.with_suffix(".mp4"))
+            self._video = _Video(self._names.claim(path), source, drawn.shape, prediction.frame_rate)
+        self._video.add(drawn)
 
     def close(self) -> None:
         """Finish the video that is being written."""
-        if self._video is not None:
-            self._video[1].release()
-            self._video = None
+        video, self._video = self._video, None
+        if video is not None:
+            video.close()
+
+
+class _Video:
+    """One MP4 file, which takes its name when it is whole."""
+
+    def __init__(self, path: Path, source: Source, shape: tuple[int, ...], rate: float) -> None:
+        import cv2
+
+        self.source, self.shape, self._path, self._count = source, shape, path, 0
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp.mp4")
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        self._stream = cv2.VideoWriter(str(self._temporary), code, rate, (shape[1], shape[0]))
+        if not self._stream.isOpened():
+            raise UsageError(f"{path}: a video of {shape[1]}x{shape[0]} cannot be written; use --no-draw")
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Append a frame."""
+        self._stream.write(frame)
+        self._count += 1
+
+    def close(self) -> None:
+        """Give the file its name.
+
+        Raises:
+            UsageError: when it is not whole: OpenCV says nothing of a full disk.
+        """
+        self._stream.release()
+        try:
+            with FrameReader(Source(str(self._temporary), "video", PurePath(self._path.name))) as reader:
+                whole = reader.count == self._count
+        except DataError:
+            whole = False
+        if not whole:
+            self._temporary.unlink(missing_ok=True)
+            raise UsageError(f"{self._path}: the video could not be written whole; is the disk full?")
+        self._temporary.replace(self._path)
 
 
 class CropWriter:
     """Each detection cut out, as `crops/NAME/0000.png`, best first; frames put their number before it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._names = _Names(folder / "crops")
+    def __init__(self, output: OutputFolder) -> None:
+        self._names = _Names(output, "crops")
         self._current: tuple[Source, Path] | None = None
 
     def write(self, prediction: Prediction) -> None:
@@ -216,12 +253,10 @@ class CropWriter:
         corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(int).clip(0)
         prefix = "" if prediction.frame is None else f"{prediction.frame:06d}_"
         if self._current is None or self._current[0] is not prediction.source:
-            self._current = (prediction.source, self._names.fresh(prediction.source.output))
-        folder = self._current[1]
+            self._current = (prediction.source, self._names.fresh(prediction.source.output, folder=True))
         for number, (x0, y0, x1, y1) in enumerate(corners.tolist()):
-            folder.mkdir(parents=True, exist_ok=True)
-            crop = np.ascontiguousarray(prediction.pixels[y0:y1, x0:x1])
-            _save_picture(folder / f"{prefix}{number:04d}.png", crop)
+            path = self._current[1] / f"{prefix}{number:04d}.png"
+            self._names.save(path, np.ascontiguousarray(prediction.pixels[y0:y1, x0:x1]))
 
     def close(self) -> None:
         """Do nothing: every crop is complete."""
@@ -236,7 +271,7 @@ class Display:
 
     TITLE = "predictions"
 
-    def __init__(self, scores: bool) -> None:
+    def __init__(self, scores: bool, label: str = "") -> None:
         """Open the window.
 
         Raises:
@@ -244,7 +279,7 @@ class Display:
         """
         import cv2
 
-        self._scores = scores
+        self._scores, self._label = scores, label
         try:
             cv2.namedWindow(self.TITLE, cv2.WINDOW_NORMAL)
         except cv2.error as error:
@@ -257,7 +292,7 @@ class Display:
         """Show one picture: images until a key is pressed, frames for a moment."""
         import cv2
 
-        cv2.imshow(self.TITLE, draw_detections(prediction.pixels, prediction.detections, self._scores))
+        cv2.imshow(self.TITLE, draw_detections(prediction.pixels, prediction.detections, self._scores, self._label))
         if cv2.waitKey(0 if prediction.frame is None else 1) & 0xFF in (27, ord("q")):
             raise StopRequested
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from lffd.ahead import map_ahead
 from lffd.errors import DataError
 from lffd.images.encoded import MAX_PIXELS, SIGNATURE_BYTES, Pixels, decode, format_of, image_size
 from lffd.images.jpeg import is_jpeg
@@ -15,7 +14,6 @@ from lffd.untrusted import read_file
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 HEADER_PREFIX = 1 << 18
-_AHEAD = 4
 
 
 def read_picture(path: str | os.PathLike[str], trusted: bool = False) -> Pixels:
@@ -51,23 +49,12 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
 
 
 def load_ahead(paths: Iterable[Path]) -> Iterator[Pixels]:
-    """Yield the test set image of each path in order, decoding the next ones in a thread meanwhile.
+    """Return an iterator over the test set images of paths in order, decoding the next ones in a thread meanwhile.
 
     Raises:
         DataError: at the image that cannot be read.
     """
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[Future[Pixels]] = deque()
-        try:
-            for path in paths:
-                waiting.append(pool.submit(read_image, path))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    return map_ahead(read_image, paths)
 
 
 def read_size(path: Path, turned: bool) -> tuple[int, int]:

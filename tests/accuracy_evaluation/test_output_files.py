@@ -7,6 +7,7 @@ import pytest
 
 from accuracy_evaluation.output_files import RUN_RECORD, refuse_other_results, start_run, write_json
 from lffd.errors import DataError, UsageError
+from lffd.files import OutputFolder
 
 RUN = {"model": "net", "selection": {"top_k": 5}, "ranges": (1, 2)}
 
@@ -54,3 +55,14 @@ def test_json_has_no_nan_and_unwritable_places_are_named(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="/file'"):
         write_json(tmp_path / "file/a.json", {})
+
+
+def test_an_overwrite_needs_results_of_a_run_too(tmp_path: Path) -> None:
+    """Otherwise a folder of photos with label files of the same names would lose them."""
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"not an empty folder and has no run\.json"):
+        refuse_other_results(tmp_path, None)
+    start_run(tmp_path, RUN, [])
+    refuse_other_results(tmp_path, None)
+    with OutputFolder(tmp_path / "new"):
+        refuse_other_results(tmp_path / "new", RUN)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ from detection.selection import Selection
 from detection.views import ViewSettings
 from lffd import cli
 from lffd.errors import UsageError
+from lffd.files import RECORD, OutputFolder
 from lffd.model import Model, save_model
 from tests.factories import random_model
 from tests.oracle import OracleEngine, scene
@@ -76,7 +82,7 @@ def test_a_mixed_folder(model: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         expected = [] if name == "thin.png" else list(FACES)
         np.testing.assert_allclose(np.reshape(boxes, (-1, 4)), np.reshape(expected, (-1, 4)), atol=1.5)
         assert all(0.5 < row["score"] <= 1 for row in entry["detections"])
-    assert sorted(path.name for path in out.iterdir()) == sorted(
+    assert sorted(path.name for path in out.iterdir() if path.name != RECORD) == sorted(
         [*(name.replace(".gif", ".png") for name in GOOD), "found.json"]
     )
     printed = capsys.readouterr()
@@ -105,7 +111,7 @@ def test_only_what_is_asked_for_is_written(
     assert not Path("predictions").exists()
     assert len(Path("found.csv").read_text().splitlines()) == 3
     assert main(Options(paths=("photo.png",), model=model)) == 0
-    assert [path.name for path in Path("predictions").iterdir()] == ["photo.png"]
+    assert [path.name for path in Path("predictions").glob("[!.]*")] == ["photo.png"]
     assert "pictures: predictions" in capsys.readouterr().out
     assert main(Options(paths=("photo.png",), model=model, save_crops=True, draw=False, output_dir=Path("crop"))) == 0
     assert sorted(str(path) for path in Path("crop").rglob("0*.png")) == [
@@ -230,3 +236,121 @@ def test_the_defaults_are_for_people() -> None:
     options = Options(paths=("x",))
     assert options.selection == detector_module.PREDICTION
     assert options.folder == predict.DEFAULT_OUTPUT
+
+
+def _snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("word", ["photo.jpg", ".", "clip.mp4"])
+def test_photos_and_videos_of_the_user_are_never_replaced(
+    model: str, tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    import cv2
+
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    _picture().save(folder / "photo.jpg")
+    writer = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (320, 240))
+    for _ in range(5):
+        writer.write(scene(240, 320, *FACES))
+    writer.release()
+    before = _snapshot(folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, [word, "--output-dir", ".", "--model", model])
+    assert caught.value.code == 2
+    assert "choose another --output-dir" in capsys.readouterr().err
+    assert _snapshot(folder) == before
+
+
+def test_a_picture_of_another_origin_is_not_replaced_and_an_own_one_is(model: str, tmp_path: Path) -> None:
+    _picture().save(tmp_path / "photo.jpg")
+    out = tmp_path / "out"
+    options = Options(paths=(str(tmp_path / "photo.jpg"),), model=model, output_dir=out)
+    assert main(options) == 0
+    assert main(options) == 0
+    assert [path.name for path in out.glob("[!.]*")] == ["photo.jpg"]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "photo.jpg").symlink_to(tmp_path / "photo.jpg")
+    with pytest.raises(UsageError, match="is an input"):
+        main(replace(options, output_dir=other))
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ({"json": "photo.jpg"}, "is an input of this command"),
+        ({"csv": "link"}, "is an input of this command"),
+        ({"json": "/"}, "is a folder"),
+        ({"csv": "notes.txt"}, "was not made by this command"),
+        ({"json": "x", "csv": "x"}, "name one file"),
+    ],
+)
+def test_tables_never_replace_what_they_did_not_make(
+    model: str, tmp_path: Path, output: dict[str, str], message: str
+) -> None:
+    _picture().save(tmp_path / "photo.jpg")
+    (tmp_path / "link").symlink_to("photo.jpg")
+    (tmp_path / "notes.txt").write_text("buy milk")
+    before = _snapshot(tmp_path)
+    paths: dict[str, Any] = {name: tmp_path / file for name, file in output.items()}
+    with pytest.raises(UsageError, match=message):
+        main(Options(paths=(str(tmp_path / "photo.jpg"),), model=model, **paths))
+    assert _snapshot(tmp_path) == before
+
+
+def test_tables_go_through_links_and_devices(model: str, tmp_path: Path) -> None:
+    _picture().save(tmp_path / "photo.jpg")
+    (tmp_path / "link.json").symlink_to("real.json")
+    paths = (str(tmp_path / "photo.jpg"),)
+    for _ in range(2):
+        assert main(Options(paths=paths, model=model, json=tmp_path / "link.json", csv=Path("/dev/null"))) == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert len(json.loads((tmp_path / "real.json").read_text())) == 1
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(model: str, tmp_path: Path) -> None:
+    _picture().save(tmp_path / "photo.jpg")
+    with OutputFolder(tmp_path / "out"), pytest.raises(UsageError, match="another run is writing there"):
+        main(Options(paths=(str(tmp_path / "photo.jpg"),), model=model, output_dir=tmp_path / "out"))
+
+
+def test_sigterm_keeps_what_is_done(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        _picture().save(tmp_path / f"{number}.png")
+    calls = []
+
+    class Stopped(OracleEngine):
+        def run(self, images: np.ndarray) -> Any:
+            calls.append(1)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            return super().run(images)
+
+    monkeypatch.setattr(detector_module, "create_engine", lambda model, *_: Stopped(model.network))
+    files: dict[str, Any] = {"json": tmp_path / "out.json", "csv": tmp_path / "out.csv"}
+    assert main(Options(paths=(str(tmp_path / "*.png"),), model=model, **files)) == 143
+    assert len(json.loads(files["json"].read_text())) == 2
+    assert len(files["csv"].read_text().splitlines()) == 5
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files may grow to 4 KB here, which stands for the disk that is full."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        with pytest.raises(SystemExit) as caught:
+            cli.run(main, [str(tmp_path / "photo.jpg"), "--model", model, "--output-dir", str(tmp_path / "out")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"error: {tmp_path / 'out' / 'photo.jpg'}: File too large"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [RECORD]

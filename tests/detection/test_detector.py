@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from detection import detector as module
+from detection.decoding import Candidates
 from detection.detections import Detections
 from detection.detector import Detector
 from detection.load import load_detector
@@ -259,3 +260,45 @@ def test_loading_by_name_of_a_directory(tmp_path: Path) -> None:
     assert isinstance(detector, Detector)
     assert detector.name == "64_512_16L_3scales_v1_small"
     assert len(detector(_noise(150, 150))) >= 0
+
+
+def test_a_largest_face_holds_in_small_images_too(oracle: Any) -> None:
+    """An image that is enlarged needs deeper branches than its face does at its own size."""
+    picture = scene(90, 90, (10, 12, 76, 80))
+    for limit in (None, 79, 70):
+        found = oracle(max_face=limit)(picture)
+        assert len(found) == 1, limit
+        np.testing.assert_allclose(found.boxes[0], [10, 12, 76, 80], atol=2)
+    detector = oracle(max_face=79)
+    assert len(detector._kept) < len(detector.network.branches)
+    assert len(detector.batch([picture, scene(300, 300, (10, 12, 76, 80))])[1]) == 1
+
+
+def test_the_published_suppression_compares_clipped_boxes() -> None:
+    """Of the second box 30 % lie in the first one; of what is left of it inside the picture, 60 %."""
+    detector = Detector(random_model("v2"), Selection(0.1, suppression_threshold=0.5, overlap="own-area"))
+    boxes = np.array([[0, 0, 60, 100], [-100, 0, 100, 100]], np.float32)
+    found = Candidates(boxes, np.array([0.9, 0.8], np.float32), np.zeros(2, np.int8))
+    assert len(detector._select(found, (100, 100, 3))) == 1
+    detector.selection = Selection(0.1, suppression_threshold=0.5, overlap="iou")
+    assert len(detector._select(found, (100, 100, 3))) == 2
+
+
+def test_no_memory_for_tiles_is_said_with_what_is_needed() -> None:
+    detector = Detector(random_model("v2"), views=ViewSettings(tile_memory=1e-9))
+    with pytest.raises(UsageError, match=r"needs at least \d+ MB"):
+        detector(_noise(600, 800))
+
+
+def test_what_is_no_array_is_refused() -> None:
+    for wrong in ("photo.jpg", None, [[1]]):
+        with pytest.raises(UsageError, match="must be a NumPy array"):
+            Detector(random_model("v2"))(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("version", "card", "name"),
+    [("v2", {}, "face"), ("plate_small", {}, "plate"), ("head", {}, "head"), ("v2", {"object_name": "cat"}, "cat")],
+)
+def test_a_model_says_what_it_finds(version: str, card: dict[str, str], name: str) -> None:
+    assert Detector(replace(random_model(version), card=card)).object_name == name

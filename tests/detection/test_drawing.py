@@ -51,3 +51,12 @@ def test_landmarks_have_their_colours() -> None:
     drawn = draw_detections(np.zeros((100, 100, 3), np.uint8), _found((20, 20, 70, 70), landmarks=points))
     for (x, y), color in zip(points[0].astype(int), LANDMARK_COLORS, strict=True):
         assert drawn[y, x].tolist() == list(color)
+
+
+def test_the_name_of_what_was_found_stands_beside_the_score() -> None:
+    image = np.zeros((200, 300, 3), np.uint8)
+    widths = []
+    for label in ("", "plate"):
+        drawn = draw_detections(image, _found((50, 60, 220, 150)), label=label)
+        widths.append(np.flatnonzero(drawn[50].any(axis=1)).max())
+    assert widths[1] > widths[0] + 20

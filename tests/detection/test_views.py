@@ -32,6 +32,7 @@ ALL = (0, 1, 2, 3, 4)
         ({"min_face": 5}, (200, 300), [View(400, 600, ALL)]),
         ({"min_face": 300}, (100, 100), [View(3, 3, (0,))]),
         ({"max_face": 30}, (480, 640), [View(480, 640, (0, 1))]),
+        ({"max_face": 30}, (64, 100), [View(128, 200, (0, 1, 2))]),
         ({"pyramid": True}, (240, 320), [View(240, 320, ALL)]),
         ({"pyramid": True}, (1000, 1280), [View(1000, 1280, ALL), View(250, 320, (3, 4))]),
         ({"pyramid": True, "max_face": 600}, (1000, 1280), [View(1000, 1280, ALL), View(250, 320, (3,))]),
@@ -64,6 +65,8 @@ def test_the_published_example() -> None:
         ({"branches": (5,)}, "has branches 0 to 4, not 5"),
         ({"max_face": 1000}, "more than the 320 px that .* finds at this scale: add the pyramid"),
         ({"min_face": 0.001}, "would be enlarged to"),
+        ({"scale": 60}, "would be enlarged to 60 times"),
+        ({"scale": 1e308}, "would be enlarged to"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,33 @@ def test_wrong_arguments_are_refused() -> None:
     for threshold in (-0.1, 1.5):
         with pytest.raises(UsageError, match="must lie between 0 and 1"):
             bx.suppress(EMPTY, np.zeros(0, np.float32), threshold)
+
+
+@pytest.mark.parametrize("overlap", ["iou", "own-area"])
+@pytest.mark.parametrize("seed", range(8))
+def test_many_boxes_in_lanes_are_suppressed_as_defined(
+    overlap: Overlap, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes begin at few boxes here, and what counts as a crowd is small: both ways, and the change between them."""
+    monkeypatch.setattr(bx, "_MANY", 50)
+    monkeypatch.setattr(bx, "_MIN_BLOCK", 2)
+    monkeypatch.setattr(bx, "_PAIRS", 400)
+    monkeypatch.setattr(bx, "_CROWD", 100 if seed % 2 else 10_000)
+    rng = np.random.default_rng(seed)
+    corners = np.concatenate([rng.uniform(0, 300, (300, 2)), rng.normal(50, 3, (100, 2))])
+    sides = np.exp(rng.uniform(0, 4.5, (400, 2)))
+    boxes = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
+    boxes[::40, 2:] = boxes[::40, :2] - 0.5
+    scores = rng.integers(0, 50, 400).astype(np.float32) / 50
+    assert bx.suppress(boxes, scores, 0.3, overlap).tolist() == _suppress_by_definition(boxes, scores, 0.3, overlap)
+
+
+@pytest.mark.parametrize("overlap", ["iou", "own-area"])
+def test_a_hundred_thousand_sparse_boxes_take_about_a_second(overlap: Overlap) -> None:
+    rng = np.random.default_rng(0)
+    corners, sides = rng.uniform(0, 20_000, (100_000, 2)), rng.uniform(10, 40, (100_000, 1))
+    boxes = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
+    started = time.process_time()
+    kept = bx.suppress(boxes, rng.random(100_000).astype(np.float32), 0.4, overlap)
+    assert len(kept) > 90_000
+    assert time.process_time() - started < 5, "13 s and more when all are compared with all"

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lffd.files import put_aside, recover_directory, replace_directory, write_atomic
+from lffd.errors import UsageError
+from lffd.files import (
+    OutputFolder,
+    check_output,
+    put_aside,
+    recover_directory,
+    replace_directory,
+    write_atomic,
+)
 
 
 class Killed(BaseException):
@@ -102,3 +113,92 @@ def test_neighbours_of_like_names_are_left_alone(tmp_path: Path) -> None:
     assert put_aside(tmp_path / "m") is None
     replace_directory(tmp_path / "m", {"a": b"1"}, _owned)
     assert set(tmp_path.iterdir()) == before | {tmp_path / "m"}
+
+
+def test_what_is_no_file_is_written_through(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomic(tmp_path / "pipe", b"words")
+    assert os.read(reader, 99) == b"words"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    for name in ("there", "not there yet"):
+        (tmp_path / "link").symlink_to(tmp_path / name)
+        write_atomic(tmp_path / "link", name.encode())
+        assert (tmp_path / name).read_bytes() == name.encode()
+        assert (tmp_path / "link").is_symlink()
+        (tmp_path / "link").unlink()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_device_is_named() -> None:
+    with pytest.raises(OSError, match="/dev/full"):
+        write_atomic("/dev/full", b"x" * 100_000)
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomic(tmp_path / "f", b"old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'f'}'"):
+        write_atomic(tmp_path / "f", b"new")
+    assert _contents(tmp_path) == {"f": b"old"}
+
+
+def test_outputs_that_would_replace_something_are_refused(tmp_path: Path) -> None:
+    photo, link = tmp_path / "photo.jpg", tmp_path / "link.json"
+    photo.write_bytes(b'[{"image": looks like ours')
+    link.symlink_to(photo)
+    ours, foreign = tmp_path / "ours.json", tmp_path / "notes.json"
+    ours.write_text('[\n{"image": "a.jpg"}]')
+    foreign.write_text('{"mine": 1}')
+    for path in (photo, link):
+        with pytest.raises(UsageError, match="is an input of this command"):
+            check_output(path, [photo], ['[{"image":'])
+    with pytest.raises(UsageError, match="was not made by this command"):
+        check_output(foreign, [photo], ['[{"image":'])
+    for folder in (tmp_path, Path("/")):
+        with pytest.raises(UsageError, match="is a folder"):
+            check_output(folder)
+    for good in (ours, tmp_path / "new.json", Path("/dev/null"), None):
+        check_output(good, [photo], ['[{"image":'])
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with OutputFolder(out) as first:
+        with pytest.raises(UsageError, match="another run is writing there"), OutputFolder(out):
+            raise AssertionError
+        (out / "mine.jpg").touch()
+        (out / "theirs.jpg").touch()
+        first.claim(out / "mine.jpg")
+    with OutputFolder(out) as second:
+        assert second.may_write(out / "mine.jpg")
+        assert second.may_write(out / "new.jpg")
+        assert not second.may_write(out / "theirs.jpg")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_lock_dies_with_its_process_and_leaves_nothing(tmp_path: Path, beside: bool) -> None:
+    out = tmp_path / "out"
+    code = "import sys; from pathlib import Path; from lffd.files import OutputFolder; folder = Path(sys.argv[1]); "
+    code += f"lock = OutputFolder(folder, {beside}); lock.__enter__(); print(1, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(UsageError, match="another run"), OutputFolder(out, beside):
+            raise AssertionError
+        process.kill()
+        process.wait()
+        with OutputFolder(out, beside):
+            pass
+    assert [path.name for path in tmp_path.iterdir() if path != out] == []
+    assert not out.exists() or list(out.iterdir()) == []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from detection.prediction.inputs import FrameReader, Source, find_sources
+from detection.prediction.run import Pace
 from lffd.errors import DataError, UsageError
 
 NOTHING = io.StringIO()
@@ -116,3 +117,21 @@ def test_videos_that_are_none_or_end_early(tmp_path: Path) -> None:
 def test_a_missing_camera() -> None:
     with pytest.raises(DataError, match="camera:97: this camera cannot be opened"):
         FrameReader(Source("camera:97", "camera", PurePath("camera_97.mp4")))
+
+
+def test_a_picture_on_standard_input_is_no_list(tree: Path) -> None:
+    for errors in ("strict", "surrogateescape"):
+        picture = io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01"), "utf-8", errors)
+        with pytest.raises(UsageError, match="standard input is no text: - reads names"):
+            find_sources(["-"], picture)
+
+
+def test_a_camera_of_any_number(tree: Path) -> None:
+    _, problems = find_sources(["camera:99999999999999999999"], NOTHING)
+    assert problems == ["camera:99999999999999999999: does not exist, and matches nothing"]
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 100_000}, {"every": 10**30}, {"max_frames": 10**30}])
+def test_paces_that_make_no_sense(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="at most"):
+        Pace(**wrong)

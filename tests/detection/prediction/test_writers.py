@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -20,6 +21,7 @@ from detection.prediction.writers import (
     Prediction,
 )
 from lffd.errors import UsageError
+from lffd.files import RECORD, OutputFolder
 
 FOUND = Detections(
     np.array([[1.5, 2, 10.25, 12.1], [20, 5, 30, 15]], np.float32),
@@ -27,6 +29,12 @@ FOUND = Detections(
     branches=np.array([0, 2], np.int8),
 )
 NONE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[OutputFolder]:
+    with OutputFolder(tmp_path) as opened:
+        yield opened
 
 
 def _prediction(
@@ -89,27 +97,27 @@ def test_csv_word_for_word(tmp_path: Path) -> None:
     assert next(row["image"] for row in csv.DictReader(text.splitlines())) == 'odd, "name".jpg'
 
 
-def test_pictures_keep_their_places_and_none_is_written_twice(tmp_path: Path) -> None:
+def test_pictures_keep_their_places_and_none_is_written_twice(tmp_path: Path, folder: OutputFolder) -> None:
     import cv2
 
-    writer = PictureWriter(tmp_path, scores=True)
+    writer = PictureWriter(folder, scores=True)
     for name in ("a/x.jpg", "a/x.jpg", "a/x.png", "a/x.gif", "y.tiff"):
         writer.write(_prediction(name))
     writer.close()
-    written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if path.name != RECORD)
     assert written == ["a/x.jpg", "a/x.png", "a/x_2.jpg", "a/x_2.png", "y.png"]
     assert cv2.imread(str(tmp_path / "y.png")).shape == (40, 50, 3)
 
 
-def test_what_is_too_long_for_a_jpeg_becomes_a_png(tmp_path: Path) -> None:
+def test_what_is_too_long_for_a_jpeg_becomes_a_png(tmp_path: Path, folder: OutputFolder) -> None:
     source = Source("strip.jpg", "image", PurePath("strip.jpg"))
-    writer = PictureWriter(tmp_path, scores=False)
+    writer = PictureWriter(folder, scores=False)
     writer.write(Prediction(source, np.zeros((2, 65_600, 3), np.uint8), NONE))
-    assert [path.name for path in tmp_path.iterdir()] == ["strip.png"]
+    assert [path.name for path in tmp_path.iterdir() if path.name != RECORD] == ["strip.png"]
 
 
-def test_frames_become_videos(tmp_path: Path) -> None:
-    writer = PictureWriter(tmp_path, scores=False)
+def test_frames_become_videos(tmp_path: Path, folder: OutputFolder) -> None:
+    writer = PictureWriter(folder, scores=False)
     for name, count in (("one.avi", 3), ("two.mov", 2)):
         source = Source(name, "video", PurePath(name))
         for number in range(count):
@@ -121,10 +129,10 @@ def test_frames_become_videos(tmp_path: Path) -> None:
             assert reader.frame_rate == 10
 
 
-def test_crops_are_the_pixels_of_the_boxes(tmp_path: Path) -> None:
+def test_crops_are_the_pixels_of_the_boxes(tmp_path: Path, folder: OutputFolder) -> None:
     import cv2
 
-    writer = CropWriter(tmp_path)
+    writer = CropWriter(folder)
     prediction = _prediction()
     writer.write(prediction)
     writer.write(_prediction("empty.jpg", NONE))
@@ -145,8 +153,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     for make in (JsonWriter, CsvWriter):
         with pytest.raises(OSError, match=r"exists: .*/file'"):
             make(tmp_path / "file" / "out")
-    with pytest.raises(OSError, match=r"(exists|directory): .*/file"):
-        PictureWriter(tmp_path / "file", scores=True).write(_prediction())
+    with pytest.raises(OSError, match=r"(exists|directory): .*/file"), OutputFolder(tmp_path / "file"):
+        raise AssertionError
 
 
 def test_a_window_that_cannot_be_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
