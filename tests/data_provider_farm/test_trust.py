@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from accuracy_evaluation.evaluation_on_pack import read_record
+from accuracy_evaluation.evaluation_on_pack import load_record
 from data_provider_farm.pack import Options, pack
 from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
 from data_provider_farm.readers.lffd_pickle import load_plain_pickle
@@ -265,4 +265,4 @@ def test_a_record_of_another_size_than_its_jpeg_is_refused_where_it_is_written_a
     with writer, pytest.raises(DataError, match=r"the record says 400x300 pixels, the image has 64x48"):
         writer.add(wrong)
     with pytest.raises(DataError, match=r"a\.jpg.*the record says 400x300 pixels, the image has 64x48"):
-        read_record([wrong], 0)
+        load_record([wrong], 0)
