@@ -22,19 +22,19 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from data_iterator_farm.batch import BatchPlan
 from data_iterator_farm.batch_builder import BatchBuilder
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import BadRecordError, decode_image
 from data_iterator_farm.jitter import jitter
 from data_iterator_farm.label_maps import LabelMaker
-from data_iterator_farm.policies import Policies, PresetName, preset
-from data_iterator_farm.process_loader import BatchWork, ProcessLoader
+from data_iterator_farm.policies import PresetName, preset
+from data_iterator_farm.process_loader import ProcessLoader
 from data_iterator_farm.record_order import RecordKinds, sort_records
 from data_iterator_farm.rendering import draw_window
 from data_provider_farm.pack_format.packed_file import PackReader
 from lffd.cli import run
 from lffd.errors import UsageError
-from lffd.graphs.network import Network
 from lffd.limits import check_batch_memory, check_limits
 from lffd.records import Record, RecordSource
 from symbol_farm.versions import version_network
@@ -101,37 +101,23 @@ class LoaderRates:
 class Bench:
     """The things that every measurement needs."""
 
-    def __init__(
-        self, source: RecordSource, kinds: RecordKinds, network: Network, policies: Policies, options: Options
-    ) -> None:
-        self.source, self.kinds, self.network, self.policies = source, kinds, network, policies
-        self.options = options
-        self.input_size = options.input_size or network.train_input
-        self.settings: dict[str, Any] = {
-            **{"batch_size": options.batch_size, "input_size": self.input_size, "seed": options.seed},
-            **{"rank": 0, "size": 1, "skip_bad_records": False},
-        }
-
-    def builder(self, kinds: RecordKinds | None = None, **changes: Any) -> BatchBuilder:
-        """Return a new maker of batches, from all records or those of `kinds`."""
-        settings = {**self.settings, **changes}
-        return BatchBuilder(self.source, kinds or self.kinds, self.network, self.policies, **settings)
+    def __init__(self, source: RecordSource, kinds: RecordKinds, plan: BatchPlan, options: Options) -> None:
+        self.source, self.kinds, self.plan, self.options = source, kinds, plan, options
 
     def loader(self, workers: Workers, count: int, start: int) -> BatchLoader | ProcessLoader:
         """Return a loader that begins at batch `start`."""
         if workers == "processes":
             opening = partial(PackReader, self.options.pack)
-            work = BatchWork(opening, self.kinds, self.network, self.policies, self.settings)
-            return ProcessLoader(work, processes=count, start=start)
-        settings = {**self.settings, "threads": count, "start": start, "kinds": self.kinds}
-        return BatchLoader(self.source, self.network, self.policies, **settings)
+            return ProcessLoader(opening, self.kinds, self.plan, processes=count, start=start)
+        return BatchLoader(self.source, self.plan, threads=count, start=start, kinds=self.kinds)
 
     def rates(self, workers: Workers, count: int) -> LoaderRates:
         """Measure batches and decoding in turns, on the same records, which the system's cache holds by then."""
         # Processes make several batches ahead and finish several at a time: they need more of both.
         more = 0 if workers == "threads" else count
         warm_up, timed = WARM_UP + 2 * more, max(self.options.batches, 4 * more)
-        order, size = self.builder().order, self.options.batch_size
+        order = BatchBuilder(self.source, self.kinds, self.plan).order
+        size = self.options.batch_size
         pairs = []
         for turn in range(self.options.repeats):
             first = turn * (WARM_UP + self.options.batches)
@@ -151,7 +137,7 @@ class Bench:
 
     def stages(self) -> dict[str, float]:
         """Return the share of one thread's time that each stage takes, from a profile of single calls."""
-        builder, profile = self.builder(), cProfile.Profile()
+        builder, profile = BatchBuilder(self.source, self.kinds, self.plan), cProfile.Profile()
         for index in range(WARM_UP):
             builder.build(index)
         for index in range(self.options.batches):
@@ -184,7 +170,8 @@ class Bench:
     def _record_cost(self, index: int) -> float:
         """Return the median milliseconds that one thread takes for a crop of one record."""
         none = np.zeros(0, np.int64)
-        builder = self.builder(RecordKinds(np.array([index]), none, none, bad={}), batch_size=1)
+        alone = RecordKinds(np.array([index]), none, none, bad={})
+        builder = BatchBuilder(self.source, alone, replace(self.plan, batch_size=1))
         times = []
         for number in range(CROWD_SAMPLES):
             start = time.perf_counter()
@@ -237,16 +224,17 @@ def main(options: Options) -> None:
     if not options.jitter:
         policies = policies._replace(jitter=replace(policies.jitter, probability=0.0))
     with PackReader(options.pack) as source, _one_opencv_thread():
-        bench = Bench(source, sort_records(source, max(options.threads, default=1)), network, policies, options)
-        size = f"{bench.input_size}x{bench.input_size}"
-        print(f"{options.pack}: {len(source):,} records; {options.version}, {options.preset} preset, {size}")
+        side = options.input_size or network.train_input
+        plan = BatchPlan(network, policies, options.batch_size, side, options.seed)
+        bench = Bench(source, sort_records(source, max(options.threads, default=1)), plan, options)
+        print(f"{options.pack}: {len(source):,} records; {options.version}, {options.preset} preset, {side}x{side}")
         results = [bench.rates("threads", count) for count in options.threads]
         results += [bench.rates("processes", count) for count in options.processes]
         stages, crowd = bench.stages(), bench.crowd()
     _print(results, stages, crowd)
     if options.json:
         last = {name: value for name, value in asdict(results[-1]).items() if name not in ("workers", "count")}
-        values = {**asdict(options), "pack": str(options.pack), "input_size": bench.input_size, **last}
+        values = {**asdict(options), "pack": str(options.pack), "input_size": side, **last}
         values |= {"json": str(options.json), "results": [asdict(rates) for rates in results]}
         options.json.write_text(json.dumps({**values, "stages": stages, "crowd": crowd}, indent=2) + "\n")
 

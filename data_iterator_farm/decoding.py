@@ -30,8 +30,8 @@ class BadRecordError(DataError):
         self.record = record
 
 
-class Scratch:
-    """Memory that one thread uses again and again: fresh pages cost as much as half a resize."""
+class Scratch(threading.local):
+    """Memory that each thread uses again and again, its own: fresh pages cost as much as half a resize."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, Image] = {}

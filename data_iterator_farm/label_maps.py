@@ -11,50 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_iterator_farm.assignment import ASSIGNMENTS, BACKGROUND, IGNORED, POSITIVE
-from data_iterator_farm.batch import target_shapes
+from data_iterator_farm.assignment import ASSIGNMENTS, POSITIVE
 from data_iterator_farm.policies import LabelPolicy
 from lffd.boxes import Boxes
 from lffd.errors import UsageError
 from lffd.graphs.network import Network
 
-__all__ = ["BACKGROUND", "IGNORED", "POSITIVE", "LabelMaker", "label_maps"]
-
-
-def label_maps(
-    boxes: Boxes, ignored: NDArray[np.bool_], network: Network, size: int, policy: LabelPolicy
-) -> list[dict[str, NDArray[Any]]]:
-    """Return the targets of one square crop, by branch and output.
-
-    Args:
-        boxes: `(N, 4)` float32 xyxy in pixels of the crop; they may reach beyond it.
-        ignored: `(N,)` bool.
-        network: whose branches are labelled.
-        size: side of the crop in pixels.
-        policy: which cells are positive or ignored.
-
-    Returns:
-        Per branch: `score` int8 `(A, h, w)` with 1 positive, 0 background, -1 ignored; `box` float32 `(4A, h, w)`
-        codes, which `BranchGeometry.decode` turns into pixels, 0 where not positive (`gray_keep_box` apart).
-    """
-    maker = LabelMaker(network, size, policy)
-    targets = [{name: np.zeros((1, *shape), kind) for name, (shape, kind) in said.items()} for said in maker.targets]
-    maker.write(boxes, ignored, np.zeros(len(boxes), np.intp), targets)
-    return [{name: values[0] for name, values in said.items()} for said in targets]
-
 
 class LabelMaker:
-    """`label_maps` for all crops of a batch at once: most of the time is overhead that one call pays once.
+    """Writes the targets of all crops of a batch at once: most of the time is overhead that one call pays once.
 
-    Attributes:
-        targets: what each branch is taught, see `batch.TargetShapes`.
+    Args:
+        network: whose branches are labelled.
+        size: side of the crops in pixels.
+        policy: which cells are positive or ignored.
     """
 
     def __init__(self, network: Network, size: int, policy: LabelPolicy) -> None:
         if network.assignment not in ASSIGNMENTS:
             known = ", ".join(ASSIGNMENTS)
             raise UsageError(f"{network.name}: assignment {network.assignment!r} is not one of {known}")
-        self.targets = target_shapes(network, size)
         self._branches = network.branch_geometry
         self._assignment = ASSIGNMENTS[network.assignment](network, size, policy)
 
@@ -68,10 +44,10 @@ class LabelMaker:
         """Write the labels of `B` crops.
 
         Args:
-            boxes: `(N, 4)` of all crops.
+            boxes: `(N, 4)` xyxy in pixels, of all crops; they may reach beyond them.
             ignored: `(N,)`.
             crops: `(N,)` the crop that each box lies in.
-            targets: per branch and output, `(B, …)` contiguous, all 0.
+            targets: per branch and output, see `Batch`: contiguous, all 0.
         """
         if not len(boxes):
             return

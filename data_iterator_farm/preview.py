@@ -14,7 +14,7 @@ import tyro
 from numpy.typing import NDArray
 
 from data_iterator_farm.assignment import BACKGROUND, IGNORED, POSITIVE, ClassMap
-from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch import Batch, BatchPlan
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.policies import PresetName, preset
 from lffd.cli import run
@@ -199,9 +199,8 @@ def main(options: Options) -> None:
     network = version_network(options.version)
     policies = preset(options.preset, network)
     with PackReader(options.pack) as source:
-        size, seed = options.input_size or network.train_input, options.seed
-        settings: dict[str, Any] = {"batch_size": options.crops, "input_size": size, "seed": seed}
-        with BatchLoader(source, network, policies, **settings, threads=2, stop=1) as loader:
+        plan = BatchPlan(network, policies, options.crops, options.input_size or network.train_input, options.seed)
+        with BatchLoader(source, plan, threads=2, stop=1) as loader:
             figure = draw_batch(next(loader), network)
     figure.savefig(options.output, dpi=DOTS_PER_INCH)
     print(f"{options.output}: {options.crops} crops of {options.pack}, {options.version}, {options.preset} preset")
