@@ -11,10 +11,8 @@ import cProfile
 import json
 import pstats
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -149,12 +147,8 @@ class Bench:
             return float(stats.get((code.co_filename, code.co_firstlineno, code.co_name), (0,) * 4)[3])
 
         whole = spent(BatchBuilder.build)
-        shares = {
-            "decode": spent(decode_image),
-            "resize": spent(draw_window) - spent(decode_image),
-            "jitter": spent(jitter),
-            "labels": spent(LabelMaker.write),
-        }
+        shares = {"decode": spent(decode_image), "resize": spent(draw_window) - spent(decode_image)}
+        shares |= {"jitter": spent(jitter), "labels": spent(LabelMaker.write)}
         shares["reading, sampling, the rest"] = whole - sum(shares.values())
         return {name: share / whole for name, share in shares.items()}
 
@@ -204,26 +198,16 @@ def _decode_many(records: list[Record]) -> None:
             raise BadRecordError(record, f"the JPEG is damaged: {error}; make the pack again") from error
 
 
-@contextmanager
-def _one_opencv_thread() -> Iterator[None]:
-    """Keep OpenCV from starting threads of its own, which would make one thread look like several."""
-    import cv2
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
 def main(options: Options) -> None:
     """Measure how fast batches are made from a pack, and where the time goes."""
+    import cv2
+
+    cv2.setNumThreads(1)  # with threads of its own, OpenCV would make one thread look like several
     network = version_network(options.version)
     policies = preset(options.preset, network)
     if not options.jitter:
         policies = policies._replace(jitter=replace(policies.jitter, probability=0.0))
-    with PackReader(options.pack) as source, _one_opencv_thread():
+    with PackReader(options.pack) as source:
         side = options.input_size or network.train_input
         plan = BatchPlan(network, policies, options.batch_size, side, options.seed)
         bench = Bench(source, sort_records(source, max(options.threads, default=1)), plan, options)
@@ -233,10 +217,10 @@ def main(options: Options) -> None:
         stages, crowd = bench.stages(), bench.crowd()
     _print(results, stages, crowd)
     if options.json:
-        last = {name: value for name, value in asdict(results[-1]).items() if name not in ("workers", "count")}
-        values = {**asdict(options), "pack": str(options.pack), "input_size": side, **last}
-        values |= {"json": str(options.json), "results": [asdict(rates) for rates in results]}
-        options.json.write_text(json.dumps({**values, "stages": stages, "crowd": crowd}, indent=2) + "\n")
+        last = {name: value for name, value in vars(results[-1]).items() if name not in ("workers", "count")}
+        values = {**vars(options), "input_size": side, **last, "results": [vars(rates) for rates in results]}
+        values |= {"stages": stages, "crowd": crowd}
+        options.json.write_text(json.dumps(values, indent=2, default=str) + "\n")
 
 
 def _print(results: list[LoaderRates], stages: dict[str, float], crowd: dict[str, float]) -> None:

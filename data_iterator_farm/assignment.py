@@ -20,6 +20,7 @@ from lffd.graphs.network import Network
 POSITIVE, BACKGROUND, IGNORED = 1, 0, -1
 
 ClassMap = NDArray[np.int8]
+Exact = NDArray[np.float64]
 Cells = NDArray[np.intp]
 """Rectangles of cells: left, top, right, bottom, the last two excluded."""
 
@@ -53,20 +54,6 @@ class Assignment(Protocol):
             classes: per branch `(B, A, h, w)` int8, contiguous, all background.
         """
         ...
-
-
-class _Claims(NamedTuple):
-    """Cells of all branches and crops that boxes claim as positive; a cell may appear several times.
-
-    Attributes:
-        cells: `(M,)` numbers; those of a branch follow each other, and so do those of a crop within it.
-        owners: `(M,)` the box that claims each.
-        distances: `(M,)` squared distance of the cell's centre from the box's centre, in cells.
-    """
-
-    cells: NDArray[np.intp]
-    owners: NDArray[np.intp]
-    distances: NDArray[np.float64]
 
 
 class RangeAssignment:
@@ -105,12 +92,11 @@ class RangeAssignment:
         positive = faces & _within(sides, self._ranges)
         gray = faces & ~positive & _within(sides, self._grays)
         exact = boxes.astype(np.float64)
-        nothing = np.zeros(0, np.intp)
         if not positive.any():
             self._ignore(exact, crops, gray | hidden, classes)
+            nothing = np.zeros(0, np.intp)
             return [Positives(nothing, nothing, nothing.astype(bool))] * len(classes)
-        claims = self._claims(exact, crops, positive, classes[0].shape[0])
-        cells, owners, contested = self._settle(claims)
+        cells, owners, contested = self._settle(*self._claims(exact, crops, positive, classes[0].shape[0]))
         self._ignore(exact, crops, hidden & np.ones_like(gray), classes)
         shown = self._not_ignored(cells, classes)
         self._ignore(exact, crops, gray, classes)
@@ -124,24 +110,17 @@ class RangeAssignment:
         for maps, clash in zip(classes, self._split(contested, classes), strict=True):
             maps.reshape(-1)[clash] = IGNORED
         parts = self._split(cells, classes)
-        ends = np.cumsum([0, *(part.size for part in parts)])
-        spans = [slice(ends[k], ends[k + 1]) for k in range(len(parts))]
-        return [Positives(part, owners[span], scored[span]) for part, span in zip(parts, spans, strict=True)]
+        ends = np.cumsum([part.size for part in parts])[:-1]
+        return list(map(Positives, parts, np.split(owners, ends), np.split(scored, ends)))
 
-    def _cells(self, boxes: NDArray[np.float64], branches: NDArray[np.intp]) -> Cells:
+    def _cells(self, boxes: Exact, branches: NDArray[np.intp]) -> Cells:
         """Return `(P, 4)`: the cells of a branch with centres in each box `(P, 4)`, borders included."""
         places = (boxes - self._starts[branches]) / self._strides[branches]
-        first, after = np.ceil(places[:, :2]), np.floor(places[:, 2:]) + 1
-        limits = self._limits[branches]
-        corners = np.minimum(np.maximum(np.concatenate((first, after), axis=1), 0), np.tile(limits, 2))
-        return corners.astype(np.intp)
+        corners = np.concatenate((np.ceil(places[:, :2]), np.floor(places[:, 2:]) + 1), axis=1)
+        return np.minimum(np.maximum(corners, 0), np.tile(self._limits[branches], 2)).astype(np.intp)
 
     def _ignore(
-        self,
-        boxes: NDArray[np.float64],
-        crops: NDArray[np.intp],
-        chosen: NDArray[np.bool_],
-        classes: Sequence[ClassMap],
+        self, boxes: Exact, crops: NDArray[np.intp], chosen: NDArray[np.bool_], classes: Sequence[ClassMap]
     ) -> None:
         """Ignore every cell with its centre in the boxes `(N, 4)` chosen by `(branches, N)`."""
         branches, which = np.nonzero(chosen)
@@ -152,9 +131,14 @@ class RangeAssignment:
             classes[k][crop, :, top:bottom, left:right] = IGNORED
 
     def _claims(
-        self, boxes: NDArray[np.float64], crops: NDArray[np.intp], positive: NDArray[np.bool_], count: int
-    ) -> _Claims:
-        """List the cells that boxes `(N, 4)` in `count` crops claim on the branches of `positive` `(branches, N)`."""
+        self, boxes: Exact, crops: NDArray[np.intp], positive: NDArray[np.bool_], count: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+        """List the cells that boxes `(N, 4)` in `count` crops claim on the branches of `positive` `(branches, N)`.
+
+        Returns:
+            Numbers of cells, perhaps several times each; those of a branch follow each other, and so do those of a
+            crop within it. The box that claims each; its centre's squared distance from the cell's, in cells.
+        """
         branches, owners = np.nonzero(positive)
         boxes = boxes[owners]
         middle = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -173,21 +157,19 @@ class RangeAssignment:
         widths = self._limits[branches, 0].astype(np.intp)
         cells = start[which] + rows * widths[which] + columns
         distances = (middle_cell[which, 0] - columns) ** 2 + (middle_cell[which, 1] - rows) ** 2
-        return _Claims(cells, owners[which], distances)
+        return cells, owners[which], distances
 
-    def _settle(self, claims: _Claims) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        """Decide cells that several boxes claim.
-
-        Returns:
-            Positive cells in growing order, their boxes, and cells to ignore in growing order.
-        """
+    def _settle(
+        self, cells: NDArray[np.intp], owners: NDArray[np.intp], distances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Return the positive ones among claimed cells, their boxes, and cells to ignore; cells in growing order."""
         if self._policy.overlap == "nearest":
-            order = np.argsort(claims.distances, kind="stable")
-            cells, first = np.unique(claims.cells[order], return_index=True)
-            return cells, claims.owners[order][first], cells[:0]
-        cells, first, count = np.unique(claims.cells, return_index=True, return_counts=True)
+            order = np.argsort(distances, kind="stable")
+            cells, first = np.unique(cells[order], return_index=True)
+            return cells, owners[order][first], cells[:0]
+        cells, first, count = np.unique(cells, return_index=True, return_counts=True)
         alone = count == 1
-        return cells[alone], claims.owners[first[alone]], cells[~alone]
+        return cells[alone], owners[first[alone]], cells[~alone]
 
     def _not_ignored(self, cells: NDArray[np.intp], classes: Sequence[ClassMap]) -> NDArray[np.bool_]:
         """Return which of the cells are not ignored so far."""
@@ -212,11 +194,7 @@ def _empty(cells: Cells) -> NDArray[np.bool_]:
 
 
 def _list_cells(rectangles: Cells) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """List the cells of rectangles `(P, 4)` one after the other.
-
-    Returns:
-        Three arrays `(M,)`: which rectangle, column, row.
-    """
+    """List the cells of rectangles `(P, 4)` one after the other; `(M,)` each: which rectangle, column, row."""
     width = np.maximum(rectangles[:, 2] - rectangles[:, 0], 0)
     counts = width * np.maximum(rectangles[:, 3] - rectangles[:, 1], 0)
     which = np.repeat(np.arange(len(rectangles)), counts)
