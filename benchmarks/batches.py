@@ -40,6 +40,8 @@ from symbol_farm.versions import version_network
 WARM_UP = 6
 CROWD_SAMPLES = 40
 
+FIGURES = ("images_per_second", "decode_images_per_second", "ratio", "ratio_low", "ratio_high")
+
 Workers = Literal["threads", "processes"]
 
 
@@ -83,19 +85,6 @@ class Options:
             raise UsageError("give numbers of threads or processes, each at least 1")
 
 
-@dataclass(frozen=True)
-class LoaderRates:
-    """What one number of workers reached; medians over the turns, and the extremes of the ratio of the two rates."""
-
-    workers: Workers
-    count: int
-    images_per_second: float
-    decode_images_per_second: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-
-
 class Bench:
     """The things that every measurement needs."""
 
@@ -109,8 +98,13 @@ class Bench:
             return ProcessLoader(opening, self.kinds, self.plan, processes=count, start=start)
         return BatchLoader(self.source, self.plan, threads=count, start=start, kinds=self.kinds)
 
-    def rates(self, workers: Workers, count: int) -> LoaderRates:
-        """Measure batches and decoding in turns, on the same records, which the system's cache holds by then."""
+    def rates(self, workers: Workers, count: int) -> dict[str, Any]:
+        """Measure batches and decoding in turns, on the same records, which the system's cache holds by then.
+
+        Returns:
+            Kind and number of workers, images per second of both and the ratio of the two rates: medians over the
+            turns, and of the ratio also the extremes.
+        """
         # Processes make several batches ahead and finish several at a time: they need more of both.
         more = 0 if workers == "threads" else count
         warm_up, timed = WARM_UP + 2 * more, max(self.options.batches, 4 * more)
@@ -129,9 +123,8 @@ class Bench:
                 pairs.append((made / (time.perf_counter() - start), _time_decoding(records, count)))
         rates = np.array(pairs)
         ratios = rates[:, 0] / rates[:, 1]
-        batches, decoding_only = np.median(rates, axis=0)
-        figures = (batches, decoding_only, np.median(ratios), ratios.min(), ratios.max())
-        return LoaderRates(workers, count, *(float(figure) for figure in figures))
+        figures = (*np.median(rates, axis=0), np.median(ratios), ratios.min(), ratios.max())
+        return {"workers": workers, "count": count} | dict(zip(FIGURES, map(float, figures), strict=True))
 
     def stages(self) -> dict[str, float]:
         """Return the share of one thread's time that each stage takes, from a profile of single calls."""
@@ -217,20 +210,19 @@ def main(options: Options) -> None:
         stages, crowd = bench.stages(), bench.crowd()
     _print(results, stages, crowd)
     if options.json:
-        last = {name: value for name, value in vars(results[-1]).items() if name not in ("workers", "count")}
-        values = {**vars(options), "input_size": side, **last, "results": [vars(rates) for rates in results]}
-        values |= {"stages": stages, "crowd": crowd}
+        last = {name: results[-1][name] for name in FIGURES}
+        values = {**vars(options), "input_size": side, **last, "results": results, "stages": stages, "crowd": crowd}
         options.json.write_text(json.dumps(values, indent=2, default=str) + "\n")
 
 
-def _print(results: list[LoaderRates], stages: dict[str, float], crowd: dict[str, float]) -> None:
+def _print(results: list[dict[str, Any]], stages: dict[str, float], crowd: dict[str, float]) -> None:
     """Print the measurements as a user reads them."""
     print("workers        batches: images/s   decoding only: images/s   ratio (lowest–highest)")
     for rates in results:
-        spread = f"{rates.ratio:.2f} ({rates.ratio_low:.2f}–{rates.ratio_high:.2f})"
-        one = {"threads": "thread", "processes": "process"}[rates.workers]
-        workers = f"{rates.count} {rates.workers if rates.count > 1 else one}"
-        print(f"{workers:12s}{rates.images_per_second:20.0f}{rates.decode_images_per_second:26.0f}   {spread}")
+        one = {"threads": "thread", "processes": "process"}[rates["workers"]]
+        workers = f"{rates['count']} {rates['workers'] if rates['count'] > 1 else one}"
+        images, decoded, *ratios = (rates[name] for name in FIGURES)
+        print("{:12s}{:20.0f}{:26.0f}   {:.2f} ({:.2f}–{:.2f})".format(workers, images, decoded, *ratios))
     print("one thread's time: " + ", ".join(f"{name} {share:.0%}" for name, share in stages.items()))
     print(
         f"the record with most boxes ({crowd['boxes']:,}): {crowd['milliseconds']:.1f} ms per crop, "

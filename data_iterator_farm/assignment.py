@@ -1,62 +1,27 @@
 """Which objects train which cells: the rule that a network declares, by name.
 
-A rule marks cells of the class maps as ignored and says which ones are positive, and for which box; what these are then
-taught (box codes and whatever else the network says) is written by `data_iterator_farm.label_maps`. To add a rule,
-write a class with the interface of `Assignment` and list it in `ASSIGNMENTS`.
+To add a rule, write a `LabelMaker`, made from network, crop side in pixels and policy, and list it in `ASSIGNMENTS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_iterator_farm.label_maps import IGNORED, ClassMap, LabelMaker, Positives
 from data_iterator_farm.policies import LabelPolicy
 from lffd.boxes import Boxes, longer_sides
+from lffd.errors import UsageError
 from lffd.graphs.network import Network
 
-POSITIVE, BACKGROUND, IGNORED = 1, 0, -1
-
-ClassMap = NDArray[np.int8]
 Exact = NDArray[np.float64]
 Cells = NDArray[np.intp]
 """Rectangles of cells: left, top, right, bottom, the last two excluded."""
 
 
-class Positives(NamedTuple):
-    """Positive predictions of one branch.
-
-    Attributes:
-        places: `(M,)` growing positions in the branch's class map `(B, A, h, w)`, flattened.
-        owners: `(M,)` the box that each is positive for.
-        scored: `(M,)` bool: whether its score is taught too; the others are ignored there.
-    """
-
-    places: NDArray[np.intp]
-    owners: NDArray[np.intp]
-    scored: NDArray[np.bool_]
-
-
-class Assignment(Protocol):
-    """A rule for crops of one size."""
-
-    def claim(
-        self, boxes: Boxes, ignored: NDArray[np.bool_], crops: NDArray[np.intp], classes: Sequence[ClassMap]
-    ) -> list[Positives]:
-        """Mark ignored cells, and return the positive ones of each branch.
-
-        Args:
-            boxes: `(N, 4)` float32 xyxy in pixels, of all crops; they may reach beyond them.
-            ignored: `(N,)`.
-            crops: `(N,)` the crop that each box lies in.
-            classes: per branch `(B, A, h, w)` int8, contiguous, all background.
-        """
-        ...
-
-
-class RangeAssignment:
+class RangeAssignment(LabelMaker):
     """LFFD's rule (arXiv 1904.10633, section 3.3), for all crops of a batch at once.
 
     The receptive field's centre decides, and the box's longer side says on which branch. Inside one box of the
@@ -65,8 +30,8 @@ class RangeAssignment:
     """
 
     def __init__(self, network: Network, size: int, policy: LabelPolicy) -> None:
-        shapes, branches = network.map_sizes(size, size), network.branch_geometry
-        self._policy = policy
+        super().__init__(network)
+        shapes, branches, self._policy = network.map_sizes(size, size), network.branch_geometry, policy
         ranges = np.array([branch.object_range for branch in branches], np.float64)
         grays = np.array([branch.gray_range for branch in branches], np.float64)
         ranges[-1, 1] *= policy.last_range_factor
@@ -84,7 +49,7 @@ class RangeAssignment:
     def claim(
         self, boxes: Boxes, ignored: NDArray[np.bool_], crops: NDArray[np.intp], classes: Sequence[ClassMap]
     ) -> list[Positives]:
-        """Mark ignored cells, and return the positive ones of each branch; see `Assignment`."""
+        """Mark ignored cells, and return the positive ones of each branch; see `LabelMaker`."""
         sides = longer_sides(boxes).astype(np.float64)
         small = sides < self._policy.smallest
         faces = ~ignored & ~small
@@ -203,5 +168,13 @@ def _list_cells(rectangles: Cells) -> tuple[NDArray[np.intp], NDArray[np.intp], 
     return which, rectangles[which, 0] + column, rectangles[which, 1] + row
 
 
-ASSIGNMENTS: dict[str, Callable[[Network, int, LabelPolicy], Assignment]] = {"ranges": RangeAssignment}
-"""Every rule by the name under which a network declares it; made from network, crop side in pixels, and policy."""
+ASSIGNMENTS: dict[str, Callable[[Network, int, LabelPolicy], LabelMaker]] = {"ranges": RangeAssignment}
+"""Every rule by the name under which a network declares it."""
+
+
+def label_maker(network: Network, size: int, policy: LabelPolicy) -> LabelMaker:
+    """Return what labels crops of `size` pixels by the network's rule; raises `UsageError` for an unknown one."""
+    if network.assignment not in ASSIGNMENTS:
+        known = ", ".join(ASSIGNMENTS)
+        raise UsageError(f"{network.name}: assignment {network.assignment!r} is not one of {known}")
+    return ASSIGNMENTS[network.assignment](network, size, policy)

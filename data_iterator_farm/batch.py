@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +73,8 @@ class BatchPlan:
             )
 
 
-TargetShapes = Sequence[Mapping[str, tuple[tuple[int, ...], Any]]]
-"""Per branch, by output name: shape without the batch, and type."""
-
-
 def target_shapes(network: Network, size: int) -> list[dict[str, tuple[tuple[int, ...], Any]]]:
-    """Return what the targets of crops of `size` pixels look like; see `TargetShapes`."""
+    """Return the shape without the batch, and type, of the targets of crops of `size` pixels, by branch and output."""
     types = {name: np.int8 if name == "score" else np.float32 for name in network.outputs}
     return [
         {name: ((TARGET_CHANNELS[name] * network.predictions, *shape), types[name]) for name in network.outputs}
@@ -91,7 +86,7 @@ class Layout:
     """Where the arrays of a batch lie in bytes: targets branch by branch, numbers of faces, images.
 
     Attributes:
-        targets: what each branch is taught.
+        targets: what each branch is taught, see `target_shapes`.
         label_bytes, image_bytes: how many a batch takes.
     """
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
 
+from data_iterator_farm.assignment import label_maker
 from data_iterator_farm.batch import Batch, BatchMemory, BatchPlan, Layout
 from data_iterator_farm.crop_sampling import Crop, sample_crop
 from data_iterator_farm.decoding import BadRecordError, Scratch
 from data_iterator_farm.jitter import jitter
-from data_iterator_farm.label_maps import LabelMaker
 from data_iterator_farm.record_order import RecordKinds, RecordOrder
 from lffd.errors import DataError, LffdError
 from lffd.records import Record, RecordSource
@@ -52,7 +54,7 @@ class BatchBuilder:
 
     def __init__(self, source: RecordSource, kinds: RecordKinds, plan: BatchPlan, keep: int = 2) -> None:
         policies = plan.policies
-        self.labels = LabelMaker(plan.network, plan.input_size, policies.labels)
+        self._labels = label_maker(plan.network, plan.input_size, policies.labels)
         use_ignored = policies.labels.ignored_boxes == "ignore"
         self.order = RecordOrder(kinds, policies.sampling.background_share, use_ignored, plan.seed)
         self.bad_records: dict[int, str] = {}
@@ -94,10 +96,15 @@ class BatchBuilder:
         number = plan.rank * plan.batch_size + slot
         rng = default_rng(SeedSequence([plan.seed, batch.index, number]))
         record = self.order.at(batch.index * plan.batch_size * plan.size + number)
+        memory: dict[str, Any] = {"out": batch.images[slot], "scratch": self._scratch}
         for _ in range(MAX_TRIES):
             reading = _Reading(self._source, record)
+            partner = partial(self._partner, reading)
             try:
-                return self._draw_crop(batch, slot, reading, rng)
+                sampling, first = plan.policies.sampling, reading.read(record)
+                crop = sample_crop(first, plan.input_size, plan.network, sampling, rng, partner=partner, **memory)
+                jitter(crop.image, plan.policies.jitter, rng)
+                return crop
             except DataError as error:
                 if not plan.skip_bad_records:
                     raise
@@ -110,17 +117,9 @@ class BatchBuilder:
             record = self.order.random_face(rng)
         raise DataError(f"batch {batch.index}, crop {slot}: {MAX_TRIES} records in a row are bad; see the log for each")
 
-    def _draw_crop(self, batch: Batch, slot: int, reading: _Reading, rng: Generator) -> Crop:
-        """Make the pixels of one crop from the record of `reading`."""
-        plan, first = self._plan, reading.read(reading.index)
-        more = {"out": batch.images[slot], "scratch": self._scratch}
-
-        def partner(numbers: Generator) -> Record:
-            return reading.read(self.order.random_face(numbers))
-
-        crop = sample_crop(first, plan.input_size, plan.network, plan.policies.sampling, rng, partner=partner, **more)
-        jitter(crop.image, plan.policies.jitter, rng)
-        return crop
+    def _partner(self, reading: _Reading, rng: Generator) -> Record:
+        """Return a random record with a face."""
+        return reading.read(self.order.random_face(rng))
 
     def _finish(self, making: Making) -> None:
         """Write the labels and names of a batch whose crops are made."""
@@ -128,7 +127,7 @@ class BatchBuilder:
         boxes = np.concatenate([crop.boxes for crop in crops])
         ignored = np.concatenate([crop.ignored for crop in crops])
         slots = np.repeat(np.arange(len(crops)), [len(crop.boxes) for crop in crops])
-        self.labels.write(boxes, ignored, slots, making.batch.targets)
+        self._labels.write(boxes, ignored, slots, making.batch.targets)
         making.batch.faces[:] = np.bincount(slots[~ignored], minlength=len(crops))
         making.batch = replace(making.batch, names=tuple(" + ".join(crop.names) for crop in crops))
 

@@ -56,12 +56,8 @@ class CachedRecord(Record):
 class CachedSource:
     """A record source that keeps decoded images in memory until `byte_limit` is used up; the pixels stay the same.
 
-    Which records are kept depends on which come first. Dropping old ones for new ones would gain nothing: every
-    record is equally likely to be next. Safe from many threads.
-
-    Args:
-        source: where the records come from.
-        byte_limit: memory for encoded and decoded images together, in bytes.
+    That counts encoded and decoded images. Which records are kept depends on which come first: dropping old ones for
+    new ones would gain nothing, as every record is equally likely to be next. Safe from many threads.
     """
 
     def __init__(self, source: RecordSource, byte_limit: int) -> None:
@@ -74,9 +70,8 @@ class CachedSource:
         return len(self._source)
 
     def __getitem__(self, index: int) -> CachedRecord:
-        kept = self._records.get(index)
-        if kept is not None:
-            return kept
+        if index in self._records:
+            return self._records[index]
         record = self._source[index]
         values = {item.name: getattr(record, item.name) for item in fields(Record)}
         cached = CachedRecord(**values, index=index, source=self)
@@ -87,9 +82,8 @@ class CachedSource:
     def decoded(self, record: CachedRecord, reduction: int, scratch: Scratch) -> Image:
         """Return what `decode_image` returns, from memory where it is kept; do not write to it."""
         key = (record.index, reduction)
-        kept = self._images.get(key)
-        if kept is not None:
-            return kept
+        if key in self._images:
+            return self._images[key]
         image = _decode(record, reduction, scratch)
         if self._reserve(image.nbytes):
             self._images[key] = image = image.copy()

@@ -13,9 +13,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from data_iterator_farm.assignment import BACKGROUND, IGNORED, POSITIVE, ClassMap
 from data_iterator_farm.batch import Batch, BatchPlan
 from data_iterator_farm.batch_loader import BatchLoader
+from data_iterator_farm.label_maps import BACKGROUND, IGNORED, POSITIVE, ClassMap
 from data_iterator_farm.policies import PresetName, preset
 from lffd.cli import run
 from lffd.errors import UsageError

@@ -88,16 +88,8 @@ class RecordOrder:
     (What `SamplingPolicy.redraws` puts in the place of a record is drawn at random.)
 
     Records with faces and background records are two streams, each a new permutation per round; which stream a place
-    belongs to follows from the background share alone. Safe from many threads.
-
-    Args:
-        kinds: the records.
-        background_share: share of places for background records, when there are any.
-        use_ignored_only: let records whose boxes are all ignored take turns with those with faces.
-        seed: of the permutations.
-
-    Raises:
-        DataError: when there is no record with a face.
+    belongs to follows from the background share alone. With `use_ignored_only`, records whose boxes are all ignored
+    take turns with those with faces. Safe from many threads; raises `DataError` when no record has a face.
     """
 
     def __init__(self, kinds: RecordKinds, background_share: float, use_ignored_only: bool, seed: int) -> None:
@@ -133,8 +125,7 @@ class RecordOrder:
             found = self._rounds.get((stream, number))
             if found is None:
                 rng = default_rng(SeedSequence([self._seed, stream, number, ORDER_TAG]))
-                found = rng.permutation(self._streams[stream])
-                self._rounds[stream, number] = found
+                found = self._rounds[stream, number] = rng.permutation(self._streams[stream])
                 for key in [key for key in self._rounds if key[0] == stream and abs(key[1] - number) > 1]:
                     del self._rounds[key]
             return found

@@ -82,13 +82,9 @@ class _Span(NamedTuple):
 def draw_window(
     record: Record, window: CropWindow, out: NDArray[np.uint8], scratch: Scratch | None = None
 ) -> CropWindow:
-    """Decode a record's image and draw a window of it.
+    """Decode a record's image and draw a window of it; `scratch` is memory to use again.
 
-    Args:
-        record: the encoded image.
-        window: which part.
-        out: `(window.height, window.width, 3)` uint8, BGR; every pixel is written, black outside the image.
-        scratch: memory to use again.
+    Every pixel of `out`, `(window.height, window.width, 3)` uint8, BGR, is written, black outside the image.
 
     Returns:
         The window as drawn, moved by at most half a crop pixel: the boxes that fit the pixels are its `boxes`.

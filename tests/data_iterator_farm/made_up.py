@@ -11,8 +11,8 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from data_iterator_farm.assignment import label_maker
 from data_iterator_farm.batch import target_shapes
-from data_iterator_farm.label_maps import LabelMaker
 from data_iterator_farm.policies import LabelPolicy
 from lffd.boxes import Boxes, as_boxes
 from lffd.graphs.network import Network
@@ -74,5 +74,5 @@ def label_maps(
         {name: np.zeros((1, *shape), kind) for name, (shape, kind) in said.items()}
         for said in target_shapes(network, size)
     ]
-    LabelMaker(network, size, policy).write(boxes, ignored, np.zeros(len(boxes), np.intp), targets)
+    label_maker(network, size, policy).write(boxes, ignored, np.zeros(len(boxes), np.intp), targets)
     return [{name: values[0] for name, values in said.items()} for said in targets]
