@@ -117,11 +117,8 @@ class BatchMemory:
     """Gives new batches their arrays.
 
     The images of a batch that nobody refers to any more are used again, because memory fresh from the system has to
-    be cleared page by page first. The reference count says so; a batch may be kept for any time.
-
-    Args:
-        layout: of the batches.
-        keep: how many arrays of images are kept at most for use again.
+    be cleared page by page first. The reference count says so; a batch may be kept for any time. At most `keep` arrays
+    of images are kept for use again.
     """
 
     def __init__(self, layout: Layout, keep: int) -> None:

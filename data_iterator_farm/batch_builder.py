@@ -45,18 +45,13 @@ class Making:
 class BatchBuilder:
     """Makes the crops of batches; safe from many threads, and the result does not depend on how many there are.
 
-    Args:
-        source: the records.
-        kinds: what `sort_records` said about them.
-        plan: what to make.
-        keep: how many batches' memory is kept for use again.
+    `kinds` is what `sort_records` said about the source, `keep` how many batches' memory is kept for use again.
     """
 
     def __init__(self, source: RecordSource, kinds: RecordKinds, plan: BatchPlan, keep: int = 2) -> None:
-        policies = plan.policies
-        self._labels = label_maker(plan.network, plan.input_size, policies.labels)
-        use_ignored = policies.labels.ignored_boxes == "ignore"
-        self.order = RecordOrder(kinds, policies.sampling.background_share, use_ignored, plan.seed)
+        sampling, _, labels = plan.policies
+        self._labels = label_maker(plan.network, plan.input_size, labels)
+        self.order = RecordOrder(kinds, sampling.background_share, labels.ignored_boxes == "ignore", plan.seed)
         self.bad_records: dict[int, str] = {}
         self.layout = Layout(plan)
         self._memory, self._scratch = BatchMemory(self.layout, keep), Scratch()
@@ -99,7 +94,7 @@ class BatchBuilder:
         memory: dict[str, Any] = {"out": batch.images[slot], "scratch": self._scratch}
         for _ in range(MAX_TRIES):
             reading = _Reading(self._source, record)
-            partner = partial(self._partner, reading)
+            partner = partial(reading.partner, self.order)
             try:
                 sampling, first = plan.policies.sampling, reading.read(record)
                 crop = sample_crop(first, plan.input_size, plan.network, sampling, rng, partner=partner, **memory)
@@ -116,10 +111,6 @@ class BatchBuilder:
                 raise BatchError(f"batch {batch.index}, crop {slot}, {reading}: {fault}") from error
             record = self.order.random_face(rng)
         raise DataError(f"batch {batch.index}, crop {slot}: {MAX_TRIES} records in a row are bad; see the log for each")
-
-    def _partner(self, reading: _Reading, rng: Generator) -> Record:
-        """Return a random record with a face."""
-        return reading.read(self.order.random_face(rng))
 
     def _finish(self, making: Making) -> None:
         """Write the labels and names of a batch whose crops are made."""
@@ -158,6 +149,10 @@ class _Reading:
         if index not in self._read:
             self._read[index] = self._source[index]
         return self._read[index]
+
+    def partner(self, order: RecordOrder, rng: Generator) -> Record:
+        """Return a random record with a face."""
+        return self.read(order.random_face(rng))
 
     def blamed(self, error: DataError) -> int:
         """Return the index of the record that an error is about: the last one asked for, unless it says otherwise."""

@@ -75,8 +75,7 @@ def check_boxes(record: Record) -> None:
     if unusable.any():
         number = int(np.flatnonzero(unusable)[0])
         fault = f"box {number} of {len(boxes)} is {boxes[number].tolist()}, not a box inside the image of "
-        fault += f"{record.width}x{record.height} pixels; correct it, or mark it as ignored"
-        raise BadRecordError(record, fault)
+        raise BadRecordError(record, f"{fault}{record.width}x{record.height} pixels; correct it, or mark it as ignored")
 
 
 def sample_crop(
@@ -187,17 +186,18 @@ def place_on_face(
 
     The face lies in the middle up to a random move, or anywhere; a share of the windows looks elsewhere in the image.
     """
-    scaled = (record.width * focus.scale, record.height * focus.scale)
+    # First and last start of a window on each axis: it lies within the image, or the image within it.
+    spare = (record.width * focus.scale - size[0], record.height * focus.scale - size[1])
+    limits = [(min(0.0, more), max(0.0, more)) for more in spare]
     box = record.boxes[focus.face].astype(np.float64) * focus.scale
     if rng.random() < policy.random_window:
-        corner = [rng.uniform(*_within(length, side)) for length, side in zip(scaled, size, strict=True)]
+        corner = [rng.uniform(low, high) for low, high in limits]
     elif policy.placement == "centre":
         reach = policy.centre_offset * focus.stride
         corner = [(box[k] + box[k + 2]) / 2 - size[k] / 2 + rng.uniform(-reach, reach) for k in (0, 1)]
     else:
         corner = [rng.uniform(*sorted((box[k + 2] - size[k], box[k]))) for k in (0, 1)]
         if policy.inside_image:
-            limits = [_within(length, side) for length, side in zip(scaled, size, strict=True)]
             corner = [min(max(start, low), high) for start, (low, high) in zip(corner, limits, strict=True)]
     return CropWindow(focus.scale, corner[0], corner[1], *size, *_flips(policy, rng))
 
@@ -213,11 +213,6 @@ def place_on_background(record: Record, size: int, policy: SamplingPolicy, rng: 
 def _flips(policy: SamplingPolicy, rng: Generator) -> tuple[bool, bool]:
     """Draw whether a crop is mirrored, and whether it is turned upside down, where that happens at all."""
     return bool(rng.random() < policy.flip), policy.vertical_flip > 0 and bool(rng.random() < policy.vertical_flip)
-
-
-def _within(length: float, side: int) -> tuple[float, float]:
-    """Return the first and last start of a window of `side` on an axis of `length`: one lies within the other."""
-    return min(0.0, length - side), max(0.0, length - side)
 
 
 def _draw(record: Record, window: CropWindow, image: Image, policy: SamplingPolicy, scratch: Scratch) -> Crop:

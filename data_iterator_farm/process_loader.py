@@ -21,7 +21,6 @@ from lffd.errors import DataError, LffdError, UsageError
 from lffd.records import RecordSource
 
 OpenSource = Callable[[], AbstractContextManager[RecordSource]]
-"""Opens the records; it is called in each process, so it must be picklable."""
 
 
 class ProcessLoader(AbstractContextManager["ProcessLoader"], Iterator[Batch]):
@@ -30,7 +29,7 @@ class ProcessLoader(AbstractContextManager["ProcessLoader"], Iterator[Batch]):
     Use it in a `with` block: leaving it ends the processes. A batch may be kept for any time.
 
     Args:
-        open_source: opens the records, in each process.
+        open_source: opens the records, in each process, so it must be picklable.
         kinds: what `sort_records` said about them.
         plan: what to make.
         processes: how many make batches, each a whole one at a time.
