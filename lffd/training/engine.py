@@ -59,6 +59,12 @@ class StepReport:
     gradient_norm: float
 
 
+def unpack_report(values: NDArray[np.float64], names: Sequence[str]) -> StepReport:
+    """Return the report in a row of numbers: the statistics branch by branch, the loss, the gradient's norm."""
+    statistics = dict(zip(names, values[:-2].reshape(-1, len(names)).T, strict=True))
+    return StepReport(statistics, float(values[-2]), float(values[-1]))
+
+
 class PendingReport(Protocol):
     """A step that may still be running on the device."""
 
