@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.engines.mxnet_engine import import_mxnet, parse_device
+from lffd.errors import UsageError
 from lffd.graphs import batch_norm
 from lffd.training.engine import StepReport, TrainingBatch, count_positives, loss_divisors, unpack_report
 from lffd.training.flat import FlatState
 from lffd.training.losses import statistic_names
-from lffd.training.mxnet.batches import check_maps, feed, split, target_name
 from lffd.training.mxnet.flat import FlatArrays
+from lffd.training.mxnet.losses import target_name
 from lffd.training.options import OptimizerOptions
 
 
@@ -102,9 +103,14 @@ class MXNetTrainingEngine(FlatState[FlatArrays]):
         divisor = loss_divisors(positives.astype(np.float64), self._normalizer, batches, self.workers)
         sums, parts = [], []
         for batch in batches:
-            for replica, part in zip(self._replicas, split(batch, len(self._replicas)), strict=True):
-                executor = self._executor(replica, batch, part)
-                feed(executor, batch, part, divisor)
+            each, rest = divmod(len(batch.images), len(self._replicas))
+            if rest:
+                count = len(batch.images)
+                raise UsageError(
+                    f"a batch of {count} images cannot be split evenly among {len(self._replicas)} devices"
+                )
+            for index, replica in enumerate(self._replicas):
+                executor = self._fed(replica, batch, slice(index * each, (index + 1) * each), divisor)
                 executor.forward(is_train=True)
                 executor.backward()
                 loss, statistics = (output.as_in_context(self._gradient.vector.context) for output in executor.outputs)
@@ -143,20 +149,18 @@ class MXNetTrainingEngine(FlatState[FlatArrays]):
         self._kvstore.pull(key, out=value)
         return value
 
-    def _executor(self, replica: _Replica, batch: TrainingBatch, part: slice) -> Any:
-        """Return the executor for this batch's shape on one device."""
-        mx, shape = self._mx, (part.stop - part.start, *batch.images.shape[1:])
+    def _fed(self, replica: _Replica, batch: TrainingBatch, part: slice, divisor: NDArray[np.float32]) -> Any:
+        """Return a device's executor of the batch's shape, with a part of the batch in its inputs."""
+        inputs: dict[str, NDArray[Any]] = {"image": batch.images[part], "divisor": divisor}
+        for index, targets in enumerate(batch.targets):
+            inputs |= {target_name(name, index): values[part] for name, values in targets.items()}
+        shape = inputs["image"].shape
         if shape not in replica.executors:
-            check_maps(batch)
+            _check_maps(batch)
             replica.executors.clear()  # a run has one shape; another one replaces it
             arguments = dict(replica.params)
-            arguments["image"] = mx.nd.zeros(shape, ctx=replica.context, dtype="uint8")
-            targets = batch.targets
-            arguments["divisor"] = mx.nd.ones((len(targets[0]), len(targets)), ctx=replica.context)
-            for index, said in enumerate(targets):
-                for name, values in said.items():
-                    size, kind = (shape[0], *values.shape[1:]), values.dtype.name
-                    arguments[target_name(name, index)] = mx.nd.zeros(size, ctx=replica.context, dtype=kind)
+            for name, values in inputs.items():
+                arguments[name] = self._mx.nd.zeros(values.shape, ctx=replica.context, dtype=values.dtype.name)
             trained = replica.params.keys() - batch_norm.cancelled_biases(replica.params)
             replica.executors[shape] = self._symbol.bind(
                 replica.context,
@@ -165,7 +169,10 @@ class MXNetTrainingEngine(FlatState[FlatArrays]):
                 grad_req={name: "write" if name in trained else "null" for name in arguments},
                 aux_states=replica.states,
             )
-        return replica.executors[shape]
+        executor = replica.executors[shape]
+        for name, values in inputs.items():
+            executor.arg_dict[name][:] = values
+        return executor
 
     def _gathered_gradient(self) -> Any:
         """Return the summed gradient of all devices as one vector on the first device.
@@ -213,3 +220,17 @@ class MXNetTrainingEngine(FlatState[FlatArrays]):
 
 def _zeros(shapes: Mapping[str, tuple[int, ...]], context: Any) -> dict[str, Any]:
     return {name: import_mxnet().nd.zeros(shape, ctx=context) for name, shape in shapes.items()}
+
+
+def _check_maps(batch: TrainingBatch) -> None:
+    """Refuse crops that leave a branch one row or column of cells, for which MXNet 1.9.1 cannot make weight gradients.
+
+    Raises:
+        UsageError: with the crop's size and what to do.
+    """
+    if any(min(targets["score"].shape[2:]) < 2 for targets in batch.targets):
+        height, width = batch.images.shape[1:3]
+        raise UsageError(
+            f"a training crop of {width}x{height} px leaves a branch a single row or column of cells, which MXNet "
+            "cannot train on: choose a larger --input-size"
+        )

@@ -30,16 +30,8 @@ from lffd.training.losses import (
 )
 from lffd.training.options import LossOptions
 
-OPERATORS = Operators(
-    torch.maximum,
-    torch.minimum,
-    functional.relu,
-    torch.abs,
-    torch.where,
-    torch.exp,
-    torch.sigmoid,
-    functional.softplus,
-)
+_OF_TORCH = (torch.maximum, torch.minimum, functional.relu, torch.abs, torch.where, torch.exp, torch.sigmoid)
+OPERATORS = Operators(*_OF_TORCH, functional.softplus)
 
 
 @dataclass(frozen=True)
