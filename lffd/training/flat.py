@@ -70,6 +70,8 @@ class FlatState(ABC, Generic[FlatT]):
         make: returns zeros of these shapes on the device.
     """
 
+    rank, workers = 0, 1
+
     def __init__(self, initial: Arrays, optimizer: OptimizerOptions, make: Callable[[dict[str, Any]], FlatT]) -> None:
         shapes = {
             kind: {name.removeprefix(kind): value.shape for name, value in initial.items() if name.startswith(kind)}
@@ -115,6 +117,16 @@ class FlatState(ABC, Generic[FlatT]):
         share = 1 - min(self._optimizer.ema, (1 + self._updates) / (10 + self._updates))
         for kind, average in self._averages.items():
             average.vector += share * (self._learnt()[kind].vector - average.vector)
+
+    @abstractmethod
+    def _sum_over_workers(self, what: str, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the sum of all workers' counts."""
+
+    def agree(self, code: int) -> int:
+        """Return the largest code of all workers; see `TrainingEngine.agree`."""
+        codes = np.zeros(self.workers)
+        codes[self.rank] = code
+        return int(self._sum_over_workers("codes", codes).max())
 
     def _stored(self) -> dict[str, FlatT]:
         """Return all state by the prefix of its names; see `TrainingEngine.state`."""

@@ -74,15 +74,14 @@ class MXNetTrainingEngine(FlatState[FlatArrays]):
         self._normalizer = normalizer
         contexts = [parse_device(name) for name in device.split(",")]
         super().__init__(initial, optimizer, lambda shapes: FlatArrays(shapes, contexts[0]))
-
         self._replicas = []
         for at in contexts:
             params, gradients, states = (_zeros(p.shapes, at) for p in (self._params, self._gradient, self._states))
             self._replicas.append(_Replica(at, params, gradients, states, {}))
         self._exchanged: set[str] = set()
         self._kvstore = mx.kv.create(kvstore) if kvstore else None
-        self.rank: int = self._kvstore.rank if self._kvstore else 0
-        self.workers: int = self._kvstore.num_workers if self._kvstore else 1
+        self.rank = self._kvstore.rank if self._kvstore else 0
+        self.workers = self._kvstore.num_workers if self._kvstore else 1
         self._start(initial)
         self._spread()
 
@@ -99,8 +98,8 @@ class MXNetTrainingEngine(FlatState[FlatArrays]):
     def step(self, batches: Sequence[TrainingBatch], learning_rate: float) -> MXNetReport:
         """Make one update; see `TrainingEngine.step`."""
         mx = self._mx
-        positives = self._over_workers("positives", mx.nd.array(count_positives(batches))).asnumpy()
-        divisor = loss_divisors(positives.astype(np.float64), self._normalizer, batches, self.workers)
+        positives = self._sum_over_workers("positives", count_positives(batches))
+        divisor = loss_divisors(positives, self._normalizer, batches, self.workers)
         sums, parts = [], []
         for batch in batches:
             each, rest = divmod(len(batch.images), len(self._replicas))
@@ -130,13 +129,10 @@ class MXNetTrainingEngine(FlatState[FlatArrays]):
         report = mx.nd.concat(self._over_workers("report", mx.nd.add_n(*sums)), norm, dim=0)
         return MXNetReport(report, statistic_names(list(batches[0].targets[0])))
 
-    def agree(self, code: int) -> int:
-        """Return the largest code of all workers; see `TrainingEngine.agree`."""
+    def _sum_over_workers(self, what: str, counts: NDArray[np.float64]) -> NDArray[np.float64]:
         if self._kvstore is None:
-            return code
-        codes = np.zeros(self.workers, np.float32)
-        codes[self.rank] = code
-        return int(self._over_workers("codes", self._mx.nd.array(codes)).asnumpy().max())
+            return counts
+        return np.asarray(self._over_workers(what, self._mx.nd.array(counts)).asnumpy(), np.float64)
 
     def _over_workers(self, key: str, value: Any) -> Any:
         """Return the sum of all workers' values; the server learns of a key at its first use."""

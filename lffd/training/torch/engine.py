@@ -104,7 +104,7 @@ class TorchTrainingEngine(FlatState[FlatTensors]):
         """Make one update; see `TrainingEngine.step`."""
         labels = [collect_labels(batch) for batch in batches]
         positives = np.sum([found.counts["objects"] for found in labels], axis=0, dtype=np.float64)
-        counts = self._workers.add_counts(positives)
+        counts = self._sum_over_workers("positives", positives)
         divisor = self._to_device(loss_divisors(counts, self._loss.normalizer, batches, self.workers))
         self._gradient.vector.zero_()
         names = statistic_names(list(batches[0].targets[0]))
@@ -122,11 +122,8 @@ class TorchTrainingEngine(FlatState[FlatTensors]):
         self._update(torch.where(norm.isfinite(), self._gradient.vector * scale, 0.0), learning_rate)
         return self._report(torch.cat([sums, norm.double().reshape(1)]), names)
 
-    def agree(self, code: int) -> int:
-        """Return the largest code of all workers; see `TrainingEngine.agree`."""
-        codes = np.zeros(self.workers)
-        codes[self.rank] = code
-        return int(self._workers.add_counts(codes).max())
+    def _sum_over_workers(self, what: str, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._workers.add_counts(counts)
 
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         """Start copying an array to the device; what is queued there later waits for it, the host does not."""
