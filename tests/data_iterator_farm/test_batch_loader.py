@@ -154,8 +154,8 @@ def test_labels_are_those_of_the_boxes() -> None:
             ]
             if boxes:
                 np.testing.assert_allclose(boxes, np.broadcast_to(boxes[0], (len(boxes), 4)), atol=1e-3)
-                again, _ = label_maps(boxes[0][None].round(4), np.zeros(1, bool), HEAD, 96, published(HEAD).labels)
-                assert sum(int((maps == 1).sum()) for maps in again) == len(boxes)
+                again = label_maps(boxes[0][None].round(4), np.zeros(1, bool), HEAD, 96, published(HEAD).labels)
+                assert sum(int((targets["score"] == 1).sum()) for targets in again) == len(boxes)
 
 
 def test_the_loader_stops_where_told_and_again_when_asked() -> None:

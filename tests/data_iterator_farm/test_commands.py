@@ -26,7 +26,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(project: Path, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"data_iterator_farm.{module}", *map(str, arguments)]
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=100, check=False)
 
 
@@ -35,7 +35,19 @@ def test_preview_draws_a_row_per_crop_and_a_column_per_branch(
     project: Path, pack: Path, tmp_path: Path, version: str, preset: str
 ) -> None:
     output = tmp_path / "preview.png"
-    done = run(project, "preview", pack, "--version", version, "--output", output, "--preset", preset, "--crops", 3)
+    done = run(
+        project,
+        "data_iterator_farm.preview",
+        pack,
+        "--version",
+        version,
+        "--output",
+        output,
+        "--preset",
+        preset,
+        "--crops",
+        3,
+    )
     assert done.returncode == 0, done.stderr
     assert str(output) in done.stdout
     image = cv2.imread(str(output))
@@ -60,7 +72,7 @@ def test_benchmark_reports_rates_and_shares(project: Path, pack: Path, tmp_path:
         "--repeats",
         2,
     )
-    done = run(project, "benchmark", pack, *options, "--json", report)
+    done = run(project, "benchmarks.batches", pack, *options, "--json", report)
     assert done.returncode == 0, done.stderr
     values = json.loads(report.read_text())
     assert values["images_per_second"] > 0
@@ -84,7 +96,7 @@ def test_benchmark_reports_rates_and_shares(project: Path, pack: Path, tmp_path:
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("module", ["preview", "benchmark"])
+@pytest.mark.parametrize("module", ["data_iterator_farm.preview", "benchmarks.batches"])
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -97,7 +109,7 @@ def test_mistakes_end_in_one_line(
     project: Path, pack: Path, tmp_path: Path, module: str, arguments: tuple[str, ...], what: str
 ) -> None:
     given = [pack if argument == "PACK" else argument for argument in arguments]
-    output = ["--output", tmp_path / "a.png"] if module == "preview" else []
+    output = ["--output", tmp_path / "a.png"] if module == "data_iterator_farm.preview" else []
     done = run(project, module, *given, *output)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -32,7 +32,9 @@ def test_eval_metric_adds_steps_on_the_device() -> None:
     metric = eval_metric(NETWORK)
     assert all(math.isnan(value) for value in metric.get()[1])
     for _ in range(3):
-        metric.update([mx.nd.zeros((2, 1, 5, 5))], [mx.nd.zeros(1), mx.nd.array(np.stack([SUMS[name] for name in NAMES], axis=1))])
+        metric.update(
+            [mx.nd.zeros((2, 1, 5, 5))], [mx.nd.zeros(1), mx.nd.array(np.stack([SUMS[name] for name in NAMES], axis=1))]
+        )
     values = dict(metric.get_name_value())
     for name, value in EXPECTED.items():
         assert values[f"branch_0_{name}"] == pytest.approx(value)

@@ -118,9 +118,7 @@ def test_every_layer_function_is_written_as_mxnet_writes_it() -> None:
         large = mx.sym.UpSampling(deep, scale=2, sample_type="nearest", num_args=1, name="upsampling0")
         pooled = mx.sym.Pooling(x, stride=(1, 1), pool_type="max", name="pool1", **square)
         joined = mx.sym.Concat(x + large, pooled, dim=1, name="concat0")
-        score = mx.sym.Convolution(
-            joined, num_filter=3, kernel=(1, 1), stride=(1, 1), pad=(0, 0), name="c"
-        )
+        score = mx.sym.Convolution(joined, num_filter=3, kernel=(1, 1), stride=(1, 1), pad=(0, 0), name="c")
         score = mx.sym.Activation(score, act_type="sigmoid", name="score_0")
         theirs = mx.sym.Group([score, joined]).tojson()
     assert json.loads(ours.to_json()) == json.loads(theirs)

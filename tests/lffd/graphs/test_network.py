@@ -172,7 +172,10 @@ def _with_branch(index: int, **changes: Any) -> tuple[Branch, ...]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"branches": _with_branch(1, object_range=(15, 40))}, "overlaps or comes before the one in front, which ends at 20"),
+        (
+            {"branches": _with_branch(1, object_range=(15, 40))},
+            "overlaps or comes before the one in front, which ends at 20",
+        ),
         ({"branches": _with_branch(1, object_range=(5, 9))}, "sort branches from small to large objects"),
         ({"branches": _with_branch(0, object_range=(20, 10))}, "must grow from above 0"),
         ({"branches": _with_branch(0, object_range=(0, 10))}, "must grow from above 0"),
@@ -196,7 +199,6 @@ def _with_branch(index: int, **changes: Any) -> tuple[Branch, ...]:
         ({"stages": (Stage(10**6, pairs=1),)}, r"stages\[0\].channels is 1000000, more than 65536"),
         ({"stages": (Stage(64, pairs=1),) * 700}, "2101 layers are more than 2000"),
         ({"stem": (3,) * 2000}, "2019 layers are more than 2000"),
-        
     ],
 )
 def test_declarations_that_cannot_work_are_refused_by_name(changes: dict[str, Any], message: str) -> None:

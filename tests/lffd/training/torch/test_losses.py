@@ -40,9 +40,7 @@ def _gradients(loss: LossOptions, batch_norm: bool, batch: FakeBatch) -> tuple[A
     return (*reports, theirs._gradient.read(), ours._gradients.read())
 
 
-def _assert_statistics(
-    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], atol: float = 0.0
-) -> None:
+def _assert_statistics(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], atol: float = 0.0) -> None:
     assert list(found) == list(expected)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=atol, err_msg=name)
@@ -60,8 +58,8 @@ def test_loss_and_every_gradient_equal_mxnet(
     score: str, box: str, mining: float, normalizer: str, batch_norm: bool
 ) -> None:
     loss = LossOptions(
-        score=score,  # type: ignore[arg-type]
-        box=box,  # type: ignore[arg-type]
+        score=score,
+        box=box,
         negatives_per_positive=mining,
         normalizer=normalizer,  # type: ignore[arg-type]
         branch_weights=(0.7, 1.9),
@@ -102,7 +100,7 @@ def _relabel(batch: FakeBatch, kind: str) -> FakeBatch:
     ["no positive in one branch", "no positive at all", "all ignored", "fewer negatives than mining asks for"],
 )
 def test_awkward_batches_equal_mxnet(kind: str, score: str) -> None:
-    loss = LossOptions(score=score, negatives_per_positive=3.0, normalizer="branch")  # type: ignore[arg-type]
+    loss = LossOptions(score=score, negatives_per_positive=3.0, normalizer="branch")
     expected, found, theirs, ours = _gradients(loss, False, _relabel(make_batch(), kind))
     assert found.loss == pytest.approx(expected.loss, rel=1e-5, abs=1e-9)
     _assert_statistics(found.statistics, expected.statistics, atol=1e-6)
@@ -158,6 +156,8 @@ def test_labels_hold_the_codes_of_object_cells_only() -> None:
     for targets, count in zip(batch.targets, labels.positives, strict=True):
         image, row, column = np.nonzero(targets["score"][:, 0] == 1)
         assert count == len(image)
-        np.testing.assert_array_equal(labels.objects["box"][start : start + count], targets["box"][image, :, row, column])
+        np.testing.assert_array_equal(
+            labels.objects["box"][start : start + count], targets["box"][image, :, row, column]
+        )
         start += count
     assert start == len(labels.objects["box"]) == len(labels.positions)
