@@ -216,7 +216,9 @@ def test_exported_graphs_are_checked_and_decode_alike(kind: str, tmp_path: Path)
     assert found["scores"].shape == expected["scores"].shape
     assert np.abs(found["scores"] - expected["scores"]).max() <= 1e-4
     assert np.abs(found["boxes"] - expected["boxes"]).max() <= 1e-2
-    assert np.abs(box_codes(network, found, images)["boxes"] - box_codes(network, expected, images)["boxes"]).max() < 1e-3
+    assert (
+        np.abs(box_codes(network, found, images)["boxes"] - box_codes(network, expected, images)["boxes"]).max() < 1e-3
+    )
     rule = GraphSuppression(0.5, 0.4, 50)
     content = decoded_onnx(model, suppression=rule).SerializeToString()
     check_suppression(network, session_run(model.graph, content, "nchw-float", False), decoded, rule)

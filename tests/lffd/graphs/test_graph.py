@@ -11,7 +11,6 @@ from lffd.errors import ModelError
 from lffd.graphs.graph import Node, parse_graph
 from symbol_farm.versions import VERSIONS, version_network
 
-
 PLATE = version_network("plate").graph.to_json()
 
 

@@ -284,3 +284,7 @@ def test_missing_fields_are_named(missing: str) -> None:
     fields = {name: value for name, value in V2.to_dict().items() if name != missing}
     with pytest.raises(GeometryError, match=f"not a network declaration: KeyError: '{missing}'"):
         network_from_dict(fields, V2.graph)
+
+
+def test_networks_are_keys() -> None:
+    assert len({V2, lffd_network(**{**DECLARED, "name": V2.name}), version_network("v1")}) == 2

@@ -13,8 +13,8 @@ from lffd.graphs import batch_norm
 from lffd.training.engine import count_positives, loss_divisors
 from lffd.training.initialization import initial_arrays
 from lffd.training.mxnet.engine import MXNetTrainingEngine
-from lffd.training.options import LossOptions, OptimizerOptions
 from lffd.training.mxnet.losses import training_symbol
+from lffd.training.options import LossOptions, OptimizerOptions
 from tests.training_batches import NETWORK, FakeBatch, make_batch
 
 PLAIN_SGD = OptimizerOptions(name="sgd", momentum=0.9, weight_decay=0.1, clip_norm=0.0, ema=0.0)

@@ -16,9 +16,9 @@ from lffd.engines.mxnet_engine import import_mxnet
 from lffd.errors import UsageError
 from lffd.training.engine import count_positives, loss_divisors
 from lffd.training.initialization import initial_arrays
-from lffd.training.options import LossOptions
 from lffd.training.losses import BOX_LOSSES, SCORE_LOSSES, statistic_names
 from lffd.training.mxnet.losses import branch_statistics, training_symbol
+from lffd.training.options import LossOptions
 from tests.training_batches import NETWORK, make_batch
 
 Case = dict[str, np.ndarray]

@@ -18,8 +18,8 @@ from lffd.graphs import batch_norm
 from lffd.training.engine import TrainingEngine
 from lffd.training.initialization import initial_arrays
 from lffd.training.mxnet.engine import MXNetTrainingEngine
-from lffd.training.options import LossOptions, OptimizerOptions
 from lffd.training.mxnet.losses import training_symbol
+from lffd.training.options import LossOptions, OptimizerOptions
 from tests.conftest import PROJECT
 from tests.training_batches import NETWORK, make_batch
 

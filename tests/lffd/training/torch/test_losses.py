@@ -15,8 +15,8 @@ from lffd.engines.mxnet_engine import import_mxnet
 from lffd.training.initialization import initial_arrays
 from lffd.training.losses import BOX_LOSSES, SCORE_LOSSES
 from lffd.training.mxnet.engine import MXNetTrainingEngine
-from lffd.training.options import LossOptions, OptimizerOptions
 from lffd.training.mxnet.losses import branch_statistics, training_symbol
+from lffd.training.options import LossOptions, OptimizerOptions
 from tests.training_batches import NETWORK, FakeBatch, make_batch
 
 torch = pytest.importorskip("torch", reason="the torch engine's tests need PyTorch: pip install torch")
