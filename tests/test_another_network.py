@@ -6,6 +6,7 @@ once with one prediction per cell and LFFD's box code, once with two anchors and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -92,7 +93,7 @@ def _images(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), np.uint8)
 
 
-def _difference(found: list[BranchMaps], expected: list[BranchMaps]) -> float:
+def _difference(found: Sequence[BranchMaps], expected: Sequence[BranchMaps]) -> float:
     pairs = [(a[name], b[name]) for a, b in zip(found, expected, strict=True) for name in ("score", "box")]
     return max(float(np.abs(left - right).max()) for left, right in pairs)
 
@@ -205,7 +206,7 @@ def test_exported_graphs_are_checked_and_decode_alike(kind: str, tmp_path: Path)
     model = _model(kind)
     network = model.network
     for options in ({}, {"decoded": True}, {"decoded": True, "input": "nhwc-uint8"}, {"normalization": "outside"}):
-        _, parity = build(model, Options(model="", output=tmp_path / "x.onnx", **options))  # type: ignore[arg-type]
+        _, parity = build(model, Options(model="", output=tmp_path / "x.onnx", **options))
         assert parity.largest <= 1e-4
     suppressed = Options(model="", output=tmp_path / "x.onnx", suppressed=True, score_threshold=0.4)
     build(model, suppressed)

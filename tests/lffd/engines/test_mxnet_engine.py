@@ -142,7 +142,7 @@ def test_other_inputs_are_refused(images: np.ndarray) -> None:
 def test_too_small_an_input_is_one_line_and_the_engine_lives_on() -> None:
     model = random_model("plate_small")
     engine = MXNetEngine(model)
-    with pytest.raises(GeometryError, match="input 20x20 is too small for .* at least 127 px") as caught:
+    with pytest.raises(GeometryError, match=r"input 20x20 is too small for .* at least 127 px") as caught:
         engine.run(np.zeros((1, 20, 20, 3), np.uint8))
     assert "\n" not in str(caught.value)
     assert engine.run(_image(192, 192))[0]["score"].shape[0] == 1

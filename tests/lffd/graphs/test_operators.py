@@ -178,7 +178,7 @@ POOL = {"kernel": "(2, 2)", "stride": "(2, 2)", "pool_type": "max"}
     ],
 )
 def test_what_cannot_work_is_refused_when_read(node: dict[str, Any], message: str) -> None:
-    variables = [{"name": name, "op": "null", "inputs": []} for name in ("data", "x_weight")]
+    variables: list[dict[str, Any]] = [{"name": name, "op": "null", "inputs": []} for name in ("data", "x_weight")]
     with pytest.raises(ModelError, match=f"made.json: .*{message}"):
         parse_graph(json.dumps({"nodes": [*variables, node], "heads": [[2, 0, 0]]}), "made.json")
 
