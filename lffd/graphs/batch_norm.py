@@ -53,9 +53,11 @@ def cancelled_biases(names: Iterable[str]) -> set[str]:
     """Return the convolution biases that batch normalisation subtracts again, among the parameters of a graph.
 
     Their gradient is zero but for rounding, which AdamW would blow up to whole steps; so engines leave them alone.
+    That holds as well for the depthwise half of `Layers.separable`, whose 1×1 convolution is normalised.
     """
     known = set(names)
-    return {name for name in known if name.endswith("_bias") and f"{name.removesuffix('_bias')}_bn_gamma" in known}
+    layers = {name: name.removesuffix("_bias").removesuffix("_dw") for name in known if name.endswith("_bias")}
+    return {name for name, layer in layers.items() if f"{layer}_bn_gamma" in known}
 
 
 def fold(

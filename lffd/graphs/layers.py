@@ -147,9 +147,9 @@ class Layers:
         parameters = [parameter_node(name, role, written) for role in OPERATORS[op].parameters]
         first = len(self._nodes)
         node = Node(name, op, written, (*inputs, *range(first, first + len(parameters))))
-        places = [self._places[x] for x in inputs]
+        place = OPERATORS[op].place(node, [self._places[x] for x in inputs])
         self._nodes += [*parameters, node]
-        self._places += [Place(0) for _ in parameters] + [OPERATORS[op].place(node, places)]
+        self._places += [*(Place(0) for _ in parameters), place]
         return Map(len(self._nodes) - 1)
 
     def _next(self, prefix: str) -> str:
