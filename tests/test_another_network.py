@@ -27,6 +27,7 @@ from detection.tiling import plan_tiles, smallest_tile
 from detection.views import ViewSettings
 from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import GeometryError
 from lffd.graphs.cut import keep_branches
 from lffd.graphs.layers import Layers
@@ -114,8 +115,8 @@ def test_the_declaration() -> None:
 def test_every_engine_says_what_mxnet_says(engine: str, kind: str) -> None:
     pytest.importorskip(engine)
     model = _model(kind)
-    reference = create_engine(model, "mxnet")
-    subject = create_engine(model, engine, threads=1)
+    reference = create_engine(model, Runtime("mxnet"))
+    subject = create_engine(model, Runtime(engine, threads=1))
     for shape in ((1, 96, 96), (3, 112, 160)):
         images = _images(*shape)
         expected = reference.run(images)
@@ -192,7 +193,7 @@ def _decoded_by_hand(network: Network, maps: list[BranchMaps], threshold: float)
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_decoding_equals_a_plain_loop(kind: str) -> None:
     network = NETWORKS[kind]
-    maps = create_engine(_model(kind), "mxnet").run(_images(1, 96, 128))
+    maps = create_engine(_model(kind), Runtime("mxnet")).run(_images(1, 96, 128))
     found = decode(maps, network.branch_geometry, 0.5, 10**6)
     rows = np.column_stack([found.branches, found.scores, found.boxes])
     expected = np.array(_decoded_by_hand(network, maps, 0.5))
@@ -212,7 +213,7 @@ def test_exported_graphs_are_checked_and_decode_alike(kind: str, tmp_path: Path)
     build(model, suppressed)
     decoded = session_run(model.graph, decoded_onnx(model).SerializeToString(), "nchw-float", False)
     images = _images(2, 112, 128)
-    expected = decode_maps(network, create_engine(model, "mxnet").run(images))
+    expected = decode_maps(network, create_engine(model, Runtime("mxnet")).run(images))
     found = decoded(images)
     assert found["scores"].shape == expected["scores"].shape
     assert np.abs(found["scores"] - expected["scores"]).max() <= 1e-4
@@ -228,7 +229,7 @@ def test_exported_graphs_are_checked_and_decode_alike(kind: str, tmp_path: Path)
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_tiles_give_the_maps_of_the_whole_image(kind: str) -> None:
     model = _model(kind)
-    network, engine = model.network, create_engine(model, "mxnet")
+    network, engine = model.network, create_engine(model, Runtime("mxnet"))
     height, width = 320, 416
     image = _images(1, height, width)
     whole = engine.run(image)
@@ -252,8 +253,8 @@ def test_a_tiled_detector_finds_the_same(kind: str) -> None:
     model = _model(kind)
     selection = Selection(score_threshold=0.5, max_detections=60)
     image = _images(1, 1010, 1203, seed=3)[0]
-    whole = Detector(model, selection, engine="mxnet")(image)
-    tiled = Detector(model, selection, ViewSettings(tile_memory=20), engine="mxnet")(image)
+    whole = Detector(model, selection, runtime=Runtime("mxnet"))(image)
+    tiled = Detector(model, selection, ViewSettings(tile_memory=20), Runtime("mxnet"))(image)
     assert len(whole) > 20
     np.testing.assert_allclose(tiled.boxes, whole.boxes, rtol=0, atol=1e-3)
     np.testing.assert_allclose(tiled.scores, whole.scores, rtol=0, atol=1e-5)
@@ -262,12 +263,12 @@ def test_a_tiled_detector_finds_the_same(kind: str) -> None:
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_kept_branch_says_the_same(kind: str) -> None:
     model, images = _model(kind), _images(2, 96, 112)
-    whole = create_engine(model, "mxnet").run(images)
+    whole = create_engine(model, Runtime("mxnet")).run(images)
     for kept in ([0], [1]):
         cut = keep_branches(model, kept)
         assert cut.parameter_count < model.parameter_count
         assert cut.network.input_step == (16 if kept == [0] else 1)
-        assert _difference(create_engine(cut, "mxnet").run(images), [whole[kept[0]]]) == 0
+        assert _difference(create_engine(cut, Runtime("mxnet")).run(images), [whole[kept[0]]]) == 0
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -282,8 +283,8 @@ def test_8_bits_stay_near(target: Any, kind: str) -> None:
     content = quantized_onnx(model, ranges, target).SerializeToString()
     reduced = replace(model, extra_files={name: content})
     images = pictures[4][None]
-    found = create_engine(reduced, target, precision="int8").run(images)
-    for maps, expected in zip(found, create_engine(model, "mxnet").run(images), strict=True):
+    found = create_engine(reduced, Runtime(target, precision="int8")).run(images)
+    for maps, expected in zip(found, create_engine(model, Runtime("mxnet")).run(images), strict=True):
         error = float(np.sqrt(np.mean((maps["box"] - expected["box"]) ** 2)))
         assert 0 < error < 0.25 * expected["box"].std()
         assert np.abs(maps["score"] - expected["score"]).max() < 0.15
@@ -299,5 +300,5 @@ def test_a_directory_brings_it_back(kind: str, tmp_path: Path) -> None:
     assert read.symbol_json == model.symbol_json
     assert read.card["input"]["multiple_of"] == 16
     images = _images(1, 96, 96)
-    engines = [create_engine(part, "mxnet") for part in (read, model)]
+    engines = [create_engine(part, Runtime("mxnet")) for part in (read, model)]
     assert _difference(*(engine.run(images) for engine in engines)) == 0

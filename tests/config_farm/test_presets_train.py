@@ -11,6 +11,7 @@ import pytest
 from config_farm.run.assembly import train
 from config_farm.run.experiment import recipe
 from config_farm.run.script import changed
+from data_iterator_farm.policies import PresetName
 from symbol_farm.versions import VERSIONS, version_network
 
 STEPS = 8
@@ -18,7 +19,7 @@ STEPS = 8
 
 @pytest.mark.parametrize("preset", ["ours", "published"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_steps_stay_finite_and_the_loss_does_not_explode(version: str, preset: str, tmp_path: Path) -> None:
+def test_steps_stay_finite_and_the_loss_does_not_explode(version: str, preset: PresetName, tmp_path: Path) -> None:
     network = version_network(version)
     run = {
         "train_data": "synthetic:8",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.graphs.layers import Layers
 from lffd.graphs.network import Branch, Network, declare
 from lffd.graphs.onnx_graph import Translator, foldable, maps_onnx
@@ -59,7 +60,7 @@ def test_folded_and_unfolded_graphs_say_the_same(
     monkeypatch.setattr(Translator, "__init__", unfolded)
     plain = maps_onnx(model)
     assert any(node.op_type == "Div" for node in plain.graph.node)
-    (expected,) = create_engine(model, "mxnet").run(images)
+    (expected,) = create_engine(model, Runtime("mxnet")).run(images)
     for ours, unfused, name in zip(found, _run(plain.SerializeToString(), images), ("score", "box"), strict=True):
         np.testing.assert_allclose(ours, unfused, rtol=0, atol=2e-5)
         np.testing.assert_allclose(ours, expected[name], rtol=0, atol=2e-5)
