@@ -227,9 +227,13 @@ def test_exported_graphs_are_checked_and_decode_alike(kind: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_tiles_give_the_maps_of_the_whole_image(kind: str) -> None:
+@pytest.mark.parametrize(("engine_name", "most"), [("onnxruntime", 0.0), ("openvino", 0.0), ("mxnet", 5e-6)])
+def test_tiles_give_the_maps_of_the_whole_image(kind: str, engine_name: str, most: float) -> None:
+    """To the bit, but for MXNet, whose oneDNN adds up in an order that depends on the size."""
+    if engine_name != "mxnet":
+        pytest.importorskip(engine_name)
     model = _model(kind)
-    network, engine = model.network, create_engine(model, Runtime("mxnet"))
+    network, engine = model.network, create_engine(model, Runtime(engine_name))
     height, width = 320, 416
     image = _images(1, height, width)
     whole = engine.run(image)
@@ -245,7 +249,7 @@ def test_tiles_give_the_maps_of_the_whole_image(kind: str) -> None:
                 place = target[name][:, :, top : top + values.shape[2], left : left + values.shape[3]]
                 assert np.isnan(place).all()
                 place[:] = values
-    assert _difference(joined, whole) < 5e-6  # oneDNN sums in an order that follows the size
+    assert _difference(joined, whole) <= most
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
