@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from deployment.calibration import Ranges
 from lffd.errors import ModelError
-from lffd.graphs.graph import Node
 from lffd.graphs.onnx_graph import (
     INPUT_SHAPES,
     OnnxBuilder,
@@ -26,6 +25,7 @@ from lffd.graphs.onnx_graph import (
     map_shapes,
     metadata,
 )
+from lffd.graphs.operators import Node
 from lffd.model import Model
 
 if TYPE_CHECKING:

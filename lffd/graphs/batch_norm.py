@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError
-from lffd.graphs.graph import Graph, Node, parameter_node
+from lffd.graphs.graph import Graph, parameter_node
 from lffd.graphs.network import Network, raw_output
-from lffd.graphs.operators import OPERATORS
+from lffd.graphs.operators import OPERATORS, Node
 
 EPSILON = 1e-5
 """Added to the variance, in training and in folding alike."""

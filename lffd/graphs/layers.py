@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NewType
 
-from lffd.graphs.graph import Graph, Node, parameter_node
-from lffd.graphs.operators import OPERATORS, Place
+from lffd.graphs.graph import Graph, parameter_node
+from lffd.graphs.operators import OPERATORS, Node, Place
 
 Map = NewType("Map", int)
 """A layer's result: a position in the graph."""

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError, UsageError
-from lffd.graphs.graph import Graph, Node
+from lffd.graphs.graph import Graph
 from lffd.graphs.network import Network
-from lffd.graphs.operators import window
+from lffd.graphs.operators import Node, window
 from lffd.hints import require
 from lffd.model import Model
 
