@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lffd.errors import ModelError
-from lffd.graphs.graph import Graph, Node
+from lffd.graphs.graph import Graph
 from lffd.graphs.network import raw_output
-from lffd.graphs.operators import window
+from lffd.graphs.operators import Node, window
 
 
 class BatchStatistics(NamedTuple):
