@@ -57,26 +57,21 @@ class RangeAssignment(LabelMaker):
         positive = faces & _within(sides, self._ranges)
         gray = faces & ~positive & _within(sides, self._grays)
         exact = boxes.astype(np.float64)
+        self._ignore(exact, crops, gray | hidden, classes)
         if not positive.any():
-            self._ignore(exact, crops, gray | hidden, classes)
             nothing = np.zeros(0, np.intp)
-            return [Positives(nothing, nothing, nothing.astype(bool))] * len(classes)
+            return [Positives(nothing, nothing)] * len(classes)
         cells, owners, contested = self._settle(*self._claims(exact, crops, positive, classes[0].shape[0]))
-        self._ignore(exact, crops, hidden & np.ones_like(gray), classes)
-        shown = self._not_ignored(cells, classes)
-        self._ignore(exact, crops, gray, classes)
-        scored = np.ones(cells.size, np.bool_)
         if not self._policy.positive_over_ignored:
-            scored = self._not_ignored(cells, classes)
-            kept = shown if self._policy.gray_keep_box else scored
-            cells, owners, scored = cells[kept], owners[kept], scored[kept]
+            kept = self._not_ignored(cells, classes)
+            cells, owners = cells[kept], owners[kept]
         if self._policy.positive_region < 1:
             self._ignore(exact, crops, positive, classes)
         for maps, clash in zip(classes, self._split(contested, classes), strict=True):
             maps.reshape(-1)[clash] = IGNORED
         parts = self._split(cells, classes)
         ends = np.cumsum([part.size for part in parts])[:-1]
-        return list(map(Positives, parts, np.split(owners, ends), np.split(scored, ends)))
+        return list(map(Positives, parts, np.split(owners, ends)))
 
     def _cells(self, boxes: Exact, branches: NDArray[np.intp]) -> Cells:
         """Return `(P, 4)`: the cells of a branch with centres in each box `(P, 4)`, borders included."""

@@ -27,9 +27,9 @@ class Batch:
         names: of the records in each crop; those of a mosaic joined by ` + `.
         images: `(B, S, S, 3)` uint8, BGR.
         targets: per branch, by output name; `A` predictions per cell. `score`: int8 `(B, A, h, w)`, 1 positive, 0
-            background, −1 ignored. `box`: float32 `(B, 4A, h, w)` box codes, 0 where not positive (`gray_keep_box`
-            apart). `landmarks`, where the network has them: float32 `(B, 11A, h, w)`, ten coordinates and whether
-            they are known.
+            background, −1 ignored. `box`: float32 `(B, 4A, h, w)` box codes, 0 where not positive.
+            `landmarks`, where the network has them: float32 `(B, 11A, h, w)`, ten coordinates and whether they are
+            known.
         faces: `(B,)` int32: boxes in each crop that are not ignored.
     """
 

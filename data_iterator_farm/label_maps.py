@@ -27,12 +27,10 @@ class Positives(NamedTuple):
     Attributes:
         places: `(M,)` growing positions in the branch's class map `(B, A, h, w)`, flattened.
         owners: `(M,)` the box that each is positive for.
-        scored: `(M,)` bool: whether its score is taught too; the others are ignored there.
     """
 
     places: NDArray[np.intp]
     owners: NDArray[np.intp]
-    scored: NDArray[np.bool_]
 
 
 class LabelMaker(ABC):
@@ -66,7 +64,7 @@ class LabelMaker(ABC):
             return
         found = self.claim(boxes, ignored, crops, [said["score"] for said in targets])
         for branch, positives, said in zip(self._branches, found, targets, strict=True):
-            said["score"].reshape(-1)[positives.places[positives.scored]] = POSITIVE
+            said["score"].reshape(-1)[positives.places] = POSITIVE
             _, predictions, height, width = said["score"].shape
             rest, column = np.divmod(positives.places, width)
             rest, row = np.divmod(rest, height)

@@ -131,8 +131,6 @@ class LabelPolicy:
         overlap: a cell that several boxes claim: `ignore` it, or give it to the `nearest` box centre.
         ignored_boxes: cells in ignored boxes are `ignore`d at every branch, or taken as `background`.
         positive_over_ignored: a cell that is positive for one box and ignored for another is positive.
-        gray_keep_box: without that rule, a cell that a face of almost the branch's range hides is ignored by the score
-            but keeps its box code, as published.
         smallest: faces with a shorter longer side in pixels count as ignored boxes.
         last_range_factor: the last branch is positive up to this times its upper end; the box code stays the same.
         ignore_larger: faces above the last branch's range are ignored there instead of being background.
@@ -143,7 +141,6 @@ class LabelPolicy:
     overlap: Literal["ignore", "nearest"] = "nearest"
     ignored_boxes: Literal["ignore", "background"] = "ignore"
     positive_over_ignored: bool = True
-    gray_keep_box: bool = False
     smallest: float = 9.0
     last_range_factor: float = 1.5
     ignore_larger: bool = True
@@ -196,7 +193,6 @@ def published(network: Network) -> Policies:
         overlap="ignore",
         ignored_boxes="background",
         positive_over_ignored=False,
-        gray_keep_box=True,
         smallest=0.0,
         last_range_factor=1.0,
         ignore_larger=False,
