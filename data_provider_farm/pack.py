@@ -98,11 +98,7 @@ def _existing(path: Path | None, flag: str, kind: str) -> Path:
 
 
 def check_options(options: Options) -> None:
-    """Refuse numbers out of range, and options that do not go with the format.
-
-    Raises:
-        UsageError: naming the option.
-    """
+    """Refuse numbers out of range, and options that do not go with the format. Raises UsageError, naming the option."""
     limits = {
         "quality": (1, 100),
         "min_side": (0, float("inf")),

@@ -217,11 +217,7 @@ def validate_record(record: Record, where: str) -> None:
 
 
 def check_frame(name: str, width: int, height: int, where: str | Path) -> None:
-    """Refuse a name or an image size that this layout cannot hold.
-
-    Raises:
-        DataError: naming the fault.
-    """
+    """Refuse a name or an image size that this layout cannot hold. Raises DataError, naming the fault."""
     # Text that is not Unicode, such as a file name of unknown encoding, is never printable.
     if not name.isprintable() or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
         raise DataError(f"{where}: a name needs 1 to {MAX_NAME_BYTES} bytes of printable text, not {name[:80]!r}")
