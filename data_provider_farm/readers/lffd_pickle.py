@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
+from data_provider_farm.readers.annotations import Listing, RawBox, SourceImage, build_source, xywh
 from lffd.errors import DataError
 from lffd.images.jpeg import is_jpeg
 from lffd.untrusted import read_file, shown
@@ -236,9 +236,7 @@ def _read_entry(path: Path, number: int, entry: Any) -> SourceImage:
     rows = _rows(entry[2], where) if len(entry) == 3 else []
     if flag not in (0, 1) or (flag == 0 and rows):
         raise DataError(f"{where}: the flag must be 1, or 0 for an image without boxes, not {shown(flag)}")
-    boxes = RawBoxes()
-    for index, (x, y, width, height) in enumerate(rows):
-        boxes.add(xywh(x, y, width, height), f"{where}, box {index}")
+    boxes = [RawBox(xywh(*row), f"{where}, box {index}") for index, row in enumerate(rows)]
     name = f"{path.stem}/{number:07d}{'.jpg' if is_jpeg(image) else ''}"
     return build_source(path, name, where, boxes, data=image)
 

@@ -7,11 +7,10 @@ that write VOC files with coordinates from 0 exist too: `first_pixel=0` takes th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from data_provider_farm.readers.annotations import MAX_COORDINATE, Listing, RawBoxes, SourceImage, build_source
+from data_provider_farm.readers.annotations import MAX_COORDINATE, Listing, RawBox, SourceImage, build_source
 from lffd.errors import DataError
 from lffd.untrusted import parse_number, read_file
 
@@ -33,19 +32,19 @@ def read_voc(images: Path, annotations: Path, class_name: str | None, first_pixe
     files = sorted(annotations.rglob("*.xml")) if annotations.is_dir() else [annotations]
     if not files:
         raise DataError(f"{annotations}: holds no .xml file")
-    return Listing(len(files), _read_files(images, files, class_name, first_pixel))
+    return Listing(len(files), (_read_image(images, file, class_name, first_pixel) for file in files))
 
 
-def _read_files(images: Path, files: list[Path], class_name: str | None, first_pixel: int) -> Iterator[SourceImage]:
-    """Yield the image of each file."""
-    for file in files:
-        root = _parse(file)
-        name = _text(root, "filename", file)
-        objects = RawBoxes()
-        for number, node in enumerate(root.findall("object"), start=1):
-            if class_name is None or _text(node, "name", file) == class_name:
-                _read_object(node, f"{file}: object {number}", first_pixel, objects)
-        yield build_source(images / name, name, str(file), objects, size=_read_size(root, file), folder=images)
+def _read_image(images: Path, file: Path, class_name: str | None, first_pixel: int) -> SourceImage:
+    """Return the image of one file."""
+    root = _parse(file)
+    name = _text(root, "filename", file)
+    boxes = [
+        _read_object(node, f"{file}: object {number}", first_pixel)
+        for number, node in enumerate(root.findall("object"), start=1)
+        if class_name is None or _text(node, "name", file) == class_name
+    ]
+    return build_source(images / name, name, str(file), boxes, size=_read_size(root, file), folder=images)
 
 
 class _PlainBuilder(ElementTree.TreeBuilder):
@@ -100,14 +99,13 @@ def _read_size(root: ElementTree.Element, file: Path) -> tuple[int, int] | None:
     return (int(width), int(height)) if width > 0 and height > 0 else None
 
 
-def _read_object(node: ElementTree.Element, where: str, first_pixel: int, objects: RawBoxes) -> None:
-    """Add the box of one `<object>`."""
+def _read_object(node: ElementTree.Element, where: str, first_pixel: int) -> RawBox:
+    """Return the box of one `<object>`."""
     box = node.find("bndbox")
     if box is None:
         raise DataError(f"{where}: has no <bndbox>")
-    x0, y0, x1, y1 = (
-        parse_number(box.findtext(tag, ""), where, f"<{tag}>") for tag in ("xmin", "ymin", "xmax", "ymax")
-    )
+    tags = ("xmin", "ymin", "xmax", "ymax")
+    x0, y0, x1, y1 = (parse_number(box.findtext(tag, ""), where, f"<{tag}>") for tag in tags)
     # Counting from 1 with the last pixel included, the box starts one pixel earlier and ends where it says.
     corners = (x0 - first_pixel, y0 - first_pixel, x1, y1)
-    objects.add(corners, where, node.findtext("difficult", "0").strip() == "1")
+    return RawBox(corners, where, node.findtext("difficult", "0").strip() == "1")
