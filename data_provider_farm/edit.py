@@ -13,6 +13,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from tqdm import tqdm
 
 from data_provider_farm.pack_format.packed_file import PackReader, PackWriter, find_whole_records, write_index
 from lffd import cli
@@ -171,8 +172,6 @@ def _named(reader: PackReader, names: Path) -> list[int]:
 
 def _copy(reader: PackReader, indices: Sequence[int], writer: PackWriter) -> None:
     """Copy records, with a progress bar, and say how many."""
-    from tqdm import tqdm
-
     for index in tqdm(indices, desc=reader.path.name, unit=" images", disable=None):
         writer.add(reader[index])
     print(f"{reader.path} → {writer.path}: {len(indices):,} images")

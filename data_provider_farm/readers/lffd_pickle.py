@@ -30,8 +30,6 @@ from lffd.untrusted import read_file, shown
 
 NUMBER_CODES = frozenset({"b1", "f2", "f4", "f8", *(kind + size for kind in "iu" for size in "1248")})
 ORDERS: dict[str, Literal["<", ">"]] = {"<": "<", ">": ">", "|": "<", "=": "<"}
-
-
 _Steps: Any = pickle._Unpickler
 
 
@@ -102,10 +100,9 @@ def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     return array
 
 
-def _scalar(dtype: Any, data: Any) -> int | float:
+def _scalar(dtype: Any, data: Any) -> Any:
     """Take the place of `numpy.core.multiarray.scalar`."""
-    number: int | float = _rebuild(data, dtype, (1,), "C")[0].item()
-    return number
+    return _rebuild(data, dtype, (1,), "C")[0].item()
 
 
 def _encode(text: Any = "", codec: Any = "latin1") -> bytes:
@@ -158,27 +155,28 @@ class _Unpickler(_Steps):
         """Refuse."""
         raise _RefusalError("an object that lies outside the file")
 
+    def put(self, items: list[Any]) -> None:
+        """Put keys and values that follow each other into the dictionary on top of the stack."""
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # Hashing tuples that share tuples could go on for ever.
+            if not isinstance(key, str | bytes | int | float):
+                raise _RefusalError("a dictionary with keys other than numbers and texts")
+            self.stack[-1][key] = value
+
     def set_item(self) -> None:
-        """Put one item into a dictionary; hashing tuples that share tuples could go on for ever."""
-        if not isinstance(self.stack[-2], str | bytes | int | float):
-            raise _RefusalError("a dictionary with keys other than numbers and texts")
-        _Steps.load_setitem(self)
+        """Put one item into a dictionary."""
+        value, key = self.stack.pop(), self.stack.pop()
+        self.put([key, value])
 
     def set_items(self) -> None:
         """Put many items into a dictionary."""
-        self.put_all(self.pop_mark())
-
-    def put_all(self, items: list[Any]) -> None:
-        """Put keys and values that follow each other into the dictionary on top of the stack."""
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            self.stack += [key, value]
-            self.set_item()
+        self.put(self.pop_mark())
 
     def make_dictionary(self) -> None:
         """Make a dictionary of many items."""
         items = self.pop_mark()
         self.append({})
-        self.put_all(items)
+        self.put(items)
 
     def read_byte_array(self) -> None:
         """Read bytes; their number in the file reserves no memory."""
@@ -216,14 +214,13 @@ def read_lffd_pickle(path: Path) -> Listing:
         DataError: when the file is no such pack, or holds anything but data; with the entry at fault.
     """
     content = load_plain_pickle(read_file(path), str(path))
-    if isinstance(content, dict):
-        if not all(isinstance(key, int) for key in content):
-            raise DataError(f"{path}: is not an LFFD pack: its keys are not numbers")
-        entries = sorted(content.items())
-    elif isinstance(content, list | tuple):
-        entries = list(enumerate(content))
-    else:
+    if isinstance(content, list | tuple):
+        content = dict(enumerate(content))
+    if not isinstance(content, dict):
         raise DataError(f"{path}: is not an LFFD pack, but a {type(content).__name__}")
+    if not all(isinstance(key, int) for key in content):
+        raise DataError(f"{path}: is not an LFFD pack: its keys are not numbers")
+    entries = sorted(content.items())
     return Listing(len(entries), (_read_entry(path, number, entry) for number, entry in entries))
 
 
@@ -232,20 +229,15 @@ def _read_entry(path: Path, number: int, entry: Any) -> SourceImage:
     where = f"{path}: entry {number}"
     if not isinstance(entry, list | tuple) or len(entry) not in (2, 3):
         raise DataError(f"{where}: expected [image, flag] or [image, flag, boxes]")
-    image, flag = _image_bytes(entry[0], where), _plain(entry[1])
+    image, flag = _image_bytes(entry[0], where), entry[1]
+    if isinstance(flag, _Array):  # of a single number, or it is no flag
+        flag = flag.value.item() if flag.value.size == 1 else flag.value.tolist()
     rows = _rows(entry[2], where) if len(entry) == 3 else []
     if flag not in (0, 1) or (flag == 0 and rows):
         raise DataError(f"{where}: the flag must be 1, or 0 for an image without boxes, not {shown(flag)}")
     boxes = [RawBox(xywh(*row), f"{where}, box {index}") for index, row in enumerate(rows)]
     name = f"{path.stem}/{number:07d}{'.jpg' if is_jpeg(image) else ''}"
     return build_source(path, name, where, boxes, data=image)
-
-
-def _plain(value: Any) -> Any:
-    """Return arrays as NumPy arrays (a single number as a number), everything else as it is."""
-    if not isinstance(value, _Array):
-        return value
-    return value.value.item() if value.value.size == 1 else value.value
 
 
 def _image_bytes(value: Any, where: str) -> bytes:

@@ -70,13 +70,12 @@ def _read_lines(images: Path, file: str, lines: list[str]) -> Iterator[SourceIma
 
 def _read_face(line: str, where: str) -> RawBox:
     """Return the face of one line."""
-    fault = f"{where}: expected {LAYOUT}, found {shown(line.strip())}"
     try:
         x, y, width, height, _, _, _, invalid, _, _ = map(float, line.split())
     except ValueError as error:
-        raise DataError(fault) from error
+        raise DataError(f"{where}: expected {LAYOUT}, found {shown(line.strip())}") from error
     if "_" in line or invalid not in (0, 1):  # Python takes 1_0 for 10
-        raise DataError(fault)
+        raise DataError(f"{where}: expected {LAYOUT}, invalid being 0 or 1, found {shown(line.strip())}")
     return RawBox(xywh(x, y, width, height), where, invalid == 1)
 
 

@@ -109,10 +109,7 @@ def decode(
 def image_size(data: bytes, where: str | Path, turned: bool = False) -> tuple[int, int]:
     """Return the width and height of an image from its header, perhaps after turning it by its EXIF tag.
 
-    Of a JPEG, `data` may stop after the header.
-
-    Raises:
-        DataError: when there is no header that can be read.
+    Of a JPEG, `data` may stop after the header. Raises DataError when there is no header that can be read.
     """
     if is_jpeg(data):
         header = parse_jpeg(data, where)
@@ -127,11 +124,7 @@ def image_size(data: bytes, where: str | Path, turned: bool = False) -> tuple[in
 
 
 def check_pixels(size: tuple[int, int], size_bytes: int, where: str | Path, most: int, trusted: bool = False) -> None:
-    """Refuse an image whose claimed width and height ask for too much memory; the arguments are those of `decode`.
-
-    Raises:
-        DataError: when it claims more than `most` pixels, far more than `size_bytes` can hold, or none.
-    """
+    """Refuse, with a DataError, an image that claims more than `most` pixels, or far more than its bytes can hold."""
     width, height = size
     count = width * height
     if count < 1:
@@ -139,18 +132,12 @@ def check_pixels(size: tuple[int, int], size_bytes: int, where: str | Path, most
     if count > most:
         raise DataError(f"{where}: {width}x{height} is more than the {most:,} pixels that are decoded")
     if count > USUAL_PIXELS and count > PIXELS_PER_BYTE * size_bytes and not trusted:
-        raise DataError(
-            f"{where}: claims {width}x{height} pixels in {size_bytes:,} bytes, which looks like a decompression bomb; "
-            "if you trust the file, predict takes it with --trusted"
-        )
+        claim = f"claims {width}x{height} pixels in {size_bytes:,} bytes, which looks like a decompression bomb"
+        raise DataError(f"{where}: {claim}; if you trust the file, predict takes it with --trusted")
 
 
 def check_size(found: tuple[int, ...], promised: tuple[int, int] | None, where: str | Path) -> None:
-    """Refuse an image of another width and height than its record promises, if it does.
-
-    Raises:
-        DataError: naming both.
-    """
+    """Refuse, with a DataError, an image of another width and height than its record promises, if it does."""
     if promised is not None and found != promised:
         said, has = "x".join(map(str, promised)), "x".join(map(str, found))
         raise DataError(f"{where}: the record says {said} pixels, the image has {has}")
@@ -247,9 +234,7 @@ def _to_bgr(where: str | Path, image: Image) -> Pixels:
         paper = new("RGB", image.size, "white")
         paper.paste(image, mask=image.getchannel("A"))
         image = paper
-    elif image.mode != "RGB":
-        image = image.convert("RGB")
-    pixels = np.array(image)
+    pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
     cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels)
     return pixels
 

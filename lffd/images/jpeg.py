@@ -62,15 +62,10 @@ def is_jpeg(data: bytes) -> bool:
 
 
 def parse_jpeg(data: bytes, where: str | Path, mend: bool = False) -> JpegHeader:
-    """Read a JPEG's header; `data` may stop after it.
-
-    Args:
-        data: the JPEG.
-        where: names it in errors.
-        mend: pass over bytes between markers, as decoders do.
+    """Read a JPEG's header; `data` may stop after it. With `mend`, bytes between markers are passed over.
 
     Raises:
-        DataError: when the header is cut short or impossible.
+        DataError: when the header is cut short or impossible; `where` names the image.
     """
     position, frame_at, exif, restarts = 2, None, None, False
     while position + 4 <= len(data):
@@ -128,21 +123,13 @@ def _find_orientation(tiff: bytes) -> tuple[int, int] | None:
 
 
 def check_whole(data: bytes, header: JpegHeader, where: str | Path) -> None:
-    """Refuse a JPEG without its end marker; what comes after it is nobody's business.
-
-    Raises:
-        DataError: when there is none.
-    """
+    """Refuse, with a DataError, a JPEG without its end marker; what comes after it is nobody's business."""
     if data.rfind(END) < header.scan_at:
         raise DataError(f"{where}: the JPEG file is truncated: cut short before its end marker")
 
 
 def check_scans(data: bytes, header: JpegHeader, where: str | Path) -> None:
-    """Refuse a JPEG of so many scans that decoding it would take minutes: each one may visit every pixel.
-
-    Raises:
-        DataError: when it has too many for its size.
-    """
+    """Refuse, with a DataError, a JPEG that would take minutes to decode: each scan may visit every pixel."""
     # Inside coded pixels a byte of 255 is never followed by this one, so markers can be counted without a walk.
     scans = 1 if header.one_scan else data.count(SCAN, header.scan_at)
     if scans > MAX_SCANS or scans * header.width * header.height > MAX_SCANNED_PIXELS:
