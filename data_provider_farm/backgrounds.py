@@ -18,11 +18,7 @@ MARGIN = 0.25
 
 
 def read_backgrounds(folders: Sequence[Path]) -> Listing:
-    """Return every image under each folder, sorted, without boxes; names begin with the folder's own name.
-
-    Raises:
-        DataError: when a folder is missing or holds no image.
-    """
+    """Return every image under each folder, sorted, without boxes; names begin with the folder's own name."""
     found = [(folder, path) for folder in folders for path in list_images(folder)]
     named = ((path, f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}") for folder, path in found)
     return Listing(len(found), (build_source(path, name, str(path)) for path, name in named))

@@ -39,7 +39,7 @@ class Merge:
     overwrite: bool = False
 
     def run(self) -> None:
-        """Join packs. Raises UsageError when the output is one of them."""
+        """Join the packs; raises UsageError when the output is one of them."""
         if len(self.packs) < 2:
             raise UsageError("merge needs at least two packs")
         _refuse_same(self.packs, [self.output])
@@ -72,12 +72,7 @@ class Split:
     overwrite: bool = False
 
     def run(self) -> None:
-        """Divide the pack.
-
-        Raises:
-            UsageError: when not exactly one of share and names is given, or one side would be empty.
-            DataError: when a listed name is not in the pack.
-        """
+        """Divide the pack; raises UsageError when a side would be empty, DataError when a listed name is missing."""
         if (self.share is None) == (self.names is None):
             raise UsageError("split needs either --share or --names")
         _refuse_same([self.pack], [self.first, self.second])
@@ -111,7 +106,7 @@ class Shuffle:
     overwrite: bool = False
 
     def run(self) -> None:
-        """Shuffle the pack. Raises UsageError when the output is the pack itself."""
+        """Shuffle the pack; raises UsageError when the output is the pack itself."""
         _refuse_same([self.pack], [self.output])
         with PackReader(self.pack) as reader, PackWriter(self.output, overwrite=self.overwrite) as writer:
             _copy(reader, np.random.default_rng(self.seed).permutation(len(reader)).tolist(), writer)
@@ -128,7 +123,7 @@ class Reindex:
     pack: Pack
 
     def run(self) -> None:
-        """Make the index again. Raises DataError when the pack is damaged; the message says where."""
+        """Make the index again; raises DataError when the pack is damaged, and says where."""
         with open(open_file(self.pack), "rb") as stream:
             offsets, end = find_whole_records(stream.fileno(), self.pack)
             size = os.fstat(stream.fileno()).st_size

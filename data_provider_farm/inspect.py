@@ -89,8 +89,7 @@ def main(options: Options) -> None:
     with PackReader(options.pack) as reader:
         if options.report is not None and not len(reader):
             raise UsageError(f"{options.pack}: the pack is empty; there is nothing to show in a report")
-        found = survey(reader, options.pack.name)
-        others = {}
+        found, others = survey(reader, options.pack.name), {}
         for path in options.against:
             with PackReader(path) as other:
                 others[str(path)] = survey(other, path.name)

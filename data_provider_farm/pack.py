@@ -87,10 +87,9 @@ def read_source(options: Options) -> Listing:
 
 def _existing(path: Path | None, flag: str, kind: str) -> Path:
     """Return a path that was given and exists."""
-    if path is None:
-        raise UsageError(f"--format {kind} needs {flag}")
-    if not path.exists():
-        raise UsageError(f"{flag} {path}: there is no such file or folder")
+    if path is None or not path.exists():
+        missing = f"--format {kind} needs {flag}" if path is None else f"{flag} {path}: there is no such file or folder"
+        raise UsageError(missing)
     return path
 
 
@@ -116,8 +115,8 @@ def check_options(options: Options) -> None:
     synthetic = options.format == "synthetic"
     others = ("images", "annotations", "max_side") if synthetic else ("count", "size")
     clash = [name for name in others if getattr(options, name) is not None]
-    clash += ["backgrounds"] * (synthetic and bool(options.backgrounds))
-    clash += ["crop_background"] * (synthetic and options.crop_background > 0)
+    if synthetic:
+        clash += [name for name in ("backgrounds", "crop_background") if getattr(options, name)]
     if clash:
         raise UsageError(f"--{clash[0].replace('_', '-')} does not go with --format {options.format}")
 

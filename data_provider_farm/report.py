@@ -58,11 +58,11 @@ def draw_tile(record: Record) -> Pixels:
 
 def contact_sheet(records: Sequence[Record]) -> Pixels:
     """Return up to 24 records as tiles in one picture, RGB."""
-    tiles = [draw_tile(record) for record in records]
-    columns = min(COLUMNS, max(1, len(tiles)))
-    tiles += [np.full((TILE, TILE, 3), 255, np.uint8)] * (-len(tiles) % columns)
-    padded = [np.pad(tile, ((3, 3), (3, 3), (0, 0)), constant_values=255) for tile in tiles]
-    rows = [np.concatenate(padded[start : start + columns], 1) for start in range(0, len(padded), columns)]
+    frame = ((3, 3), (3, 3), (0, 0))
+    tiles = [np.pad(draw_tile(record), frame, constant_values=255) for record in records]
+    columns = min(COLUMNS, len(tiles))
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[start : start + columns], 1) for start in range(0, len(tiles), columns)]
     return np.ascontiguousarray(np.concatenate(rows)[:, :, ::-1])
 
 

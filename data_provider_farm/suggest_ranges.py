@@ -81,8 +81,8 @@ def suggest_ranges(sides: NDArray[np.float32], network: Network, leave_out: floa
     edges = [first]
     for index in range(1, len(branches)):
         low = max(edges[-1] + np.log(LEAST_RATIO), np.log(floors[index]))
-        edges.append(float(np.clip(_next_edge(inside, edges[-1], last, len(branches) - index + 1), low, None)))
-        edges[-1] = min(edges[-1], float(np.log(ceilings[index - 1])))
+        edge = max(low, _next_edge(inside, edges[-1], last, len(branches) - index + 1))
+        edges.append(float(min(edge, np.log(ceilings[index - 1]))))
     edges.append(max(last, edges[-1] + np.log(LEAST_RATIO)))
     lowest = float(np.floor(round(np.exp(first), 6)))
     fields = (float(branch.receptive_field) for branch in branches)

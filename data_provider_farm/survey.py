@@ -7,7 +7,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,7 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 DIGEST_BYTES = 16
 
 
-@dataclass(frozen=True)
-class Suspicion:
+class Suspicion(NamedTuple):
     """A box that may be a mistake: where it is, and the key of `SUSPICIONS` that says why."""
 
     record: int
@@ -98,11 +97,10 @@ def find_suspicions(record: Record, index: int) -> list[Suspicion]:
     """Return the boxes of one record, ignored ones aside, that may be mistakes."""
     boxes = record.boxes[~record.ignored]
     sizes = boxes[:, 2:] - boxes[:, :2]
-    twins = (np.triu(iou(boxes, boxes), 1) > TWIN).any(axis=0) if len(boxes) > 1 else np.zeros(len(boxes), bool)
     tests = {
         "elongated": sizes.max(axis=1, initial=0) > ELONGATED * np.maximum(sizes.min(axis=1, initial=np.inf), 1e-6),
         "whole image": areas(boxes) > WHOLE * record.width * record.height,
-        "twin": twins,
+        "twin": (np.triu(iou(boxes, boxes), 1) > TWIN).any(axis=0),
     }
     return [
         Suspicion(index, record.name, tuple(boxes[number].tolist()), kind)

@@ -92,8 +92,7 @@ class PackReader:
     _open = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._index_path = index_path(path)
+        self.path, self._index_path = Path(path), index_path(path)
         self._hint = f"rebuild it with: python -m data_provider_farm.edit reindex {self.path}"
         self._data = open_file(self.path)
         try:
@@ -188,11 +187,10 @@ class PackWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False) -> None:
-        self.path, self._resume = Path(path), resume
+        self.path, self._partial, self._resume = Path(path), partial_path(path), resume
         index_path(path)  # refuses a name that does not end in .rec
         if self.path.exists() and not overwrite:
             raise UsageError(f"{self.path} exists already; choose another name or pass --overwrite")
-        self._partial = partial_path(path)
         self._offsets, self._end = array("Q"), 0
         self._batch, self._batch_bytes = list[Buffer](), 0
         try:

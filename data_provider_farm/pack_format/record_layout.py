@@ -113,7 +113,10 @@ def decode_record(data: bytes, key: int, where: str) -> Record:
         DataError: when the bytes are damaged, belong to another record than number `key`, or have another layout.
     """
     label, image = _split(data, key, where)
-    header_width, object_width, width, height, _, boxes, _, _, name_bytes = _whole_numbers(label[:FIXED_FIELDS], where)
+    fixed: list[float] = label[:FIXED_FIELDS].tolist()
+    if not all(0 <= number < 1 << 24 and number.is_integer() for number in fixed):  # false for NaN as well
+        raise DataError(f"{where}: the label's header is not made of whole numbers; not written by this toolkit")
+    header_width, object_width, width, height, _, boxes, _, _, name_bytes = map(int, fixed)
     rows, left = divmod(label.size - header_width, OBJECT_WIDTH)
     expected = (OBJECT_WIDTH, FIXED_FIELDS + -(-name_bytes // 3), 0)
     if (object_width, header_width, left) != expected or not rows - 1 <= boxes <= rows:
@@ -153,14 +156,6 @@ def _split(data: bytes, key: int, where: str) -> tuple[Floats, bytes]:
 def _checksum(label: bytes, image: bytes) -> int:
     """Return the CRC-32 over the number of label bytes, the label with blank checksum fields, and the image."""
     return zlib.crc32(image, zlib.crc32(label, zlib.crc32(struct.pack("<I", len(label)))))
-
-
-def _whole_numbers(values: Floats, where: str) -> list[int]:
-    """Return header fields as ints, refusing what no writer of ours puts there."""
-    numbers: list[float] = values.tolist()
-    if not all(0 <= number < 1 << 24 and number.is_integer() for number in numbers):  # false for NaN as well
-        raise DataError(f"{where}: the label's header is not made of whole numbers; not written by this toolkit")
-    return [int(number) for number in numbers]
 
 
 def _unpack_name(words: Floats, length: int, where: str) -> str:

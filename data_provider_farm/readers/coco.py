@@ -15,16 +15,7 @@ from lffd.untrusted import read_text, shown
 
 
 def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listing:
-    """Return every image of a COCO file, in the order of its `images` list.
-
-    Args:
-        images: folder that each `file_name` is looked up in.
-        annotations: the JSON file.
-        class_name: name of the only category to take; all when None.
-
-    Raises:
-        DataError: when the file is not COCO, with the entry at fault.
-    """
+    """Return every image of a COCO file, in the order of its `images` list."""
     document = _load(annotations)
     wanted = _category_ids(document, class_name, annotations)
     entries: dict[str | int, tuple[int, dict[str, Any]]] = {}

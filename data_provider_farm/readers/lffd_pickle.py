@@ -152,7 +152,6 @@ class _Unpickler(_Steps):
         return KNOWN[module, name]
 
     def persistent_load(self, identifier: Any) -> Any:
-        """Refuse."""
         raise _RefusalError("an object that lies outside the file")
 
     def put(self, items: list[Any]) -> None:
@@ -164,16 +163,13 @@ class _Unpickler(_Steps):
             self.stack[-1][key] = value
 
     def set_item(self) -> None:
-        """Put one item into a dictionary."""
         value, key = self.stack.pop(), self.stack.pop()
         self.put([key, value])
 
     def set_items(self) -> None:
-        """Put many items into a dictionary."""
         self.put(self.pop_mark())
 
     def make_dictionary(self) -> None:
-        """Make a dictionary of many items."""
         items = self.pop_mark()
         self.append({})
         self.put(items)
@@ -183,7 +179,6 @@ class _Unpickler(_Steps):
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     def refuse(self) -> None:
-        """Refuse."""
         raise _RefusalError("a set, which LFFD packs do not hold")
 
     dispatch |= {pickle.SETITEM[0]: set_item, pickle.SETITEMS[0]: set_items, pickle.DICT[0]: make_dictionary}
@@ -192,11 +187,7 @@ class _Unpickler(_Steps):
 
 
 def load_plain_pickle(data: bytes, where: str) -> Any:
-    """Return the content of a pickle of containers, texts, numbers and number arrays (as `_Array`).
-
-    Raises:
-        DataError: when it asks for anything else, or is damaged.
-    """
+    """Return what a pickle of plain containers and number arrays (as `_Array`) holds; DataError for any other."""
     try:
         return _Unpickler(io.BytesIO(data), encoding="latin1").load()
     except _RefusalError as refusal:
@@ -208,11 +199,7 @@ def load_plain_pickle(data: bytes, where: str) -> Any:
 
 
 def read_lffd_pickle(path: Path) -> Listing:
-    """Return every image of a published LFFD pack, in the order of its numbers.
-
-    Raises:
-        DataError: when the file is no such pack, or holds anything but data; with the entry at fault.
-    """
+    """Return every image of a published LFFD pack, in the order of its numbers."""
     content = load_plain_pickle(read_file(path), str(path))
     if isinstance(content, list | tuple):
         content = dict(enumerate(content))

@@ -33,14 +33,6 @@ def read_csv(images: Path, annotations: Path, class_name: str | None) -> Listing
     (`x0 y0 x1 y1`, `xmin ymin xmax ymax`, `x1 y1 x2 y2`, `x y w h` or `x y width height`), and if wanted a class
     (`class`, `label`, …) and an ignore flag (`ignored`, …). With corner columns, `width` and `height` are the image's
     size. A row without box numbers lists a background image.
-
-    Args:
-        images: folder of the images.
-        annotations: the CSV file.
-        class_name: the only class to take; all when None.
-
-    Raises:
-        DataError: when columns are missing or a row does not fit them.
     """
     reader = csv.DictReader(io.StringIO(read_text(annotations)), strict=True)
     found: dict[str, tuple[str, tuple[int, int] | None, list[RawBox]]] = {}
@@ -114,9 +106,6 @@ def read_list(images: Path, annotations: Path) -> Listing:
 
     A line is `path,1,n,x,y,w,h,…` for an image with `n` boxes in pixels, or `path,0` for a background image. A path
     that is not absolute is looked up in `images`.
-
-    Raises:
-        DataError: when a line is not of this form.
     """
     lines = enumerate(read_text(annotations).splitlines(), start=1)
     listed = [(line, f"{annotations}:{number}") for number, line in lines if line.strip()]

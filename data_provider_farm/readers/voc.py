@@ -18,17 +18,7 @@ MAX_FILE_BYTES, MAX_DEPTH = 16 << 20, 50
 
 
 def read_voc(images: Path, annotations: Path, class_name: str | None, first_pixel: int = 1) -> Listing:
-    """Return the image of every XML file, sorted by path.
-
-    Args:
-        images: folder of the images; a file's `<filename>` is looked up in it.
-        annotations: one XML file, or a folder of them (searched through its subfolders).
-        class_name: the only object name to take; all when None.
-        first_pixel: number of the first pixel, 1 or 0.
-
-    Raises:
-        DataError: when there is no XML file, or one is not VOC.
-    """
+    """Return the image of every XML file of a folder and its subfolders, sorted by path, or of a single XML file."""
     files = sorted(annotations.rglob("*.xml")) if annotations.is_dir() else [annotations]
     if not files:
         raise DataError(f"{annotations}: holds no .xml file")
@@ -53,18 +43,15 @@ class _PlainBuilder(ElementTree.TreeBuilder):
     depth = 0
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
-        """Refuse."""
         raise DataError("declares a document type, which VOC files do not")
 
     def start(self, tag: str, attributes: dict[str, str], /) -> ElementTree.Element:
-        """Count the depth."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise DataError("is nested too deeply for a VOC file")
         return super().start(tag, attributes)
 
     def end(self, tag: str, /) -> ElementTree.Element:
-        """Count the depth."""
         self.depth -= 1
         return super().end(tag)
 

@@ -22,15 +22,7 @@ MAT_TABLES = ("event_list", "file_list", "face_bbx_list", "invalid_label_list")
 
 
 def read_widerface(images: Path, annotations: Path) -> Listing:
-    """Return the images that a WIDER FACE annotation file lists, in its order.
-
-    Args:
-        images: the folder that holds the event folders, such as `WIDER_train/images`.
-        annotations: `wider_face_*_bbx_gt.txt` or `wider_face_*.mat`.
-
-    Raises:
-        DataError: when the file is not such a file, with the line.
-    """
+    """Return the images that `wider_face_*_bbx_gt.txt` or `wider_face_*.mat` lists, in its order."""
     if annotations.suffix == ".mat":
         entries = _load_mat(annotations)
         return Listing(len(entries), _read_entries(images, annotations, entries))

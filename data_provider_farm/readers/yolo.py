@@ -18,17 +18,10 @@ NAME_FILES = ("classes.txt", "obj.names")
 
 
 def read_yolo(images: Path, annotations: Path, class_name: str | None, turned: bool = False) -> Listing:
-    """Return every image of a folder, sorted by path, with the boxes of its text file.
+    """Return every image of a folder and its subfolders, sorted by path, with the boxes of its text file.
 
-    Args:
-        images: folder of the images (searched through its subfolders).
-        annotations: folder of the text files, in the same subfolders.
-        class_name: the only class to take, by number, or by name when the annotation folder has `classes.txt` or
-            `obj.names`; all when None.
-        turned: the fractions are of the image as its EXIF tag turns it.
-
-    Raises:
-        DataError: when a folder is missing, no text file belongs to an image, or a line is not YOLO.
+    The text files lie in the same subfolders. A class may be given by number, or by name when the annotation folder has
+    `classes.txt` or `obj.names`. When `turned`, the fractions are of the image as its EXIF tag turns it.
     """
     if not annotations.is_dir():
         raise DataError(f"{annotations}: YOLO annotations are a folder of text files")
@@ -80,7 +73,5 @@ def _class_number(annotations: Path, class_name: str) -> int:
             if class_name in names:
                 return names.index(class_name)
             raise DataError(f"{file}: has no class {class_name!r}; it has {', '.join(filter(None, names))}")
-    raise DataError(
-        f"{annotations}: to choose the class {class_name!r} by name, put the names in {annotations / NAME_FILES[0]}, "
-        "one per line; or give its number"
-    )
+    hint = f"put the names in {annotations / NAME_FILES[0]}, one per line; or give its number"
+    raise DataError(f"{annotations}: to choose the class {class_name!r} by name, {hint}")

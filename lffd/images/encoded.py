@@ -10,6 +10,8 @@ import importlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,18 +37,16 @@ USUAL_PIXELS = 1 << 26
 PIXELS_PER_BYTE = 100
 """A photograph needs a byte for 5–40 pixels; an empty PNG one for 340, an empty JPEG one for 80."""
 
-FORMATS: tuple[tuple[str, int, bytes, str], ...] = (
-    ("JPEG", 0, b"\xff\xd8\xff", "PIL.JpegImagePlugin:JpegImageFile"),
-    ("PNG", 0, b"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin:PngImageFile"),
-    ("GIF", 0, b"GIF8", "PIL.GifImagePlugin:GifImageFile"),
-    ("BMP", 0, b"BM", "PIL.BmpImagePlugin:BmpImageFile"),
-    ("TIFF", 0, b"II*\0", "PIL.TiffImagePlugin:TiffImageFile"),
-    ("TIFF", 0, b"MM\0*", "PIL.TiffImagePlugin:TiffImageFile"),
-    ("WebP", 8, b"WEBP", "PIL.WebPImagePlugin:WebPImageFile"),
-    ("PPM", 0, b"P5", "PIL.PpmImagePlugin:PpmImageFile"),
-    ("PPM", 0, b"P6", "PIL.PpmImagePlugin:PpmImageFile"),
+FORMATS: tuple[tuple[str, str, int, tuple[bytes, ...]], ...] = (
+    ("JPEG", "Jpeg", 0, (b"\xff\xd8\xff",)),
+    ("PNG", "Png", 0, (b"\x89PNG\r\n\x1a\n",)),
+    ("GIF", "Gif", 0, (b"GIF8",)),
+    ("BMP", "Bmp", 0, (b"BM",)),
+    ("TIFF", "Tiff", 0, (b"II*\0", b"MM\0*")),
+    ("WebP", "WebP", 8, (b"WEBP",)),
+    ("PPM", "Ppm", 0, (b"P5", b"P6")),
 )
-"""Name, where the signature stands, the signature, and Pillow's reader."""
+"""Name, the name in Pillow's reader, where the signature stands, and the signatures."""
 
 SIGNATURE_BYTES = 16
 
@@ -55,8 +55,8 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, O
 
 
 def format_of(data: bytes) -> tuple[str, str] | None:
-    """Return the name and Pillow's reader of the format that the first bytes show, if it is known."""
-    return next(((name, reader) for name, at, mark, reader in FORMATS if data[at : at + len(mark)] == mark), None)
+    """Return the name and Pillow's name of the format that the first bytes show, if it is known."""
+    return next(((name, reader) for name, reader, at, marks in FORMATS if data.startswith(marks, at)), None)
 
 
 def decode(
@@ -165,19 +165,33 @@ def _decode_jpeg(
 
 def _open(data: bytes, where: str | Path) -> tuple[Any, str]:
     """Return Pillow's lazily read image and its format; only the reader of the recognised format is used."""
-    from PIL.Image import DecompressionBombError
-
     if not data:
         raise DataError(f"{where}: is empty")
     known = format_of(data)
     if known is None:
-        names = ", ".join(dict.fromkeys(entry[0] for entry in FORMATS))
+        names = ", ".join(name for name, *_ in FORMATS)
         raise DataError(f"{where}: is not a picture of a known format ({names})")
-    name, (module, _, cls) = known[0], known[1].partition(":")
+    name, reader = known
+    with _damage(where, name):
+        module = importlib.import_module(f"PIL.{reader}ImagePlugin")
+        return getattr(module, f"{reader}ImageFile")(io.BytesIO(data)), name
+
+
+@contextmanager
+def _damage(where: str | Path, name: str) -> Iterator[None]:
+    """Turn what Pillow raises on a damaged file of the format into a DataError."""
+    from PIL.Image import DecompressionBombError
+
     try:
-        return getattr(importlib.import_module(module), cls)(io.BytesIO(data)), name
-    except (*_DAMAGE, DecompressionBombError) as error:
-        raise DataError(f"{where}: the {name} file is damaged ({error})") from error
+        yield
+    except DataError:
+        raise
+    except DecompressionBombError as error:
+        raise DataError(f"{where}: a frame of the {name} file is far larger than the picture") from error
+    except MemoryError as error:
+        raise DataError(f"{where}: there is not enough memory for the pixels of the {name} file") from error
+    except _DAMAGE as error:
+        raise DataError(f"{where}: the {name} file is damaged or truncated ({error})") from error
 
 
 def _check_png(data: bytes, where: str | Path) -> None:
@@ -195,23 +209,13 @@ def _check_png(data: bytes, where: str | Path) -> None:
 
 def _decode_other(image: Image, where: str | Path, name: str, turned: bool) -> Pixels:
     """Decode with Pillow."""
-    from PIL.Image import DecompressionBombError
-
-    try:
+    with _damage(where, name):
         orientation = _orientation(image) if name == "TIFF" else 1
         image.load()
         pixels = _to_bgr(where, image)
         if name == "TIFF":  # Pillow turned it, and forgot the tag
             return pixels if turned else turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
         return turn(pixels, _orientation(image)) if turned else pixels
-    except DataError:
-        raise
-    except DecompressionBombError as error:
-        raise DataError(f"{where}: a frame of the {name} file is far larger than the picture") from error
-    except MemoryError as error:
-        raise DataError(f"{where}: there is not enough memory for {image.size[0]}x{image.size[1]} pixels") from error
-    except _DAMAGE as error:
-        raise DataError(f"{where}: the {name} file is damaged or truncated ({error})") from error
 
 
 def _to_bgr(where: str | Path, image: Image) -> Pixels:
