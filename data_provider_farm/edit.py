@@ -128,9 +128,8 @@ class Reindex:
             offsets, end = find_whole_records(stream.fileno(), self.pack)
             size = os.fstat(stream.fileno()).st_size
         if end != size:
-            raise DataError(
-                f"{self.pack}: damaged after {len(offsets):,} whole records, at byte {end:,} of {size:,}; pack it again"
-            )
+            place = f"after {len(offsets):,} whole records, at byte {end:,} of {size:,}"
+            raise DataError(f"{self.pack}: damaged {place}; pack it again")
         print(f"{write_index(self.pack, offsets)}: {len(offsets):,} records")
 
 
@@ -158,8 +157,7 @@ def _named(reader: PackReader, names: Path) -> list[int]:
     lines = enumerate(read_text(names).splitlines(), start=1)
     wanted = {line.strip(): number for number, line in lines if line.strip()}
     found = {index: record.name for index, record in enumerate(reader) if record.name in wanted}
-    missing = wanted.keys() - set(found.values())
-    if missing:
+    if missing := wanted.keys() - set(found.values()):
         first = min(missing, key=wanted.__getitem__)
         raise DataError(f"{names}:{wanted[first]}: {reader.path} has no image {first!r}")
     return list(found)

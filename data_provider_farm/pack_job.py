@@ -79,10 +79,8 @@ class Summary:
 
     Attributes:
         counts: what is in the pack.
-        problems: kind to number of problems.
-        examples: kind to the first problem of it.
-        items: source items that were looked at.
-        checksum: of all of them.
+        problems, examples: kind to number of problems, and to the first one.
+        items, checksum: number of the source items that were looked at, and checksum of all of them.
         resumed: records that an earlier run had packed.
     """
 
@@ -192,10 +190,9 @@ def _resume(
         if counts.images + summary.counts.images > len(writer):
             break
         item = next(items, None)
-        checksum = 0 if item is None else zlib.crc32(identify(item), summary.checksum)
-        if item is None or checksum != expected:
+        if item is None or zlib.crc32(identify(item), summary.checksum) != expected:
             raise UsageError(f"the annotations changed since {partial} was begun; delete it to start again")
-        summary.add(checksum, counts, flaws)
+        summary.add(expected, counts, flaws)
         kept += len(line)
     summary.resumed = summary.counts.images
     writer.truncate(summary.resumed)

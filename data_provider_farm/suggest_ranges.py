@@ -74,10 +74,9 @@ def suggest_ranges(sides: NDArray[np.float32], network: Network, leave_out: floa
     last = float(np.clip(last, np.log(LEAST_RATIO * floors[-1]), np.log(ceilings[-1])))
     inside = logs[(logs >= first) & (logs <= last)]
     if len(inside) < FEWEST:
-        raise DataError(
-            f"only {len(inside)} of {len(sides):,} objects are of a size that {network.name} can serve "
-            f"({floors[0]:g}–{ceilings[-1]:g} px); resize the images, or choose another version"
-        )
+        served = f"{network.name} can serve ({floors[0]:g}–{ceilings[-1]:g} px)"
+        few = f"only {len(inside)} of {len(sides):,} objects are of a size that {served}"
+        raise DataError(f"{few}; resize the images, or choose another version")
     edges = [first]
     for index in range(1, len(branches)):
         low = max(edges[-1] + np.log(LEAST_RATIO), np.log(floors[index]))

@@ -102,11 +102,8 @@ def find_suspicions(record: Record, index: int) -> list[Suspicion]:
         "whole image": areas(boxes) > WHOLE * record.width * record.height,
         "twin": (np.triu(iou(boxes, boxes), 1) > TWIN).any(axis=0),
     }
-    return [
-        Suspicion(index, record.name, tuple(boxes[number].tolist()), kind)
-        for kind, test in tests.items()
-        for number in np.flatnonzero(test)
-    ]
+    found = [(kind, box) for kind, test in tests.items() for box in boxes[test].tolist()]
+    return [Suspicion(index, record.name, tuple(box), kind) for kind, box in found]
 
 
 def shared_images(first: Survey, second: Survey) -> list[tuple[int, int]]:

@@ -110,8 +110,7 @@ def person_box(look: Appearance, center: tuple[float, float], half_height: float
 
 def _rotation(tilt: float) -> NDArray[np.float64]:
     """Return the matrix that turns row vectors by `tilt` radians."""
-    cosine, sine = np.cos(tilt), np.sin(tilt)
-    return np.array([[cosine, sine], [-sine, cosine]])
+    return np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
 
 
 def draw_face(canvas: Pixels, look: Appearance, center: tuple[float, float], half_height: float) -> None:

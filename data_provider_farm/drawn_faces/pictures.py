@@ -91,7 +91,7 @@ def _draw_smooth(picture: Pixels, look: Appearance, center: tuple[float, float],
     """Draw a face with every pixel the mean of several, so that small ones keep their features."""
     factor = 4 if half_height < 16 else 2 if half_height < 48 else 1
     reach = REACH * half_height
-    x0, y0 = max(0, int(center[0] - reach)), max(0, int(center[1] - reach))
+    x0, y0 = (max(0, int(middle - reach)) for middle in center)
     x1, y1 = (min(len(picture), int(middle + reach) + 1) for middle in center)
     region = picture[y0:y1, x0:x1]
     height, width = region.shape[:2]

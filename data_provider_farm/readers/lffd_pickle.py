@@ -231,13 +231,11 @@ def _image_bytes(value: Any, where: str) -> bytes:
     """Return an encoded image given as bytes, as text of Python 2, or as a uint8 array."""
     if isinstance(value, _Array) and value.value.dtype == np.uint8:
         return value.value.tobytes()
-    if isinstance(value, str):
-        try:
-            return value.encode("latin1")
-        except UnicodeEncodeError as error:
-            raise DataError(f"{where}: the image is a text, not bytes") from error
-    if isinstance(value, bytes | bytearray):
-        return bytes(value)
+    try:
+        if isinstance(value, str | bytes | bytearray):
+            return value.encode("latin1") if isinstance(value, str) else bytes(value)
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: the image is a text, not bytes") from error
     raise DataError(f"{where}: the image must be bytes or a uint8 array, not {type(value).__name__}")
 
 

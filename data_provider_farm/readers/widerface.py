@@ -97,8 +97,7 @@ def _mat_entries(tables: dict[str, Any]) -> Iterator[Entry]:
 def _load_mat(annotations: Path) -> list[Entry]:
     """Return the entries of a MATLAB file."""
     tables = read_matlab(annotations, MAT_TABLES)
-    missing = [key for key in MAT_TABLES if key not in tables]
-    if missing:
+    if missing := [key for key in MAT_TABLES if key not in tables]:
         models = "one like wider_face_train.mat or wider_face_val.mat"
         raise DataError(f"{annotations}: has no {', '.join(missing)}; expected {models}")
     try:
