@@ -178,7 +178,7 @@ def _open(data: bytes, where: str | Path) -> tuple[Any, str]:
 
 
 @contextmanager
-def _damage(where: str | Path, name: str) -> Iterator[None]:
+def _damage(where: str | Path, name: str, size: str = "its") -> Iterator[None]:
     """Turn what Pillow raises on a damaged file of the format into a DataError."""
     from PIL.Image import DecompressionBombError
 
@@ -189,7 +189,7 @@ def _damage(where: str | Path, name: str) -> Iterator[None]:
     except DecompressionBombError as error:
         raise DataError(f"{where}: a frame of the {name} file is far larger than the picture") from error
     except MemoryError as error:
-        raise DataError(f"{where}: there is not enough memory for the pixels of the {name} file") from error
+        raise DataError(f"{where}: there is not enough memory for {size} pixels") from error
     except _DAMAGE as error:
         raise DataError(f"{where}: the {name} file is damaged or truncated ({error})") from error
 
@@ -209,7 +209,7 @@ def _check_png(data: bytes, where: str | Path) -> None:
 
 def _decode_other(image: Image, where: str | Path, name: str, turned: bool) -> Pixels:
     """Decode with Pillow."""
-    with _damage(where, name):
+    with _damage(where, name, "x".join(map(str, image.size))):
         orientation = _orientation(image) if name == "TIFF" else 1
         image.load()
         pixels = _to_bgr(where, image)
