@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -90,9 +91,8 @@ def append_files(options: Options, folder: Path) -> int:
 
 def pack_files(options: Options, folder: Path) -> int:
     """Pack every image; return the number of images."""
-    wanted = PackOptions(
-        format="widerface", images=options.images, annotations=options.annotations, output=folder / "all.rec"
-    )
+    target = folder / "all.rec"
+    wanted = PackOptions(format="widerface", images=options.images, annotations=options.annotations, output=target)
     return pack(wanted).counts.images
 
 
@@ -121,8 +121,7 @@ def measure_memory(options: Options, folder: Path) -> dict[str, float]:
     peaks = []
     for listed in (few, options.annotations):
         command = [sys.executable, "-m", "data_provider_farm.pack", "--format", "widerface"]
-        command += ["--images", str(options.images), "--annotations", str(listed)]
-        command += ["--output", str(folder / f"{listed.stem}.rec")]
+        command += [f"--images={options.images}", f"--annotations={listed}", f"--output={folder / listed.stem}.rec"]
         quiet = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)]
         process = os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
         _, status, usage = os.wait4(process, 0)
@@ -142,8 +141,7 @@ def measure_reading(options: Options, folder: Path) -> dict[str, float]:
         for threads in THREADS:
             with ThreadPoolExecutor(threads) as pool:
                 start = time.perf_counter()
-                for _ in pool.map(reader.__getitem__, order, chunksize=16):
-                    pass
+                deque(pool.map(reader.__getitem__, order, chunksize=16), maxlen=0)
                 found[f"read_records_per_s_{threads}_threads"] = len(order) / (time.perf_counter() - start)
     return found
 
@@ -174,9 +172,7 @@ def main(options: Options) -> None:
     found = measure_packing(options)
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
         folder = Path(name)
-        found |= measure_memory(options, folder)
-        found |= measure_reading(options, folder)
-        found |= measure_opening(folder)
+        found |= measure_memory(options, folder) | measure_reading(options, folder) | measure_opening(folder)
     for key, value in found.items():
         print(f"{key:32s}{value:,.4g}" if value < 1e4 else f"{key:32s}{value:,.0f}")
     if options.json is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm.readers.annotations import Listing, RawBoxes, build_source, relative_name
+from data_provider_farm.readers.annotations import Listing, build_source
 from lffd.boxes import Boxes, areas, intersections, longer_sides
 from lffd.images.files import list_images
 
@@ -18,17 +18,10 @@ MARGIN = 0.25
 
 
 def read_backgrounds(folders: Sequence[Path]) -> Listing:
-    """Return every image under each folder, sorted, without boxes; names begin with the folder's own name.
-
-    Raises:
-        DataError: when a folder is missing or holds no image.
-    """
+    """Return every image under each folder, sorted, without boxes; names begin with the folder's own name."""
     found = [(folder, path) for folder in folders for path in list_images(folder)]
-    names = (f"{folder.resolve().name}/{relative_name(path, folder)}" for folder, path in found)
-    paths = (path for _, path in found)
-    return Listing(
-        len(found), (build_source(path, name, str(path), RawBoxes()) for path, name in zip(paths, names, strict=True))
-    )
+    named = ((path, f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}") for folder, path in found)
+    return Listing(len(found), (build_source(path, name, str(path)) for path, name in named))
 
 
 def find_empty_windows(
@@ -42,8 +35,8 @@ def find_empty_windows(
         rng: source of the draws.
         size: width and height of the image in pixels.
         boxes: `(N, 4)` xyxy in pixels, ignored ones included.
-        count: number of windows wanted.
-        smallest: shortest side of a window in pixels.
+        count: of the windows wanted.
+        smallest: side of a window in pixels.
 
     Returns:
         `(M, 4)` xyxy in whole pixels, largest first, `M <= count`; none when the image is too small.
@@ -58,12 +51,11 @@ def find_empty_windows(
     margin = (MARGIN * longer_sides(boxes))[:, None]
     taken = boxes + margin * np.array([-1, -1, 1, 1], np.float32)
     candidates = windows.astype(np.float32)
-    order = np.argsort(-areas(candidates), kind="stable")
     found: list[int] = []
-    for index in order:
+    for index in np.argsort(-areas(candidates), kind="stable").tolist():
         if len(found) == count:
             break
-        if not intersections(candidates[index : index + 1], taken).any():
-            found.append(int(index))
-            taken = np.concatenate((taken, candidates[index : index + 1]))
+        if not intersections(candidates[[index]], taken).any():
+            found.append(index)
+            taken = np.concatenate((taken, candidates[[index]]))
     return windows[found].reshape(-1, 4)

@@ -6,21 +6,16 @@ Records move as they are: image bytes, boxes and flags stay the same to the bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
+from tqdm import tqdm
 
-from data_provider_farm.pack_format.packed_file import (
-    PackReader,
-    PackWriter,
-    find_whole_records,
-    index_path,
-    write_index,
-)
+from data_provider_farm.pack_format.packed_file import PackReader, PackWriter, find_whole_records, write_index
 from lffd import cli
 from lffd.errors import DataError, UsageError
 from lffd.untrusted import open_file, read_text
@@ -42,6 +37,16 @@ class Merge:
     packs: Packs
     output: Path
     overwrite: bool = False
+
+    def run(self) -> None:
+        """Join the packs; raises UsageError when the output is one of them."""
+        if len(self.packs) < 2:
+            raise UsageError("merge needs at least two packs")
+        _refuse_same(self.packs, [self.output])
+        with PackWriter(self.output, overwrite=self.overwrite) as writer:
+            for path in self.packs:
+                with PackReader(path) as reader:
+                    _copy(reader, range(len(reader)), writer)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,23 @@ class Split:
     names: Path | None = None
     overwrite: bool = False
 
+    def run(self) -> None:
+        """Divide the pack; raises UsageError when a side would be empty, DataError when a listed name is missing."""
+        if (self.share is None) == (self.names is None):
+            raise UsageError("split needs either --share or --names")
+        _refuse_same([self.pack], [self.first, self.second])
+        with PackReader(self.pack) as reader:
+            chosen = _named(reader, self.names) if self.names else _share(reader, self.share, self.seed)
+            rest = sorted(set(range(len(reader))) - set(chosen))
+            if not chosen or not rest:
+                raise UsageError(f"{self.pack}: one pack would be empty ({len(chosen)} and {len(rest)} images)")
+            with (
+                PackWriter(self.first, overwrite=self.overwrite) as first,
+                PackWriter(self.second, overwrite=self.overwrite) as second,
+            ):
+                _copy(reader, chosen, first)
+                _copy(reader, rest, second)
+
 
 @dataclass(frozen=True)
 class Shuffle:
@@ -83,6 +105,12 @@ class Shuffle:
     seed: int = 0
     overwrite: bool = False
 
+    def run(self) -> None:
+        """Shuffle the pack; raises UsageError when the output is the pack itself."""
+        _refuse_same([self.pack], [self.output])
+        with PackReader(self.pack) as reader, PackWriter(self.output, overwrite=self.overwrite) as writer:
+            _copy(reader, np.random.default_rng(self.seed).permutation(len(reader)).tolist(), writer)
+
 
 @dataclass(frozen=True)
 class Reindex:
@@ -94,6 +122,16 @@ class Reindex:
 
     pack: Pack
 
+    def run(self) -> None:
+        """Make the index again; raises DataError when the pack is damaged, and says where."""
+        with open(open_file(self.pack), "rb") as stream:
+            offsets, end = find_whole_records(stream.fileno(), self.pack)
+            size = os.fstat(stream.fileno()).st_size
+        if end != size:
+            place = f"after {len(offsets):,} whole records, at byte {end:,} of {size:,}"
+            raise DataError(f"{self.pack}: damaged {place}; pack it again")
+        print(f"{write_index(self.pack, offsets)}: {len(offsets):,} records")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -104,44 +142,6 @@ class Options:
     """
 
     command: tyro.conf.OmitArgPrefixes[Merge | Split | Shuffle | Reindex]
-
-
-def merge(options: Merge) -> None:
-    """Join packs.
-
-    Raises:
-        UsageError: when the output is one of them.
-    """
-    if len(options.packs) < 2:
-        raise UsageError("merge needs at least two packs")
-    _refuse_same(options.packs, [options.output])
-    with PackWriter(options.output, overwrite=options.overwrite) as writer:
-        for path in options.packs:
-            with PackReader(path) as reader:
-                _copy(reader, range(len(reader)), writer)
-
-
-def split(options: Split) -> None:
-    """Divide a pack.
-
-    Raises:
-        UsageError: when not exactly one of share and names is given, or one side would be empty.
-        DataError: when a listed name is not in the pack.
-    """
-    if (options.share is None) == (options.names is None):
-        raise UsageError("split needs either --share or --names")
-    _refuse_same([options.pack], [options.first, options.second])
-    with PackReader(options.pack) as reader:
-        chosen = _named(reader, options.names) if options.names else _share(reader, options.share, options.seed)
-        rest = sorted(set(range(len(reader))) - set(chosen))
-        if not chosen or not rest:
-            raise UsageError(f"{options.pack}: one pack would be empty ({len(chosen)} and {len(rest)} images)")
-        with (
-            PackWriter(options.first, overwrite=options.overwrite) as first,
-            PackWriter(options.second, overwrite=options.overwrite) as second,
-        ):
-            _copy(reader, chosen, first)
-            _copy(reader, rest, second)
 
 
 def _share(reader: PackReader, share: float | None, seed: int) -> list[int]:
@@ -157,61 +157,29 @@ def _named(reader: PackReader, names: Path) -> list[int]:
     lines = enumerate(read_text(names).splitlines(), start=1)
     wanted = {line.strip(): number for number, line in lines if line.strip()}
     found = {index: record.name for index, record in enumerate(reader) if record.name in wanted}
-    missing = wanted.keys() - set(found.values())
-    if missing:
+    if missing := wanted.keys() - set(found.values()):
         first = min(missing, key=wanted.__getitem__)
         raise DataError(f"{names}:{wanted[first]}: {reader.path} has no image {first!r}")
     return list(found)
 
 
-def shuffle(options: Shuffle) -> None:
-    """Put records into a random order.
-
-    Raises:
-        UsageError: when the output is the pack itself.
-    """
-    _refuse_same([options.pack], [options.output])
-    with PackReader(options.pack) as reader, PackWriter(options.output, overwrite=options.overwrite) as writer:
-        _copy(reader, np.random.default_rng(options.seed).permutation(len(reader)).tolist(), writer)
-
-
-def reindex(options: Reindex) -> None:
-    """Make an index again.
-
-    Raises:
-        DataError: when the pack is damaged; the message says where.
-    """
-    with open(open_file(options.pack), "rb") as stream:
-        offsets, end = find_whole_records(stream.fileno(), options.pack)
-        size = os.fstat(stream.fileno()).st_size
-    if end != size:
-        raise DataError(
-            f"{options.pack}: damaged after {len(offsets):,} whole records, at byte {end:,} of {size:,}; pack it again"
-        )
-    write_index(index_path(options.pack), offsets)
-    print(f"{index_path(options.pack)}: {len(offsets):,} records")
-
-
 def _copy(reader: PackReader, indices: Sequence[int], writer: PackWriter) -> None:
     """Copy records, with a progress bar, and say how many."""
-    from tqdm import tqdm
-
     for index in tqdm(indices, desc=reader.path.name, unit=" images", disable=None):
         writer.add(reader[index])
     print(f"{reader.path} → {writer.path}: {len(indices):,} images")
 
 
-def _refuse_same(sources: Iterable[Path], targets: list[Path]) -> None:
+def _refuse_same(sources: Sequence[Path], targets: Sequence[Path]) -> None:
     """Refuse to write a pack over one that is read, or twice."""
-    targets_resolved = [target.resolve() for target in targets]
-    if len(set(targets_resolved)) < len(targets) or {path.resolve() for path in sources} & set(targets_resolved):
+    written = {target.resolve() for target in targets}
+    if len(written) < len(targets) or any(path.resolve() in written for path in sources):
         raise UsageError("a pack cannot be written over one that is read, nor two to the same file")
 
 
 def main(options: Options) -> None:
     """Merge, split and shuffle packs, or rebuild an index."""
-    work: dict[type, Callable[[Any], None]] = {Merge: merge, Split: split, Shuffle: shuffle, Reindex: reindex}
-    work[type(options.command)](options.command)
+    options.command.run()
 
 
 if __name__ == "__main__":

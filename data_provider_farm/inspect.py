@@ -11,7 +11,7 @@ import tyro
 
 from data_provider_farm.pack_format.packed_file import PackReader
 from data_provider_farm.report import write_report
-from data_provider_farm.survey import SUSPICIONS, Survey, summarize, survey
+from data_provider_farm.survey import SUSPICIONS, Survey, describe_coverage, summarize, survey
 from lffd import cli
 from lffd.errors import UsageError
 from lffd.files import write_atomic
@@ -49,7 +49,6 @@ class Options:
 
 def describe(path: Path, found: Survey, summary: dict[str, Any], network: Network) -> str:
     """Return the survey as text."""
-    unseen, objects = summary["unseen"], max(1, len(found.sides))
     lines = [
         f"{path}: {summary['images']:,} images, {summary['boxes']:,} boxes "
         f"({summary['ignored_boxes']:,} of them ignored), {summary['backgrounds']:,} backgrounds"
@@ -60,13 +59,9 @@ def describe(path: Path, found: Survey, summary: dict[str, Any], network: Networ
         if spread := summary[key]:
             lines.append(f"  {label:27s}" + "".join(f"{name} {spread[level]:<9g}" for level, name in LEVELS.items()))
     lines.append(f"objects by branch of {network.name}, at the packed size:")
-    for branch in summary["branches"]:
-        low, high = branch["object_range"]
-        share = 100 * branch["objects"] / objects
-        lines.append(f"  {f'{low:g}–{high:g} px':12s}{branch['objects']:>9,}  {share:5.1f} %")
-    missed = sum(unseen[key] for key in ("below", "above", "between"))
-    reasons = f"too small {unseen['below']:,}, too large {unseen['above']:,}, in a gap {unseen['between']:,}"
-    lines.append(f"  no branch   {missed:>9,}  {100 * unseen['share']:5.1f} %  ({reasons})")
+    branches = summary["branches"]
+    ranges, counts = [branch["object_range"] for branch in branches], [branch["objects"] for branch in branches]
+    lines.append(describe_coverage(ranges, counts, summary["unseen"]))
     return "\n".join(lines + _describe_doubts(found, summary))
 
 
@@ -77,8 +72,7 @@ def _describe_doubts(found: Survey, summary: dict[str, Any]) -> list[str]:
         lines.append(f"{number:,} suspicious boxes, {kind}: {SUSPICIONS[kind]}")
         examples = [suspicion for suspicion in found.suspicions if suspicion.kind == kind][:SHOWN]
         lines += [f"  record {s.record} {s.name}: {[round(value, 1) for value in s.box]}" for s in examples]
-    groups = summary["duplicate_groups"]
-    if groups:
+    if groups := summary["duplicate_groups"]:
         shown = "; ".join(", ".join(map(str, group)) for group in groups[:SHOWN])
         lines.append(f"{len(groups):,} images are packed more than once, byte for byte: records {shown}")
     for path, pairs in summary["shared_images"].items():
@@ -95,8 +89,7 @@ def main(options: Options) -> None:
     with PackReader(options.pack) as reader:
         if options.report is not None and not len(reader):
             raise UsageError(f"{options.pack}: the pack is empty; there is nothing to show in a report")
-        found = survey(reader, options.pack.name)
-        others = {}
+        found, others = survey(reader, options.pack.name), {}
         for path in options.against:
             with PackReader(path) as other:
                 others[str(path)] = survey(other, path.name)

@@ -12,6 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+from tqdm import tqdm
+
 from data_provider_farm.backgrounds import read_backgrounds
 from data_provider_farm.drawn_faces.pictures import SMALLEST_PICTURE, prepare_synthetic
 from data_provider_farm.pack_job import Job, Summary, problems_path, run_job
@@ -67,12 +69,7 @@ class Options(Preparation):
 
 
 def read_source(options: Options) -> Listing:
-    """Return the images that the options name, backgrounds last.
-
-    Raises:
-        UsageError: when an option is missing or does not go with the format.
-        DataError: when annotations are not of the format.
-    """
+    """Return the images that the options name, backgrounds last; raises UsageError when a path is missing."""
     annotations, choice = _existing(options.annotations, "--annotations", options.format), options.class_name
     images = annotations if options.format == "lffd-pickle" else _existing(options.images, "--images", options.format)
     readers: dict[str, Callable[[], Listing]] = {
@@ -90,19 +87,14 @@ def read_source(options: Options) -> Listing:
 
 def _existing(path: Path | None, flag: str, kind: str) -> Path:
     """Return a path that was given and exists."""
-    if path is None:
-        raise UsageError(f"--format {kind} needs {flag}")
-    if not path.exists():
-        raise UsageError(f"{flag} {path}: there is no such file or folder")
+    if path is None or not path.exists():
+        missing = f"--format {kind} needs {flag}" if path is None else f"{flag} {path}: there is no such file or folder"
+        raise UsageError(missing)
     return path
 
 
 def check_options(options: Options) -> None:
-    """Refuse numbers out of range, and options that do not go with the format.
-
-    Raises:
-        UsageError: naming the option.
-    """
+    """Refuse numbers out of range, and options that do not go with the format. Raises UsageError, naming the option."""
     limits = {
         "quality": (1, 100),
         "min_side": (0, float("inf")),
@@ -123,35 +115,19 @@ def check_options(options: Options) -> None:
     synthetic = options.format == "synthetic"
     others = ("images", "annotations", "max_side") if synthetic else ("count", "size")
     clash = [name for name in others if getattr(options, name) is not None]
-    clash += ["backgrounds"] * (synthetic and bool(options.backgrounds))
-    clash += ["crop_background"] * (synthetic and options.crop_background > 0)
+    if synthetic:
+        clash += [name for name in ("backgrounds", "crop_background") if getattr(options, name)]
     if clash:
         raise UsageError(f"--{clash[0].replace('_', '-')} does not go with --format {options.format}")
 
 
-def identify(source: SourceImage) -> bytes:
-    """Return bytes that change when a source image or its boxes do."""
-    return source.name.encode(errors="surrogatepass") + source.boxes.tobytes() + source.ignored.tobytes()
-
-
-def fingerprint(options: Options) -> str:
-    """Return every option that shapes the records, as text."""
-    fields = {key: value for key, value in dataclasses.asdict(options).items() if key not in RUN_OPTIONS}
-    return json.dumps(fields, sort_keys=True, default=str)
-
-
 def pack(options: Options) -> Summary:
-    """Make the pack, with a progress bar.
-
-    Returns:
-        What is in the pack, and the problems met.
+    """Make the pack, with a progress bar; return what is in it, and the problems met.
 
     Raises:
         UsageError: for options that clash.
         DataError: when annotations cannot be parsed, or nothing can be packed.
     """
-    from tqdm import tqdm
-
     check_options(options)
     total, states = _states(options)
     summary = Summary()
@@ -163,10 +139,11 @@ def pack(options: Options) -> Summary:
 
 def _states(options: Options) -> tuple[int, Iterator[Summary]]:
     """Return the number of source images, and the job that packs them."""
-    cores = os.cpu_count() or 1
-    job = Job(options.output, fingerprint(options), options.overwrite, options.strict, options.workers or cores)
-    if options.format == "synthetic":
-        job = dataclasses.replace(job, processes=True)
+    shaping = {key: value for key, value in dataclasses.asdict(options).items() if key not in RUN_OPTIONS}
+    fingerprint = json.dumps(shaping, sort_keys=True, default=str)
+    workers, synthetic = options.workers or os.cpu_count() or 1, options.format == "synthetic"
+    job = Job(options.output, fingerprint, options.overwrite, options.strict, workers, processes=synthetic)
+    if synthetic:
         draw = partial(prepare_synthetic, size=options.size or DEFAULT_SIZE, seed=options.seed)
         count = options.count or DEFAULT_COUNT
         return count, run_job(job, range(count), draw, lambda index: b"%d" % index)
@@ -174,17 +151,17 @@ def _states(options: Options) -> tuple[int, Iterator[Summary]]:
     first = next(listing.images, None)
     if first is None:
         raise DataError(f"{options.annotations}: lists no image")
-    if not options.workers and not _decodes(options, first):
+    decoding = options.max_side is not None or options.verify == "full" or options.crop_background > 0
+    decoding = decoding or options.exif == "turned" or first.path.suffix.lower() not in (".jpg", ".jpeg", ".pkl")
+    if not options.workers and not decoding:
         job = dataclasses.replace(job, workers=1)
     settings = Preparation(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Preparation)})
-    work = partial(prepare, settings=settings)
-    return listing.count, run_job(job, chain([first], listing.images), work, identify)
+    return listing.count, run_job(job, chain([first], listing.images), partial(prepare, settings=settings), _identify)
 
 
-def _decodes(options: Options, first: SourceImage) -> bool:
-    """Return whether images will be decoded, judging their format by the first one."""
-    asked = options.max_side is not None or options.verify == "full" or options.crop_background > 0
-    return asked or options.exif == "turned" or first.path.suffix.lower() not in (".jpg", ".jpeg", ".pkl")
+def _identify(source: SourceImage) -> bytes:
+    """Return bytes that change when a source image or its boxes do."""
+    return source.name.encode(errors="surrogatepass") + source.boxes.tobytes() + source.ignored.tobytes()
 
 
 def describe(summary: Summary, output: Path) -> str:

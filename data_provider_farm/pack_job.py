@@ -56,6 +56,11 @@ class Job:
         """What an unfinished run leaves beside its partial file."""
         return self.output.with_name(self.output.name + ".journal")
 
+    @property
+    def first_line(self) -> str:
+        """What the journal begins with."""
+        return json.dumps({"job": self.fingerprint}) + "\n"
+
     def map(self, work: Preparer[Item], items: Iterable[Item]) -> Iterator[tuple[Item, Prepared]]:
         """Yield each item with its result, in order, made by the workers."""
         if self.workers == 1:
@@ -74,10 +79,8 @@ class Summary:
 
     Attributes:
         counts: what is in the pack.
-        problems: kind to number of problems.
-        examples: kind to the first problem of it.
-        items: source items that were looked at.
-        checksum: of all of them.
+        problems, examples: kind to number of problems, and to the first one.
+        items, checksum: number of the source items that were looked at, and checksum of all of them.
         resumed: records that an earlier run had packed.
     """
 
@@ -92,7 +95,7 @@ class Summary:
         """Count what one item gave."""
         self.items += 1
         self.checksum = checksum
-        self.counts = self.counts.plus(counts)
+        self.counts = Counts(*map(sum, zip(self.counts, counts, strict=True)))
         for problem in problems:
             self.problems[problem.kind] += 1
             self.examples.setdefault(problem.kind, problem)
@@ -128,7 +131,7 @@ def run_job(
 
     Args:
         job: what and where.
-        items: the source items, the same ones in the same order on every run.
+        items: the same ones in the same order on every run.
         work: turns an item into its records, in a worker.
         identify: bytes that change when the item does.
 
@@ -145,7 +148,7 @@ def run_job(
             journal.seek(kept)
             journal.truncate()
             if not kept:
-                journal.write(_first_line(job))
+                journal.write(job.first_line)
             yield summary
             for item, prepared in job.map(work, remaining):
                 if job.strict and prepared.problems:
@@ -153,8 +156,7 @@ def run_job(
                 for data in prepared.records:
                     writer.add_encoded(data)
                 summary.add(zlib.crc32(identify(item), summary.checksum), prepared.counts, prepared.problems)
-                problems = [[problem.kind, problem.where, problem.text] for problem in prepared.problems]
-                journal.write(json.dumps([summary.checksum, prepared.counts, problems]) + "\n")
+                journal.write(json.dumps([summary.checksum, prepared.counts, prepared.problems]) + "\n")
                 yield summary
         if summary.counts.images == 0:
             first = next(iter(summary.examples.values()), None)
@@ -164,34 +166,18 @@ def run_job(
     job.journal.unlink()
 
 
-def _first_line(job: Job) -> str:
-    return json.dumps({"job": job.fingerprint}) + "\n"
-
-
 def _resume(
     job: Job, writer: PackWriter, items: Iterator[Item], identify: Callable[[Item], bytes], summary: Summary
 ) -> int:
-    """Cut the partial pack to what its journal covers, and skip those items.
+    """Cut the partial pack to what its journal covers, skip those items, and count them in `summary`.
 
-    Args:
-        job: what and where.
-        writer: of the pack, before its first record.
-        items: lose those that an earlier run packed.
-        identify: as for `run_job`.
-        summary: gets what they gave.
-
-    Returns:
-        How many characters of the journal stay.
-
-    Raises:
-        UsageError: when items or options are not those of the earlier run.
-        DataError: when the journal is damaged.
+    Returns how many characters of the journal stay.
     """
     partial = partial_path(job.output)
     lines = job.journal.read_text().splitlines(keepends=True) if job.journal.exists() and len(writer) else []
     if lines and not lines[-1].endswith("\n"):
         lines.pop()  # cut short by the end of the earlier run
-    if lines and lines[0] != _first_line(job):
+    if lines and lines[0] != job.first_line:
         raise UsageError(f"{partial} was begun with other options; run again with those to finish it, or delete it")
     kept = len(lines[0]) if lines else 0
     for line in lines[1:]:
@@ -199,16 +185,14 @@ def _resume(
             expected, numbers, problems = json.loads(line)
             counts, flaws = Counts(*numbers), [Flaw(*problem) for problem in problems]
         except (ValueError, TypeError) as error:
-            raise DataError(
-                f"{job.journal}: this journal of an unfinished pack is damaged at {line!r}; delete it"
-            ) from error
+            fault = f"this journal of an unfinished pack is damaged at {line!r}; delete it"
+            raise DataError(f"{job.journal}: {fault}") from error
         if counts.images + summary.counts.images > len(writer):
             break
         item = next(items, None)
-        checksum = 0 if item is None else zlib.crc32(identify(item), summary.checksum)
-        if item is None or checksum != expected:
+        if item is None or zlib.crc32(identify(item), summary.checksum) != expected:
             raise UsageError(f"the annotations changed since {partial} was begun; delete it to start again")
-        summary.add(checksum, counts, flaws)
+        summary.add(expected, counts, flaws)
         kept += len(line)
     summary.resumed = summary.counts.images
     writer.truncate(summary.resumed)

@@ -21,8 +21,6 @@ from lffd.images.jpeg import check_scans, check_whole, is_jpeg, parse_jpeg, upri
 from lffd.records import Record
 from lffd.untrusted import is_below, read_file
 
-Flags = NDArray[np.bool_]
-
 ROUNDING = 0.01
 """Pixels by which fractions of six decimals may be off in an image of some 10,000 pixels."""
 
@@ -70,10 +68,6 @@ class Counts(NamedTuple):
     ignored_boxes: int = 0
     backgrounds: int = 0
 
-    def plus(self, other: Counts) -> Counts:
-        """Return the sum, field by field."""
-        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
-
 
 class Prepared:
     """What one source image gave: encoded records (none when it cannot be used), their counts, and problems."""
@@ -86,8 +80,7 @@ class Prepared:
         self.problems = list(problems)
 
 
-@dataclass(frozen=True)
-class _Loaded:
+class _Loaded(NamedTuple):
     """An image that can go into a pack, its size, and the size of its source, each width and height in pixels."""
 
     data: bytes
@@ -95,61 +88,60 @@ class _Loaded:
     source_size: tuple[int, int]
 
 
+class _SizeMismatchError(DataError):
+    """The image is not the one that was annotated."""
+
+
 def prepare(source: SourceImage, settings: Preparation) -> Prepared:
     """Return the records of one source image; a fault of the image or its boxes becomes a problem."""
     problems = list(source.problems)
-    image = _load(source, settings, problems)
-    if image is None:
-        return Prepared([], problems)
-    boxes, ignored = _place(source, image, problems)
+    try:
+        image = _load(source, settings, problems)
+    except DataError as error:
+        kind = "unreadable-image" if os.path.exists(source.path) else "missing-image"
+        kind = "size-mismatch" if isinstance(error, _SizeMismatchError) else kind
+        return Prepared([], [*problems, Flaw(kind, source.where, str(error))])
+    boxes, ignored = _cut_boxes(source, *image.source_size, problems)
+    if image.size != image.source_size:
+        width, height = image.source_size
+        boxes = clip(scale(boxes, image.size[0] / width, image.size[1] / height), *image.size)
     sizes = boxes[:, 2:] - boxes[:, :2]
     unusable = ignored | (sizes.max(axis=1, initial=0) < settings.min_side - ROUNDING) | (sizes <= 0).any(axis=1)
-    dropped = unusable if settings.unusable == "drop" else np.zeros(len(boxes), np.bool_)
-    records = [Record(source.name, image.data, *image.size, boxes[~dropped], unusable[~dropped])]
+    kept = ~unusable if settings.unusable == "drop" else np.ones(len(boxes), np.bool_)
+    records = [Record(source.name, image.data, *image.size, boxes[kept], unusable[kept])]
     # A box that could not be read may lie anywhere, so nothing of its image is known to be empty.
     if settings.crop_background and len(boxes) and not source.problems:
         records += _crop_backgrounds(source.name, image, boxes, settings, problems)
     return Prepared(records, problems)
 
 
-def _load(source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded | None:
-    """Return the image ready for the pack; None, with a problem, when it cannot be used."""
-    try:
-        check_frame(source.name, 1, 1, "its image")
-        if source.folder is not None and not settings.follow_outside and not is_below(source.path, source.folder):
-            raise DataError(f"{source.name!r} leads outside {source.folder}; --follow-outside allows that")
-        data = read_file(source.path) if source.data is None else source.data
-        loaded = _convert(data, source, settings, problems)
-        if loaded is not None:
-            check_frame(source.name, *loaded.size, source.path)
-    except DataError as error:
-        kind = "unreadable-image" if os.path.exists(source.path) else "missing-image"
-        problems.append(Flaw(kind, source.where, str(error)))
-        return None
+def _load(source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded:
+    """Return the image ready for the pack; raises DataError when it cannot be used."""
+    check_frame(source.name, 1, 1, "its image")
+    if source.folder is not None and not settings.follow_outside and not is_below(source.path, source.folder):
+        raise DataError(f"{source.name!r} leads outside {source.folder}; --follow-outside allows that")
+    loaded = _convert(read_file(source.path) if source.data is None else source.data, source, settings, problems)
+    check_frame(source.name, *loaded.size, source.path)
     return loaded
 
 
-def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded | None:
-    """Return a JPEG as it is where nothing about it must change, else a new one; None for a wrong annotation.
-
-    Raises:
-        DataError: when the image is damaged.
-    """
+def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: list[Flaw]) -> _Loaded:
+    """Return a JPEG as it is where nothing about it must change, else a new one; raises DataError for damage."""
     header = parse_jpeg(data, source.path) if is_jpeg(data) else None
     pixels, orientation = None, 1
     if header is None:
         pixels = images.decode(data, source.path)
         stored = pixels.shape[1], pixels.shape[0]
     else:
-        images.check_pixels((header.width, header.height), len(data), source.path, images.PACKED_PIXELS)
+        stored, orientation = (header.width, header.height), header.orientation
+        images.check_pixels(stored, len(data), source.path, images.PACKED_PIXELS)
         check_scans(data, header, source.path)
         check_whole(data, header, source.path)
-        stored, orientation = (header.width, header.height), header.orientation
     turned = orientation if settings.exif == "turned" else 1
     shown = stored[::-1] if turned >= 5 else stored
-    if not _fits_annotation(source, shown, orientation, turned, problems):
-        return None
-    size = _shrunk_size(*shown, settings.max_side)
+    _check_annotation(source, shown, orientation, turned, problems)
+    factor = 1.0 if settings.max_side is None else min(1.0, settings.max_side / max(shown))
+    size = max(1, round(shown[0] * factor)), max(1, round(shown[1] * factor))
     if header is not None and turned == 1 and size == shown and header.channels != 4:
         if settings.verify == "full":
             images.decode(data, source.path)
@@ -159,37 +151,20 @@ def _convert(data: bytes, source: SourceImage, settings: Preparation, problems: 
     return _Loaded(images.encode(images.shrink(pixels, *size), settings.quality), size, shown)
 
 
-def _fits_annotation(
+def _check_annotation(
     source: SourceImage, size: tuple[int, int], orientation: int, turned: int, problems: list[Flaw]
-) -> bool:
-    """Return whether the image has the size that its annotation claims; report what its EXIF tag may do to boxes."""
+) -> None:
+    """Refuse an image of another size than its annotation claims; report what its EXIF tag may do to boxes."""
     if source.size is not None and source.size != size:
         text = f"the annotation is for {source.size[0]}x{source.size[1]} pixels, {source.path} has {size[0]}x{size[1]}"
         hint = "; its EXIF tag turns it: try --exif turned" if orientation >= 5 and turned == 1 else ""
-        problems.append(Flaw("size-mismatch", source.where, text + hint))
-        return False
+        raise _SizeMismatchError(text + hint)
     if orientation != turned:
         text = f"{source.path} has EXIF orientation {orientation}; boxes are taken as of the pixels stored"
         problems.append(Flaw("orientation", source.where, text + " (--exif stored)"))
-    return True
 
 
-def _shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
-    """Return the size with the longer side at most `max_side`."""
-    factor = 1.0 if max_side is None else min(1.0, max_side / max(width, height))
-    return max(1, round(width * factor)), max(1, round(height * factor))
-
-
-def _place(source: SourceImage, loaded: _Loaded, problems: list[Flaw]) -> tuple[Boxes, Flags]:
-    """Return the boxes in pixels of the packed image, cut at its border, and their ignore flags."""
-    width, height = loaded.source_size
-    boxes, ignored = _cut_boxes(source, width, height, problems)
-    if loaded.size != loaded.source_size:
-        boxes = clip(scale(boxes, loaded.size[0] / width, loaded.size[1] / height), *loaded.size)
-    return boxes, ignored
-
-
-def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Flaw]) -> tuple[Boxes, Flags]:
+def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Flaw]) -> tuple[Boxes, NDArray[np.bool_]]:
     """Return the boxes cut at the border of their image, without those that lie outside; report both kinds."""
     if ((source.boxes >= 0) & (source.boxes <= (width, height) * 2)).all():
         return source.boxes, source.ignored
@@ -198,9 +173,9 @@ def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Flaw
     beyond = (source.boxes[:, 2:] <= 0).any(axis=1) | (source.boxes[:, :2] >= (width, height)).any(axis=1)
     outside = changed & beyond
     for index in np.flatnonzero(changed):
-        kind = "outside-box" if outside[index] else "clipped-box"
+        out = outside[index]
+        kind, verb = ("outside-box", "lies outside") if out else ("clipped-box", "reaches over the border of")
         shown = ", ".join(f"{value:g}" for value in source.boxes[index])
-        verb = "lies outside" if outside[index] else "reaches over the border of"
         problems.append(Flaw(kind, source.box_where[index], f"box ({shown}) {verb} the image of {width}x{height}"))
     return inside[~outside], source.ignored[~outside]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,8 +40,6 @@ def pick_tiles(found: Survey, seed: int) -> list[int]:
 
 def draw_tile(record: Record) -> Pixels:
     """Return a record's image fitted into a square tile, `(TILE, TILE, 3)` BGR, with its boxes."""
-    import cv2
-
     factor = TILE / max(record.width, record.height)
     size = max(1, round(record.width * factor)), max(1, round(record.height * factor))
     pixels = decode(record.image, record.name, at_least=size)
@@ -48,8 +47,8 @@ def draw_tile(record: Record) -> Pixels:
         pixels = shrink(pixels, *size)
     else:
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-    for box, ignored in zip(record.boxes * factor, record.ignored, strict=True):
-        x0, y0, x1, y1 = np.rint(box).astype(int).tolist()
+    rounded = np.rint(record.boxes * factor).astype(int).tolist()
+    for (x0, y0, x1, y1), ignored in zip(rounded, record.ignored, strict=True):
         cv2.rectangle(pixels, (x0, y0), (max(x0, x1 - 1), max(y0, y1 - 1)), IGNORED_COLOR if ignored else OBJECT_COLOR)
     tile = np.full((TILE, TILE, 3), 246, np.uint8)
     top, left = (TILE - size[1]) // 2, (TILE - size[0]) // 2
@@ -59,44 +58,32 @@ def draw_tile(record: Record) -> Pixels:
 
 def contact_sheet(records: Sequence[Record]) -> Pixels:
     """Return up to 24 records as tiles in one picture, RGB."""
-    tiles = [draw_tile(record) for record in records]
-    columns = min(COLUMNS, max(1, len(tiles)))
-    tiles += [np.full((TILE, TILE, 3), 255, np.uint8)] * (-len(tiles) % columns)
-    padded = [np.pad(tile, ((3, 3), (3, 3), (0, 0)), constant_values=255) for tile in tiles]
-    rows = [np.concatenate(padded[start : start + columns], 1) for start in range(0, len(padded), columns)]
+    frame = ((3, 3), (3, 3), (0, 0))
+    tiles = [np.pad(draw_tile(record), frame, constant_values=255) for record in records]
+    columns = min(COLUMNS, len(tiles))
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[start : start + columns], 1) for start in range(0, len(tiles), columns)]
     return np.ascontiguousarray(np.concatenate(rows)[:, :, ::-1])
 
 
 def write_report(
     path: Path, source: RecordSource, found: Survey, summary: dict[str, Any], *, title: str, network: str
 ) -> None:
-    """Write the report of a pack as a PNG.
-
-    Args:
-        path: of the PNG.
-        source: the pack.
-        found: its survey.
-        summary: what `summarize` made of the survey.
-        title: first line of the report.
-        network: name of the network whose branches are shown.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Write the report of a pack as a PNG: `summary` is what `summarize` made of the survey `found`."""
     from matplotlib.figure import Figure
 
     sheet = contact_sheet([source[index] for index in pick_tiles(found, seed=0)])
-    width = 16.0
-    sheet_height = (width - 0.8) * sheet.shape[0] / sheet.shape[1]
+    sheet_height = 15.2 * sheet.shape[0] / sheet.shape[1]
     height = 6.0 + sheet_height
-    figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(16, height), dpi=110, facecolor="white")
     _draw_header(figure, title, summary, height)
     bottom, share = (sheet_height + 1.05) / height, 3.3 / height
     _draw_sides(figure.add_axes((0.05, bottom, 0.4, share)), found, summary, network)
     _draw_branches(figure.add_axes((0.505, bottom, 0.15, share)), summary)
     axes = _titled(figure.add_axes((0.7, bottom, 0.12, share)), "images by number of objects")
     bins = np.ceil(np.log2(np.asarray(found.boxes_per_image, np.int64) + 1)).astype(int).clip(0, len(COUNT_LABELS) - 1)
-    axes.bar(range(len(COUNT_LABELS)), np.bincount(bins, minlength=len(COUNT_LABELS)), color=ACCENT, width=0.75)
-    axes.set_xticks(range(len(COUNT_LABELS)), COUNT_LABELS, rotation=60)
+    axes.bar(COUNT_LABELS, np.bincount(bins, minlength=len(COUNT_LABELS)), color=ACCENT, width=0.75)
+    axes.tick_params("x", rotation=60)
     axes = _titled(figure.add_axes((0.875, bottom, 0.11, share)), "widths, heights, px")
     axes.scatter(found.widths, found.heights, s=6, alpha=0.25, color=ACCENT, linewidths=0)
     limit = 1.05 * max(*found.widths, *found.heights)
@@ -121,8 +108,7 @@ def _draw_header(figure: Figure, title: str, summary: dict[str, Any], height: fl
         "suspicious boxes": sum(summary["suspicious"].values()),
         "duplicate images": len(summary["duplicate_groups"]),
     }
-    if summary["synthetic_images"]:
-        counts["SYNTHETIC pictures"] = summary["synthetic_images"]
+    counts |= {"SYNTHETIC pictures": summary["synthetic_images"]} if summary["synthetic_images"] else {}
     facts = "    ".join(f"{count:,} {what}" for what, count in counts.items())
     figure.text(0.025, 1 - 0.85 / height, facts, fontsize=12.5, color=ACCENT)
     leaks = [f"{len(pairs):,} images are also in {path}" for path, pairs in summary["shared_images"].items() if pairs]
@@ -143,14 +129,13 @@ def _draw_sides(axes: Axes, found: Survey, summary: dict[str, Any], network: str
     used, ignored = np.asarray(found.sides), np.asarray(found.ignored_sides)
     ranges = [branch["object_range"] for branch in summary["branches"]]
     present = np.concatenate((used, ignored[ignored > 0]))
-    edges = _side_edges(
-        max(1, int(0.9 * min(present.min(initial=np.inf), ranges[0][0]))),
-        1.1 * max(present.max(initial=0), ranges[-1][1]),
-    )
+    lowest = max(1, int(0.9 * min(present.min(initial=np.inf), ranges[0][0])))
+    edges = _side_edges(lowest, 1.1 * max(present.max(initial=0), ranges[-1][1]))
     for index, (start, end) in enumerate(ranges):
         axes.axvspan(start, end, color=BRANCH_COLORS[index % len(BRANCH_COLORS)], zorder=0)
-    sides = [used, np.maximum(ignored, edges[0])]
-    axes.hist(sides, edges, stacked=True, color=[ACCENT, ORANGE], label=["objects", "ignored"])
+    axes.hist(
+        [used, np.maximum(ignored, edges[0])], edges, stacked=True, color=[ACCENT, ORANGE], label=["objects", "ignored"]
+    )
     ticks = sorted({round(value, 2) for pair in ranges for value in pair} | {5.0, 1000.0})
     axes.set(xscale="log", xlim=(edges[0], edges[-1]))
     shown = [tick for tick in ticks if edges[0] <= tick <= edges[-1]]
@@ -177,8 +162,7 @@ def _draw_branches(axes: Axes, summary: dict[str, Any]) -> None:
     unseen = summary["unseen"]
     rows = [(f"{b['object_range'][0]:g}–{b['object_range'][1]:g}", b["objects"], ACCENT) for b in summary["branches"]]
     rows = [("too small", unseen["below"], UNSEEN), *rows, ("too large", unseen["above"], UNSEEN)]
-    if unseen["between"]:
-        rows.append(("in a gap", unseen["between"], UNSEEN))
+    rows += [("in a gap", unseen["between"], UNSEEN)] * bool(unseen["between"])
     labels, counts, colors = zip(*rows, strict=True)
     shares = 100 * np.array(counts) / max(1, sum(counts))
     bars = axes.barh(range(len(rows)), shares, color=colors, height=0.7)

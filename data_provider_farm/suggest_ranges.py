@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 
 from data_provider_farm.pack_format.packed_file import PackReader
-from data_provider_farm.survey import coverage, survey
+from data_provider_farm.survey import coverage, describe_coverage, survey
 from lffd import cli
 from lffd.errors import DataError, UsageError
 from lffd.files import write_atomic
@@ -53,15 +52,16 @@ class Options:
 
 
 def suggest_ranges(sides: NDArray[np.float32], network: Network, leave_out: float) -> list[tuple[float, float]]:
-    """Return a range per branch that the network can serve.
+    """Return a range per branch that the network's strides and receptive fields allow.
 
     Args:
         sides: longer sides of the objects in pixels, as the network will see them.
-        network: its strides and receptive fields limit the ranges.
+        network: the network.
         leave_out: percentage of the objects that may lie below the first range, and above the last.
 
     Raises:
         DataError: when there are too few objects, or they differ too little for the network's branches.
+        GeometryError: when the network refuses the ranges.
     """
     if len(sides) < FEWEST:
         raise DataError(f"{len(sides)} objects are too few to choose ranges from; at least {FEWEST} are needed")
@@ -74,22 +74,24 @@ def suggest_ranges(sides: NDArray[np.float32], network: Network, leave_out: floa
     last = float(np.clip(last, np.log(LEAST_RATIO * floors[-1]), np.log(ceilings[-1])))
     inside = logs[(logs >= first) & (logs <= last)]
     if len(inside) < FEWEST:
-        raise DataError(
-            f"only {len(inside)} of {len(sides):,} objects are of a size that {network.name} can serve "
-            f"({floors[0]:g}–{ceilings[-1]:g} px); resize the images, or choose another version"
-        )
+        served = f"{network.name} can serve ({floors[0]:g}–{ceilings[-1]:g} px)"
+        few = f"only {len(inside)} of {len(sides):,} objects are of a size that {served}"
+        raise DataError(f"{few}; resize the images, or choose another version")
     edges = [first]
     for index in range(1, len(branches)):
         low = max(edges[-1] + np.log(LEAST_RATIO), np.log(floors[index]))
-        edges.append(float(np.clip(_next_edge(inside, edges[-1], last, len(branches) - index + 1), low, None)))
-        edges[-1] = min(edges[-1], float(np.log(ceilings[index - 1])))
+        edge = max(low, _next_edge(inside, edges[-1], last, len(branches) - index + 1))
+        edges.append(float(min(edge, np.log(ceilings[index - 1]))))
     edges.append(max(last, edges[-1] + np.log(LEAST_RATIO)))
     lowest = float(np.floor(round(np.exp(first), 6)))
-    ends = [
-        min(_round_up(edge), float(branch.receptive_field))
-        for edge, branch in zip(np.exp(edges[1:]), branches, strict=True)
-    ]
-    return check_ranges(list(pairwise([lowest, *ends])), network)
+    fields = (float(branch.receptive_field) for branch in branches)
+    ends = [min(_round_up(edge), field) for edge, field in zip(np.exp(edges[1:]), fields, strict=True)]
+    ranges = list(pairwise([lowest, *ends]))
+    if any(high <= low for low, high in ranges):
+        shown = ", ".join(f"{low:g}–{high:g}" for low, high in ranges)
+        raise DataError(f"the objects differ too little in size for {len(ranges)} branches (ranges would be {shown})")
+    changed = tuple(Branch(old.layer, new) for old, new in zip(network.branches, ranges, strict=True))
+    return [branch.object_range for branch in dataclasses.replace(network, branches=changed).branches]
 
 
 def _next_edge(logs: NDArray[np.float64], start: float, end: float, left: int) -> float:
@@ -106,31 +108,6 @@ def _round_up(side: float) -> float:
     return float(step * np.ceil(round(side / step, 6)))
 
 
-def check_ranges(ranges: list[tuple[float, float]], network: Network) -> list[tuple[float, float]]:
-    """Return the ranges if the network accepts them.
-
-    Raises:
-        DataError: when they do not grow.
-        GeometryError: when the network refuses them.
-    """
-    if any(high <= low for low, high in ranges):
-        shown = ", ".join(f"{low:g}–{high:g}" for low, high in ranges)
-        raise DataError(f"the objects differ too little in size for {len(ranges)} branches (ranges would be {shown})")
-    branches = [Branch(old.layer, new) for old, new in zip(network.branches, ranges, strict=True)]
-    return [branch.object_range for branch in dataclasses.replace(network, branches=tuple(branches)).branches]
-
-
-def describe(name: str, ranges: Sequence[tuple[float, float]], covered: dict[str, Any]) -> str:
-    """Return one set of ranges, with what each branch would see, as text."""
-    total = max(1, sum(covered["branches"]) + covered["below"] + covered["above"] + covered["between"])
-    lines = [f"{name}:"]
-    for (low, high), count in zip(ranges, covered["branches"], strict=True):
-        lines.append(f"  {f'{low:g}–{high:g} px':14s}{count:>9,}  {100 * count / total:5.1f} %")
-    outside = f"too small {covered['below']:,}, too large {covered['above']:,}"
-    lines.append(f"  no branch     {100 * covered['unseen_share']:16.1f} %  ({outside})")
-    return "\n".join(lines)
-
-
 def main(options: Options) -> None:
     """Propose the object range of each branch of a network from the boxes of packs."""
     if not 0.01 <= options.scale <= 100 or not 0 <= options.leave_out < 25:
@@ -145,10 +122,9 @@ def main(options: Options) -> None:
     current = [branch.object_range for branch in network.branches]
     found, before = coverage(objects, ranges), coverage(objects, current)
     print(f"{len(objects):,} objects, longer side {np.median(objects):.0f} px at the median")
-    print(describe(f"proposed for {network.name}", ranges, found))
-    print(describe("as published", current, before))
-    print("as a declaration:")
-    print("    branches=(")
+    print(f"proposed for {network.name}:", describe_coverage(ranges, found["branches"], found), sep="\n")
+    print("as published:", describe_coverage(current, before["branches"], before), sep="\n")
+    print("as a declaration:\n    branches=(")
     for branch, (low, high) in zip(network.branches, ranges, strict=True):
         print(f'        Branch("{branch.layer}", ({low:g}, {high:g})),')
     print("    ),")

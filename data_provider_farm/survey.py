@@ -7,10 +7,11 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from data_provider_farm.drawn_faces.pictures import NAME_PREFIX
 from lffd.boxes import areas, iou, longer_sides
@@ -27,8 +28,7 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 DIGEST_BYTES = 16
 
 
-@dataclass(frozen=True)
-class Suspicion:
+class Suspicion(NamedTuple):
     """A box that may be a mistake: where it is, and the key of `SUSPICIONS` that says why."""
 
     record: int
@@ -86,13 +86,7 @@ class Survey:
 
 
 def survey(records: Iterable[Record], name: str | None = None) -> Survey:
-    """Return what is in a pack, read once, one record at a time; with a `name` there is a progress bar.
-
-    Raises:
-        DataError: when a record is damaged.
-    """
-    from tqdm import tqdm
-
+    """Return what is in a pack, read once; with a `name` there is a progress bar. Raises DataError for damage."""
     found = Survey()
     for record in tqdm(records, desc=name, unit=" images", disable=None if name else True):
         found.add(record)
@@ -103,27 +97,18 @@ def find_suspicions(record: Record, index: int) -> list[Suspicion]:
     """Return the boxes of one record, ignored ones aside, that may be mistakes."""
     boxes = record.boxes[~record.ignored]
     sizes = boxes[:, 2:] - boxes[:, :2]
-    twins = (np.triu(iou(boxes, boxes), 1) > TWIN).any(axis=0) if len(boxes) > 1 else np.zeros(len(boxes), bool)
     tests = {
         "elongated": sizes.max(axis=1, initial=0) > ELONGATED * np.maximum(sizes.min(axis=1, initial=np.inf), 1e-6),
         "whole image": areas(boxes) > WHOLE * record.width * record.height,
-        "twin": twins,
+        "twin": (np.triu(iou(boxes, boxes), 1) > TWIN).any(axis=0),
     }
-    return [
-        Suspicion(index, record.name, tuple(boxes[number].tolist()), kind)
-        for kind, test in tests.items()
-        for number in np.flatnonzero(test)
-    ]
+    found = [(kind, box) for kind, test in tests.items() for box in boxes[test].tolist()]
+    return [Suspicion(index, record.name, tuple(box), kind) for kind, box in found]
 
 
 def shared_images(first: Survey, second: Survey) -> list[tuple[int, int]]:
     """Return pairs of records, one of each pack, whose images are the same bytes."""
-    return [
-        (mine[0], other)
-        for digest, mine in first.digests.items()
-        if digest in second.digests
-        for other in second.digests[digest]
-    ]
+    return [(mine[0], other) for digest, mine in first.digests.items() for other in second.digests.get(digest, ())]
 
 
 def branch_of(sides: NDArray[np.float32], ranges: Sequence[tuple[float, float]]) -> NDArray[np.int64]:
@@ -133,25 +118,27 @@ def branch_of(sides: NDArray[np.float32], ranges: Sequence[tuple[float, float]])
 
 
 def coverage(sides: NDArray[np.float32], ranges: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Return how many objects fall to each branch, and how many to none.
-
-    Returns:
-        `branches`: number per branch; `below`, `above`, `between`: numbers that no branch sees; `unseen_share`: of all.
-    """
+    """Return the number of objects per branch (`branches`), and of those that none sees, by reason, and their share."""
     counts = Counter(branch_of(sides, ranges).tolist())
     unseen = {"below": counts[-1], "above": counts[-2], "between": counts[-3]}
     share = sum(unseen.values()) / max(1, len(sides))
     return {"branches": [counts[index] for index in range(len(ranges))], **unseen, "unseen_share": share}
 
 
-def summarize(found: Survey, branches: Sequence[BranchGeometry], others: Mapping[str, Survey]) -> dict[str, Any]:
-    """Return the survey as plain JSON values.
+def describe_coverage(ranges: Sequence[tuple[float, float]], counts: Sequence[int], unseen: Mapping[str, int]) -> str:
+    """Return as text how many objects each branch sees, and how many none does; `unseen` as from `coverage`."""
+    missed = unseen["below"] + unseen["above"] + unseen["between"]
+    rows = [(f"{low:g}–{high:g} px", count) for (low, high), count in zip(ranges, counts, strict=True)]
+    total = max(1, sum(counts) + missed)
+    lines = [
+        f"  {label:14s}{count:>9,}  {100 * count / total:5.1f} %" for label, count in [*rows, ("no branch", missed)]
+    ]
+    reasons = f"too small {unseen['below']:,}, too large {unseen['above']:,}, in a gap {unseen['between']:,}"
+    return "\n".join(lines) + f"  ({reasons})"
 
-    Args:
-        found: of the pack.
-        branches: of the network it is meant for.
-        others: surveys of other packs that must not share images with it, by path.
-    """
+
+def summarize(found: Survey, branches: Sequence[BranchGeometry], others: Mapping[str, Survey]) -> dict[str, Any]:
+    """Return the survey of a pack as plain JSON values; `others` are those of packs that must not share its images."""
     sides = np.asarray(found.sides, np.float32)
     covered = coverage(sides, [branch.object_range for branch in branches])
     return {

@@ -1,28 +1,12 @@
-"""What passes from annotation readers to packs, and from packs to batches."""
+"""What passes from packs to batches."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class AnnotatedImage:
-    """One image file and its objects.
-
-    Attributes:
-        path: the image file.
-        boxes: `(N, 4)` float32 xyxy in pixels of that image; `N` = 0 for a background image.
-        ignored: `(N,)` bool; true boxes are neither objects to learn nor background.
-    """
-
-    path: Path
-    boxes: NDArray[np.float32]
-    ignored: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -34,7 +18,7 @@ class Record:
         image: the encoded image file (JPEG unless stated otherwise).
         width, height: of the decoded image in pixels.
         boxes: `(N, 4)` float32 xyxy in pixels; `N` = 0 for a background image.
-        ignored: `(N,)` bool, as in `AnnotatedImage`.
+        ignored: `(N,)` bool; true boxes are neither objects to learn nor background.
     """
 
     name: str

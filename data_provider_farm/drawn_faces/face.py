@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data_provider_farm.drawn_faces.scenery import Pixels
 from lffd.boxes import Boxes
 
-Pixels = NDArray[np.uint8]
 Points = NDArray[np.float64]
-Color = tuple[float, float, float]
+Color = NDArray[np.float64]
 
 SKIN_TONES = np.array([[38, 55, 88], [55, 88, 135], [85, 128, 180], [125, 165, 212], [185, 205, 236]], np.float64)
 HAIR_TONES = np.array([[20, 22, 26], [28, 42, 70], [45, 80, 130], [95, 160, 205], [165, 165, 168]], np.float64)
@@ -38,7 +39,7 @@ SHOULDERS = np.array([[-0.45, 1.15], [0.45, 1.15], [1.35, 1.5], [1.5, 2.1], [-1.
 BROW = np.array([[-1.2, 0.01], [0, -0.05], [1.2, 0.05], [1.2, -0.01], [0, -0.13], [-1.2, -0.08]])
 NOSE = np.array([[-0.03, -0.1], [0.05, -0.1], [0.12, 0.26], [-0.12, 0.26]])
 MASK = np.array([[-0.9, 0.12], [0, 0.02], [0.9, 0.12], [0.8, 0.62], [0.35, 0.9], [-0.35, 0.9], [-0.8, 0.62]])
-DARK = (28.0, 26.0, 26.0)
+DARK = np.array([28.0, 26.0, 26.0])
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,6 @@ class Appearance:
         aspect: width of the face oval over its height.
         tilt: rotation in the picture, in radians, clockwise.
         yaw, pitch: turn to the side and nod, each -1 to 1; features move and narrow.
-        skin, hair, iris, cloth, lips: colours.
         hair_style, mouth, extra: one of `HAIRLINES`, `MOUTHS`, `EXTRAS`.
         eye_open: 0.15 (nearly shut) to 1.
     """
@@ -80,9 +80,9 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
         pitch=pitch,
         skin=skin,
         hair=_tone(rng, HAIR_TONES),
-        iris=_color(rng.uniform(20, 150, 3)),
-        cloth=_color(rng.uniform(10, 245, 3)),
-        lips=_color(np.array(skin) * rng.uniform((0.5, 0.45, 0.75), (0.75, 0.7, 1.05))),
+        iris=rng.uniform(20, 150, 3),
+        cloth=rng.uniform(10, 245, 3),
+        lips=(skin * rng.uniform((0.5, 0.45, 0.75), (0.75, 0.7, 1.05))).clip(0, 255),
         hair_style=str(rng.choice(list(HAIRLINES), p=HAIR_SHARES)),
         mouth=str(rng.choice(MOUTHS, p=MOUTH_SHARES)),
         extra=str(rng.choice(EXTRAS, p=EXTRA_SHARES)),
@@ -93,17 +93,7 @@ def random_appearance(rng: np.random.Generator) -> Appearance:
 def _tone(rng: np.random.Generator, tones: NDArray[np.float64]) -> Color:
     """Return a colour between two neighbours of a scale, slightly off."""
     low, share = divmod(rng.uniform(0, len(tones) - 1), 1)
-    return _color(tones[int(low)] * (1 - share) + tones[int(low) + 1] * share + rng.normal(0, 7, 3))
-
-
-def _color(values: NDArray[np.float64]) -> Color:
-    """Return BGR values as a colour, each limited to 0–255."""
-    blue, green, red = values.clip(0, 255).tolist()
-    return blue, green, red
-
-
-def _dim(color: Color, factor: float) -> Color:
-    return color[0] * factor, color[1] * factor, color[2] * factor
+    return (tones[int(low)] * (1 - share) + tones[int(low) + 1] * share + rng.normal(0, 7, 3)).clip(0, 255)
 
 
 def face_box(look: Appearance, center: tuple[float, float], half_height: float) -> Boxes:
@@ -120,33 +110,28 @@ def person_box(look: Appearance, center: tuple[float, float], half_height: float
 
 def _rotation(tilt: float) -> NDArray[np.float64]:
     """Return the matrix that turns row vectors by `tilt` radians."""
-    cosine, sine = np.cos(tilt), np.sin(tilt)
-    return np.array([[cosine, sine], [-sine, cosine]])
+    return np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
 
 
 def draw_face(canvas: Pixels, look: Appearance, center: tuple[float, float], half_height: float) -> None:
-    """Draw a face onto `canvas` `(H, W, 3)` BGR, in place.
+    """Draw a face onto `canvas` `(H, W, 3)` BGR, in place; parts outside are cut off.
 
-    Args:
-        canvas: the picture; parts outside it are cut off.
-        look: what to draw.
-        center: x, y of the oval's middle in pixels.
-        half_height: of the face oval in pixels.
+    The face oval has its middle at `center`, x and y in pixels, and `half_height` pixels above and below it.
     """
     pen, aspect = _Pen(canvas, look, center, half_height), look.aspect
-    pen.fill(_box(-0.4 * aspect, 0.5, 0.4 * aspect, 1.4), _dim(look.skin, 0.75))
+    pen.fill(_box(-0.4 * aspect, 0.5, 0.4 * aspect, 1.4), 0.75 * look.skin)
     pen.fill(SHOULDERS, look.cloth)
     if look.hair_style == "long":
         pen.fill(CIRCLE * (aspect * 1.3, 1.2) + (0, -0.1), look.hair)
         pen.fill(_box(-1.25 * aspect, 0, 1.25 * aspect, 1.15), look.hair)
     for side in (-1.0, 1.0):
         ear = (side * aspect * (1 - 0.12 * side * look.yaw), 0.02)
-        pen.fill(CIRCLE * (0.11, 0.2) + ear, _dim(look.skin, 0.9))
+        pen.fill(CIRCLE * (0.11, 0.2) + ear, 0.9 * look.skin)
     pen.fill(CIRCLE * (aspect, 1), look.skin)
     for side in (-1.0, 1.0) if look.extra != "sunglasses" else ():
         _draw_eye(pen, side)
-    pen.feature(NOSE, _dim(look.skin, 0.9))
-    pen.feature(CIRCLE * (0.14, 0.06) + (0, 0.25), _dim(look.skin, 0.72))
+    pen.feature(NOSE, 0.9 * look.skin)
+    pen.feature(CIRCLE * (0.14, 0.06) + (0, 0.25), 0.72 * look.skin)
     _draw_mouth(pen)
     _draw_extra(pen)
     _draw_hair(pen)
@@ -162,15 +147,10 @@ class _Pen:
         self.origin = FRACTION * (np.array(center) - 0.5) + 0.5
         self.narrowing, self.turn = 1 - 0.22 * abs(look.yaw), 0.34 * look.yaw * look.aspect
 
-    def pixels(self, points: Points) -> NDArray[np.int32]:
-        """Return fixed-point pixel positions, `(N, 2)`."""
-        return np.floor(points @ self.frame + self.origin).astype(np.int32)
-
     def fill(self, points: Points, color: Color) -> None:
         """Fill a polygon given in the face's frame."""
-        import cv2
-
-        cv2.fillPoly(self.canvas, [self.pixels(points)], color, cv2.LINE_AA, FRACTION_BITS)
+        pixels = np.floor(points @ self.frame + self.origin).astype(np.int32)
+        cv2.fillPoly(self.canvas, [pixels], color.tolist(), cv2.LINE_AA, FRACTION_BITS)
 
     def feature(self, points: Points, color: Color) -> None:
         """Fill a polygon that lies on the face: yaw and pitch move and narrow it."""
@@ -184,11 +164,11 @@ def _draw_eye(pen: _Pen, side: float) -> None:
     look = pen.look
     middle = np.array([side * 0.42 * look.aspect, -0.14])
     width, height = 0.2 * look.aspect, 0.13 * look.aspect * look.eye_open
-    pen.feature(CIRCLE * (1.25 * width, 0.13) + middle, _dim(look.skin, 0.82))
-    pen.feature(CIRCLE * (width, height) + middle, (232, 234, 236))
+    pen.feature(CIRCLE * (1.25 * width, 0.13) + middle, 0.82 * look.skin)
+    pen.feature(CIRCLE * (width, height) + middle, np.array([232.0, 234, 236]))
     for share, color in ((0.55, look.iris), (0.28, DARK)):
         pen.feature(CIRCLE * (share * width, min(height, share * width)) + middle, color)
-    pen.feature(BROW * (side * width, 1) + middle + (0, -0.2), _dim(look.hair, 0.9))
+    pen.feature(BROW * (side * width, 1) + middle + (0, -0.2), 0.9 * look.hair)
 
 
 def _draw_mouth(pen: _Pen) -> None:
@@ -202,13 +182,13 @@ def _draw_mouth(pen: _Pen) -> None:
     upper, lower = np.stack((x * width, 0.5 + bend), 1), np.stack((x * width, 0.5 + 1.6 * bend + 0.09 * (1 - x**2)), 1)
     pen.feature(np.concatenate((upper, lower[::-1])), look.lips)
     if look.mouth == "smile":
-        pen.feature(np.concatenate((upper, 0.5 * (upper + lower)[::-1])) * (0.8, 1), (225, 232, 235))
+        pen.feature(np.concatenate((upper, 0.5 * (upper + lower)[::-1])) * (0.8, 1), np.array([225.0, 232, 235]))
 
 
 def _draw_extra(pen: _Pen) -> None:
     look = pen.look
     if look.extra == "mask":
-        pen.feature(MASK * (look.aspect, 1), _color(0.3 * np.array(look.cloth) + (158, 154, 144)))
+        pen.feature(MASK * (look.aspect, 1), 0.3 * look.cloth + (158, 154, 144))
     if look.extra in ("glasses", "sunglasses"):
         outer = CIRCLE * (0.36 * look.aspect, 0.2)
         rim = outer if look.extra == "sunglasses" else np.concatenate((outer, outer[:1], 0.84 * outer[::-1]))
@@ -232,7 +212,7 @@ def _draw_hair(pen: _Pen) -> None:
     height = HAIRLINES[look.hair_style] + 0.28 * edge**2 + 0.05 * look.yaw * edge
     pen.fill(np.concatenate((top, np.stack((look.aspect * edge, height), 1))), look.cloth if hat else look.hair)
     if hat:
-        pen.fill(_box(-1.45 * look.aspect, -0.62, 1.45 * look.aspect, -0.5), _dim(look.cloth, 0.7))
+        pen.fill(_box(-1.45 * look.aspect, -0.62, 1.45 * look.aspect, -0.5), 0.7 * look.cloth)
 
 
 def _box(x0: float, y0: float, x1: float, y1: float) -> Points:

@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from data_provider_farm.drawn_faces.face import REACH, Appearance, draw_face, face_box, person_box, random_appearance
-from data_provider_farm.drawn_faces.scenery import draw_background, draw_distractors
+from data_provider_farm.drawn_faces.scenery import Pixels, draw_background, draw_distractors
 from data_provider_farm.prepare import Prepared
 from lffd.boxes import Boxes, areas, clip, intersections, longer_sides
 from lffd.errors import UsageError
 from lffd.images.encoded import encode
 from lffd.records import Record
-
-Pixels = NDArray[np.uint8]
 
 NAME_PREFIX = "synthetic/"
 SIDES = (10.0, 320.0)
@@ -39,18 +37,11 @@ class Actor(NamedTuple):
 
 
 def draw_scene(rng: np.random.Generator, size: int) -> tuple[Pixels, Boxes]:
-    """Draw one picture.
-
-    Args:
-        rng: source of every choice; the same state gives the same picture.
-        size: side of the picture in pixels, at least 64.
+    """Draw the picture that the state of `rng` stands for; raises UsageError when `size` is under 64.
 
     Returns:
         The picture, `(size, size, 3)` uint8 BGR, and the faces' exact boxes, `(N, 4)` float32 xyxy in pixels, longer
         sides 10–320 px (less where the picture's border cuts a face). About one picture in sixteen has no face.
-
-    Raises:
-        UsageError: when `size` is under 64.
     """
     if size < SMALLEST_PICTURE:
         raise UsageError(f"a synthetic picture needs at least {SMALLEST_PICTURE} px a side, not {size}")
@@ -98,11 +89,9 @@ def _random_actor(rng: np.random.Generator, size: int, largest: float) -> Actor:
 
 def _draw_smooth(picture: Pixels, look: Appearance, center: tuple[float, float], half_height: float) -> None:
     """Draw a face with every pixel the mean of several, so that small ones keep their features."""
-    import cv2
-
     factor = 4 if half_height < 16 else 2 if half_height < 48 else 1
     reach = REACH * half_height
-    x0, y0 = max(0, int(center[0] - reach)), max(0, int(center[1] - reach))
+    x0, y0 = (max(0, int(middle - reach)) for middle in center)
     x1, y1 = (min(len(picture), int(middle + reach) + 1) for middle in center)
     region = picture[y0:y1, x0:x1]
     height, width = region.shape[:2]
@@ -115,8 +104,6 @@ def _draw_smooth(picture: Pixels, look: Appearance, center: tuple[float, float],
 
 def _develop(rng: np.random.Generator, picture: Pixels) -> Pixels:
     """Return the picture as a camera would: out of focus now and then, with noise, gamma and a tint."""
-    import cv2
-
     if rng.random() < 0.35:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 1.3)).astype(np.uint8, copy=False)
     strength = int(rng.integers(2, 24))

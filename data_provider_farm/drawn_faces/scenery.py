@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,8 +32,6 @@ def draw_distractors(rng: np.random.Generator, picture: Pixels, count: int) -> N
 
 def _clouds(rng: np.random.Generator, size: int) -> Pixels:
     """Return smooth colour noise over several scales."""
-    import cv2
-
     finest = max(CLOUD_CELLS)
     small = np.empty((finest, finest, 3), np.uint8)
     small[:] = rng.integers(30, 226, 3)
@@ -46,8 +45,6 @@ def _clouds(rng: np.random.Generator, size: int) -> Pixels:
 
 def _stripes(rng: np.random.Generator, picture: Pixels) -> None:
     """Draw parallel bars: fences, blinds, shelves."""
-    import cv2
-
     size = len(picture)
     angle, period, color = rng.uniform(0, np.pi), rng.uniform(6, 80), _any_color(rng)
     width = max(1, int(rng.uniform(0.2, 0.6) * period))
@@ -59,8 +56,6 @@ def _stripes(rng: np.random.Generator, picture: Pixels) -> None:
 
 def _tiles(rng: np.random.Generator, picture: Pixels) -> None:
     """Draw a grid of rectangles: windows, bricks, books."""
-    import cv2
-
     size = len(picture)
     width, height, gap = (int(value) for value in rng.integers((12, 12, 2), (90, 90, 14)))
     colors = rng.integers(0, 256, (6, 3)).tolist()
@@ -71,8 +66,6 @@ def _tiles(rng: np.random.Generator, picture: Pixels) -> None:
 
 def _leaves(rng: np.random.Generator, picture: Pixels) -> None:
     """Scatter many small ellipses of related colours: foliage, gravel, confetti."""
-    import cv2
-
     base, count = rng.uniform(20, 200, 3), int(rng.integers(80, 250))
     middles, axes = rng.integers(0, len(picture), (count, 2)).tolist(), rng.integers(2, 16, (count, 2)).tolist()
     colors = np.clip(base + rng.normal(0, 45, (count, 3)), 0, 255).tolist()
@@ -81,13 +74,11 @@ def _leaves(rng: np.random.Generator, picture: Pixels) -> None:
 
 
 def _place(rng: np.random.Generator, picture: Pixels) -> list[int]:
-    place: list[int] = rng.integers(0, len(picture), 2).tolist()
-    return place
+    return [int(value) for value in rng.integers(0, len(picture), 2)]
 
 
 def _any_color(rng: np.random.Generator) -> list[int]:
-    color: list[int] = rng.integers(0, 256, 3).tolist()
-    return color
+    return [int(value) for value in rng.integers(0, 256, 3)]
 
 
 def _skin_color(rng: np.random.Generator) -> list[float]:
@@ -98,8 +89,6 @@ def _skin_color(rng: np.random.Generator) -> list[float]:
 
 def _blob(rng: np.random.Generator, picture: Pixels, side: float) -> None:
     """Draw an irregular polygon."""
-    import cv2
-
     corners = int(rng.integers(3, 9))
     angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
     reach = side * rng.uniform(0.3, 1, (corners, 1))
@@ -109,8 +98,6 @@ def _blob(rng: np.random.Generator, picture: Pixels, side: float) -> None:
 
 def _empty_oval(rng: np.random.Generator, picture: Pixels, side: float) -> None:
     """Draw a skin-coloured oval without features: a hand, a ball, the back of a head."""
-    import cv2
-
     half = int(0.37 * side) + 1, int(0.5 * side) + 1
     place, angle = _place(rng, picture), rng.uniform(0, 180)
     cv2.ellipse(picture, place, half, angle, 0, 360, _skin_color(rng), cv2.FILLED, cv2.LINE_AA)
@@ -120,8 +107,6 @@ def _empty_oval(rng: np.random.Generator, picture: Pixels, side: float) -> None:
 
 def _dotted_oval(rng: np.random.Generator, picture: Pixels, side: float) -> None:
     """Draw an oval with dots anywhere but where eyes and mouth would be: a button, a flower, a cookie."""
-    import cv2
-
     place, color = np.array(_place(rng, picture)), _any_color(rng)
     cv2.circle(picture, place.tolist(), int(0.5 * side) + 1, _skin_color(rng), cv2.FILLED, cv2.LINE_AA)
     for angle in np.linspace(0, 2 * np.pi, int(rng.integers(4, 9)), endpoint=False) + rng.uniform(0, 1):
@@ -131,8 +116,6 @@ def _dotted_oval(rng: np.random.Generator, picture: Pixels, side: float) -> None
 
 def _letters(rng: np.random.Generator, picture: Pixels, side: float) -> None:
     """Write a word."""
-    import cv2
-
     text = "".join(chr(code) for code in rng.integers(48, 91, int(rng.integers(1, 7))))
     scale, thickness, font = max(0.3, side / 40), max(1, int(side / 20)), int(rng.integers(0, 8))
     cv2.putText(picture, text, _place(rng, picture), font, scale, _any_color(rng), thickness, cv2.LINE_AA)

@@ -13,7 +13,6 @@ import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from data_provider_farm.pack_format.record_layout import (
     Buffer,
@@ -41,20 +40,11 @@ MAX_RECORDS = 1 << 31
 
 
 def index_path(path: str | os.PathLike[str]) -> Path:
-    """Return the index that belongs to a `.rec` file.
-
-    Raises:
-        UsageError: when `path` does not end in `.rec`.
-    """
+    """Return the index that belongs to a `.rec` file. Raises UsageError when `path` does not end in `.rec`."""
     pack = Path(path)
     if pack.suffix != ".rec":
         raise UsageError(f"{pack}: the name of a pack must end in .rec")
     return pack.with_suffix(".idx")
-
-
-def rebuild_hint(path: Path) -> str:
-    """Return what to do about a damaged index."""
-    return f"rebuild it with: python -m data_provider_farm.edit reindex {path.with_suffix('.rec')}"
 
 
 def index_line(key: int, offset: int) -> bytes:
@@ -62,36 +52,15 @@ def index_line(key: int, offset: int) -> bytes:
     return b"%010d\t%015d\n" % (key, offset)
 
 
-def parse_line(line: bytes, key: int, path: Path) -> int:
-    """Return the start of record `key` from its line of the index at `path`.
-
-    Raises:
-        DataError: when the line is not that record's.
-    """
-    offset = line[KEY_DIGITS + 1 : -1]
-    # Comparing with the line as we would write it refuses every other spelling of a number at once.
-    if not offset.isdigit() or line != index_line(key, int(offset)):
-        raise DataError(f"{path}: line {key + 1} is damaged: {line!r}; {rebuild_hint(path)}")
-    return int(offset)
-
-
-def hinted_offset(line: bytes) -> int:
-    """Return the start of a record from its line of the index, unchecked; 0 when there is none to be seen."""
-    digits = line[KEY_DIGITS + 1 : -1]
-    return int(digits) if digits.isdigit() else 0
-
-
-def write_index(path: Path, offsets: array[int]) -> None:
-    """Write the index of records that start at `offsets`, whole or not at all."""
+def write_index(pack: Path, offsets: array[int]) -> Path:
+    """Write the index of a pack whose records start at `offsets`, whole or not at all; return its path."""
+    path = index_path(pack)
     write_atomic(path, b"".join(index_line(key, offset) for key, offset in enumerate(offsets)))
+    return path
 
 
 def find_whole_records(descriptor: int, path: Path) -> tuple[array[int], int]:
-    """Read records from the start until one is damaged or the file ends.
-
-    Returns:
-        Where each whole record starts, and where the last one ends.
-    """
+    """Return where each whole record before the first damage or the end starts, and where the last one ends."""
     offsets, end = array("Q"), 0
     size = os.fstat(descriptor).st_size
     while end < size:
@@ -123,14 +92,14 @@ class PackReader:
     _open = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._index_path = index_path(path)
+        self.path, self._index_path = Path(path), index_path(path)
+        self._hint = f"rebuild it with: python -m data_provider_farm.edit reindex {self.path}"
         self._data = open_file(self.path)
         try:
             self._index = open_file(self._index_path)
         except DataError as error:
             os.close(self._data)
-            raise DataError(f"{error}; {rebuild_hint(self.path)}") from None
+            raise DataError(f"{error}; {self._hint}") from None
         self._open = True
         try:
             self._size = os.fstat(self._data).st_size
@@ -143,30 +112,30 @@ class PackReader:
         """Return the number of records after checking that index and file end together."""
         count, left = divmod(os.fstat(self._index).st_size, LINE_BYTES)
         if left or (count == 0 and self._size):
-            raise DataError(
-                f"{self._index_path}: the index is empty, cut short, damaged or of another toolkit; "
-                f"{rebuild_hint(self.path)}"
-            )
+            fault = "the index is empty, cut short, damaged or of another toolkit"
+            raise DataError(f"{self._index_path}: {fault}; {self._hint}")
         first = end = 0
         if count:
             first, last = self._span(0)[0], self._span(count - 1)[0]
             try:
                 end = read_record(self._data, last, self._size, f"{self.path}: record {count - 1}")[1]
             except DataError as error:
-                hint = rebuild_hint(self.path)
-                raise DataError(f"{error}. The pack was cut short, or the index is not its own; {hint}") from None
+                fault = f"{error}. The pack was cut short, or the index is not its own"
+                raise DataError(f"{fault}; {self._hint}") from None
         if first != 0 or end != self._size:
-            raise DataError(
-                f"{self.path}: the index does not fit this file (it covers bytes {first:,}–{end:,} of {self._size:,}); "
-                f"{rebuild_hint(self.path)}"
-            )
+            covered = f"it covers bytes {first:,}–{end:,} of {self._size:,}"
+            raise DataError(f"{self.path}: the index does not fit this file ({covered}); {self._hint}")
         return count
 
     def _span(self, index: int) -> tuple[int, int]:
         """Return where record `index` starts, and where the next one seems to."""
         lines = os.pread(self._index, 2 * LINE_BYTES, index * LINE_BYTES)
-        start = parse_line(lines[:LINE_BYTES], index, self._index_path)
-        return start, hinted_offset(lines[LINE_BYTES:]) or self._size
+        line, start = lines[:LINE_BYTES], lines[KEY_DIGITS + 1 : LINE_BYTES - 1]
+        # Comparing with the line as we would write it refuses every other spelling of a number at once.
+        if not start.isdigit() or line != index_line(index, int(start)):
+            raise DataError(f"{self._index_path}: line {index + 1} is damaged: {line!r}; {self._hint}")
+        following = lines[LINE_BYTES + KEY_DIGITS + 1 : -1]
+        return int(start), int(following) if following.isdigit() else self._size
 
     def __len__(self) -> int:
         return self._count
@@ -195,9 +164,7 @@ class PackReader:
     def __enter__(self) -> PackReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -220,13 +187,12 @@ class PackWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = False) -> None:
-        self.path, self._index_path = Path(path), index_path(path)
+        self.path, self._partial, self._resume = Path(path), partial_path(path), resume
+        index_path(path)  # refuses a name that does not end in .rec
         if self.path.exists() and not overwrite:
             raise UsageError(f"{self.path} exists already; choose another name or pass --overwrite")
-        self._partial = partial_path(path)
-        self._resume = resume
-        self._offsets = array("Q")
-        self._end = 0
+        self._offsets, self._end = array("Q"), 0
+        self._batch, self._batch_bytes = list[Buffer](), 0
         try:
             self._partial.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -240,8 +206,6 @@ class PackWriter:
         if resume:
             self._offsets, self._end = find_whole_records(self._file, self._partial)
         self.truncate(len(self._offsets))
-        self._batch: list[Buffer] = []
-        self._batch_bytes = 0
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -255,11 +219,7 @@ class PackWriter:
         os.lseek(self._file, self._end, os.SEEK_SET)
 
     def add(self, record: Record) -> None:
-        """Append one record.
-
-        Raises:
-            DataError: when the record breaks a promise of `Record`; a JPEG's size must be the record's.
-        """
+        """Append one record; raises DataError when it breaks a promise of `Record`, as a JPEG of another size does."""
         where = f"image {record.name!r}"
         validate_record(record, where)
         if is_jpeg(record.image):
@@ -267,11 +227,7 @@ class PackWriter:
         self.add_encoded(encode_record(record))
 
     def add_encoded(self, data: Encoded) -> None:
-        """Append one record that was checked and encoded, perhaps in another thread.
-
-        Raises:
-            DataError: when the disk refuses it, or an earlier record.
-        """
+        """Append a checked and encoded record; raises DataError when the disk refuses it, or an earlier one."""
         if len(self._offsets) == MAX_RECORDS:
             raise DataError(f"{self.path}: a pack holds at most {MAX_RECORDS:,} records")
         set_key(data, len(self._offsets))
@@ -298,16 +254,16 @@ class PackWriter:
     def _publish(self) -> None:
         """Give both files their names. The index goes first: until the pack follows, opening it is refused."""
         os.fsync(self._file)
-        write_index(self._index_path, self._offsets)
+        write_index(self.path, self._offsets)
         self._partial.replace(self.path)
-        _sync_folder(self.path.parent)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
 
     def __enter__(self) -> PackWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         kept = self._resume and bool(self._offsets)
         try:
             self._write_batch()
@@ -323,11 +279,3 @@ class PackWriter:
 def partial_path(path: str | os.PathLike[str]) -> Path:
     """Return where an unfinished pack lies."""
     return Path(path).with_name(Path(path).name + ".partial")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -107,26 +107,19 @@ def set_key(data: Encoded, key: int) -> None:
 
 
 def decode_record(data: bytes, key: int, where: str) -> Record:
-    """Return the record held by `data`.
-
-    Args:
-        data: one record's bytes, as `encode_record` and `set_key` made them.
-        key: the number it must carry.
-        where: names the file and the record in errors.
+    """Return the record that `encode_record` and `set_key` made of its bytes; `where` names it in errors.
 
     Raises:
-        DataError: when the bytes are damaged, belong to another record, or have another layout.
+        DataError: when the bytes are damaged, belong to another record than number `key`, or have another layout.
     """
     label, image = _split(data, key, where)
-    header_width, object_width, width, height, _, boxes, _, _, name_bytes = _whole_numbers(label[:FIXED_FIELDS], where)
+    fixed: list[float] = label[:FIXED_FIELDS].tolist()
+    if not all(0 <= number < 1 << 24 and number.is_integer() for number in fixed):  # false for NaN as well
+        raise DataError(f"{where}: the label's header is not made of whole numbers; not written by this toolkit")
+    header_width, object_width, width, height, _, boxes, _, _, name_bytes = map(int, fixed)
     rows, left = divmod(label.size - header_width, OBJECT_WIDTH)
-    fits = (
-        object_width == OBJECT_WIDTH
-        and header_width == FIXED_FIELDS + -(-name_bytes // 3)
-        and left == 0
-        and rows - 1 <= boxes <= rows
-    )
-    if not fits:
+    expected = (OBJECT_WIDTH, FIXED_FIELDS + -(-name_bytes // 3), 0)
+    if (object_width, header_width, left) != expected or not rows - 1 <= boxes <= rows:
         raise DataError(f"{where}: the label contradicts itself; the pack was not written by this toolkit")
     objects = label[header_width:].reshape(rows, OBJECT_WIDTH)[:boxes]
     name = _unpack_name(label[FIXED_FIELDS:header_width], name_bytes, where)
@@ -146,10 +139,8 @@ def _split(data: bytes, key: int, where: str) -> tuple[Floats, bytes]:
         raise DataError(f"{where}: not a detection record of this toolkit, or damaged ({count} label numbers)")
     label = np.frombuffer(data, "<f4", count, IMAGE_HEADER.size)
     if label[4] != VERSION:
-        raise DataError(
-            f"{where}: not written by this toolkit, by a newer release, or damaged (label layout {label[4]:g}, "
-            f"expected {VERSION})"
-        )
+        layouts = f"label layout {label[4]:g}, expected {VERSION}"
+        raise DataError(f"{where}: not written by this toolkit, by a newer release, or damaged ({layouts})")
     image = data[end:]
     blank = IMAGE_HEADER.size + 4 * CRC_FIELD
     crc = _checksum(data[IMAGE_HEADER.size : blank] + bytes(8) + data[blank + 8 : end], image)
@@ -157,23 +148,14 @@ def _split(data: bytes, key: int, where: str) -> tuple[Floats, bytes]:
     if data[blank : blank + 8] != expected or data[4:8] != bytes(4) or number_high:
         raise DataError(f"{where}: damaged (its checksum does not fit); make the pack again")
     if number != key:
-        raise DataError(
-            f"{where}: the index leads to record {number} instead; rebuild it (data_provider_farm.edit reindex)"
-        )
+        hint = "rebuild it (data_provider_farm.edit reindex)"
+        raise DataError(f"{where}: the index leads to record {number} instead; {hint}")
     return label, image
 
 
 def _checksum(label: bytes, image: bytes) -> int:
     """Return the CRC-32 over the number of label bytes, the label with blank checksum fields, and the image."""
     return zlib.crc32(image, zlib.crc32(label, zlib.crc32(struct.pack("<I", len(label)))))
-
-
-def _whole_numbers(values: Floats, where: str) -> list[int]:
-    """Return header fields as ints, refusing what no writer of ours puts there."""
-    numbers: list[float] = values.tolist()
-    if not all(0 <= number < 1 << 24 and number.is_integer() for number in numbers):  # false for NaN as well
-        raise DataError(f"{where}: the label's header is not made of whole numbers; not written by this toolkit")
-    return [int(number) for number in numbers]
 
 
 def _unpack_name(words: Floats, length: int, where: str) -> str:
@@ -188,15 +170,7 @@ def _unpack_name(words: Floats, length: int, where: str) -> str:
 
 
 def validate_record(record: Record, where: str) -> None:
-    """Refuse a record that breaks a promise of `Record` or of this layout.
-
-    Args:
-        record: the record.
-        where: names the record in errors.
-
-    Raises:
-        DataError: naming the fault.
-    """
+    """Refuse a record that breaks a promise of `Record` or of this layout. Raises DataError, naming the fault."""
     check_frame(record.name, record.width, record.height, where)
     if not record.image:
         raise DataError(f"{where}: has no image bytes")
@@ -207,21 +181,14 @@ def validate_record(record: Record, where: str) -> None:
         raise DataError(f"{where}: ignored must be bool ({len(boxes)},), not {ignored.dtype} {ignored.shape}")
     size = np.array([record.width, record.height] * 2, np.float32)
     # A comparison with NaN is false, so this also refuses boxes that are not numbers.
-    if not ((boxes >= 0).all() and (boxes <= size).all() and (boxes[:, 2:] >= boxes[:, :2]).all()):
-        good = ((boxes >= 0) & (boxes <= size)).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
-        bad = int(np.argmin(good))
-        raise DataError(
-            f"{where}: box {bad} {boxes[bad].tolist()} is not x0 <= x1, y0 <= y1 inside the image of "
-            f"{record.width}x{record.height}"
-        )
+    good = ((boxes >= 0) & (boxes <= size)).all(axis=1) & (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+    if not good.all():
+        bad, image = int(np.argmin(good)), f"the image of {record.width}x{record.height}"
+        raise DataError(f"{where}: box {bad} {boxes[bad].tolist()} is not x0 <= x1, y0 <= y1 inside {image}")
 
 
 def check_frame(name: str, width: int, height: int, where: str | Path) -> None:
-    """Refuse a name or an image size that this layout cannot hold.
-
-    Raises:
-        DataError: naming the fault.
-    """
+    """Refuse a name or an image size that this layout cannot hold. Raises DataError, naming the fault."""
     # Text that is not Unicode, such as a file name of unknown encoding, is never printable.
     if not name.isprintable() or not 0 < len(name.encode()) <= MAX_NAME_BYTES:
         raise DataError(f"{where}: a name needs 1 to {MAX_NAME_BYTES} bytes of printable text, not {name[:80]!r}")
@@ -230,21 +197,16 @@ def check_frame(name: str, width: int, height: int, where: str | Path) -> None:
 
 
 def frame_record(head: Buffer, body: bytes) -> list[Buffer]:
-    """Return one record, `head` followed by `body`, as the buffers to append to a `.rec` file.
+    """Return the record `head + body` as the buffers to append to a `.rec` file; DataError when it is too long.
 
-    Nothing is copied unless the record holds the magic number.
-
-    Args:
-        head: its first bytes; their number is a multiple of four, and none of its words is the magic number.
-        body: the rest.
-
-    Raises:
-        DataError: when the record is longer than a record can be.
+    The length of `head` is a multiple of four, and none of its words is the magic number. Nothing is copied unless the
+    record holds that number.
     """
     length = len(head) + len(body)
     if length > MAX_LENGTH:
         raise DataError(f"a record of {length:,} bytes is over RecordIO's limit of {MAX_LENGTH:,}")
-    cuts = [len(head) + cut for cut in _magic_positions(body)]
+    words = np.frombuffer(body, "<u4", len(body) // 4) == MAGIC_NUMBER
+    cuts: list[int] = (len(head) + 4 * np.flatnonzero(words)).tolist() if words.any() else []
     padding = bytes(-length % 4)
     if not cuts:
         return [_part_header(WHOLE, length), head, body, padding]
@@ -255,30 +217,19 @@ def frame_record(head: Buffer, body: bytes) -> list[Buffer]:
     return [b"".join([*pieces, _part_header(LAST, length - start), data[start:], padding])]
 
 
-def _magic_positions(data: bytes) -> list[int]:
-    """Return the multiples of four at which `data` holds the magic number."""
-    words = np.frombuffer(data, "<u4", len(data) // 4)
-    found = words == MAGIC_NUMBER
-    return (4 * np.flatnonzero(found)).tolist() if found.any() else []
-
-
 def _part_header(kind: int, length: int) -> bytes:
     return MAGIC + struct.pack("<I", kind << 29 | length)
 
 
 def read_record(descriptor: int, offset: int, file_size: int, where: str, expected_end: int = 0) -> tuple[bytes, int]:
-    """Read the record that starts at `offset`, without moving the file's position.
+    """Return the bytes of the record that starts at `offset`, and the offset just after it.
 
     Args:
-        descriptor: of the open `.rec` file; many threads may share it.
+        descriptor: of the open `.rec` file; its position is not moved, so many threads may share it.
         offset: first byte of the record.
         file_size: of the `.rec` file; nothing longer is ever allocated.
         where: names the file and the record in errors.
-        expected_end: where the record seems to end: up to there it is read at once, which is faster. It need not be
-            right.
-
-    Returns:
-        The record's bytes, and the offset just after it.
+        expected_end: where the record seems to end, right or wrong: up to there it is read at once, which is faster.
 
     Raises:
         DataError: when there is no whole record at `offset`.
@@ -304,10 +255,8 @@ def read_record(descriptor: int, offset: int, file_size: int, where: str, expect
         padded = length + -length % 4
         offset += HEADER_BYTES
         if padded > file_size - offset:
-            raise DataError(
-                f"{where}: the file is cut short or damaged (needs {padded:,} bytes from {offset:,}, "
-                f"the file has {file_size:,})"
-            )
+            needs = f"needs {padded:,} bytes from {offset:,}, the file has {file_size:,}"
+            raise DataError(f"{where}: the file is cut short or damaged ({needs})")
         pieces.append(read(length, offset))
         offset += padded
         if kind in (WHOLE, LAST):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lffd.records import AnnotatedImage
 from lffd.untrusted import parse_number
 
 Corners = tuple[float, float, float, float]
@@ -28,15 +29,8 @@ MAX_COORDINATE = 1e6
 """No image is that large, and float32 still holds such a coordinate to a tenth of a pixel."""
 
 
-@dataclass(frozen=True)
-class Flaw:
-    """One fault of a dataset that does not stop the work.
-
-    Attributes:
-        kind: a key of `PROBLEM_KINDS`.
-        where: file and line, or file and entry.
-        text: what is wrong.
-    """
+class Flaw(NamedTuple):
+    """One fault of a dataset that does not stop the work: a key of `PROBLEM_KINDS`, file and line, what is wrong."""
 
     kind: str
     where: str
@@ -47,44 +41,44 @@ class Flaw:
 
 
 @dataclass(frozen=True)
-class SourceImage(AnnotatedImage):
-    """An annotated image as a reader yields it, with where everything was found.
+class SourceImage:
+    """An image file and its objects as a reader yields them, with where everything was found.
 
     Attributes:
+        path: the image file.
+        boxes: `(N, 4)` float32 xyxy in pixels of that image; `N` = 0 for a background image.
+        ignored: `(N,)` bool; true boxes are neither objects to learn nor background.
         name: the image's name inside its dataset; unique there.
         where: file and line (or entry) that lists the image.
         box_where: the same for each box, `N` entries.
-        size: width and height in pixels that the annotation claims, if it does.
         problems: boxes that were left out.
+        size: width and height in pixels that the annotation claims, if it does.
         data: the encoded image, where it is not a file of its own; `path` then names the file it came from.
         folder: the folder that `path` must not lead out of, where a foreign annotation chose it.
     """
 
+    path: Path
+    boxes: NDArray[np.float32]
+    ignored: NDArray[np.bool_]
     name: str
     where: str
     box_where: tuple[str, ...] = ()
-    size: tuple[int, int] | None = None
     problems: tuple[Flaw, ...] = ()
+    size: tuple[int, int] | None = None
     data: bytes | None = None
     folder: Path | None = None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A dataset as a reader gives it.
-
-    Attributes:
-        count: number of images that it lists.
-        images: yields them, in an order that is always the same.
-    """
+    """A dataset: the number of images that it lists, and the images, in an order that is always the same."""
 
     count: int
     images: Iterator[SourceImage]
 
 
-@dataclass
-class RawBoxes:
-    """The boxes of one image as an annotation file gives them, unchecked; three lists of the same length.
+class RawBox(NamedTuple):
+    """A box as an annotation gives it, unchecked.
 
     Attributes:
         corners: x0, y0, x1, y1 in pixels.
@@ -92,47 +86,40 @@ class RawBoxes:
         ignored: the annotation says that this is no object to learn (invalid, difficult, crowd).
     """
 
-    corners: list[Corners] = field(default_factory=list)
-    where: list[str] = field(default_factory=list)
-    ignored: list[bool] = field(default_factory=list)
-
-    def add(self, corners: Corners, where: str, ignored: bool = False) -> None:
-        """Append one box."""
-        self.corners.append(corners)
-        self.where.append(where)
-        self.ignored.append(ignored)
+    corners: Corners
+    where: str
+    ignored: bool = False
 
 
 def build_source(
     path: Path,
     name: str,
     where: str,
-    raw: RawBoxes,
+    raw: Sequence[RawBox] = (),
     *,
     size: tuple[int, int] | None = None,
     data: bytes | None = None,
     folder: Path | None = None,
 ) -> SourceImage:
     """Return the source image for raw boxes, with unusable boxes turned into problems."""
-    corners = np.array(raw.corners, np.float64).reshape(-1, 4)
-    ignored, places = np.array(raw.ignored, np.bool_), tuple(raw.where)
-    problems: tuple[Flaw, ...] = ()
+    corners = np.array([box.corners for box in raw], np.float64).reshape(-1, 4)
     # A comparison with NaN is false, so this finds rows that are not numbers too.
     good = (np.abs(corners) <= MAX_COORDINATE).all(axis=1) & (corners[:, 2:] >= corners[:, :2]).all(axis=1)
+    ignored, places = np.array([box.ignored for box in raw], np.bool_), tuple(box.where for box in raw)
+    problems: tuple[Flaw, ...] = ()
     if not good.all():
-        problems = tuple(_fault(raw.corners[index], places[index]) for index in np.flatnonzero(~good))
-        corners, ignored = corners[good], ignored[good]
+        problems = tuple(_fault(raw[index]) for index in np.flatnonzero(~good))
         places = tuple(places[index] for index in np.flatnonzero(good))
-    return SourceImage(path, corners.astype(np.float32), ignored, name, where, places, size, problems, data, folder)
+    boxes = corners[good].astype(np.float32)
+    return SourceImage(path, boxes, ignored[good], name, where, places, problems, size, data, folder)
 
 
-def _fault(corners: Corners, where: str) -> Flaw:
+def _fault(box: RawBox) -> Flaw:
     """Return what makes a box unusable."""
-    x0, y0, x1, y1 = corners
-    shown = ", ".join(f"{value:g}" for value in corners)
-    numbers = all(abs(value) <= MAX_COORDINATE for value in corners)
+    x0, y0, x1, y1 = box.corners
+    numbers = all(abs(value) <= MAX_COORDINATE for value in box.corners)
     fault = f"has a negative size ({x1 - x0:g}x{y1 - y0:g})" if numbers else "is not made of usable numbers"
-    return Flaw("bad-box", where, f"box ({shown}) {fault}")
+    return Flaw("bad-box", box.where, f"box ({', '.join(f'{value:g}' for value in box.corners)}) {fault}")
 
 
 def parse_numbers(texts: Sequence[str], where: str, what: str) -> Corners:
@@ -144,8 +131,3 @@ def parse_numbers(texts: Sequence[str], where: str, what: str) -> Corners:
 def xywh(x: float, y: float, width: float, height: float) -> Corners:
     """Return x0, y0, x1, y1 for a corner and a size."""
     return x, y, x + width, y + height
-
-
-def relative_name(path: Path, folder: Path) -> str:
-    """Return the name of an image inside its dataset, with forward slashes."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()

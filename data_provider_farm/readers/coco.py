@@ -6,26 +6,16 @@ A box is `x, y, width, height` in pixels. Crowds (`iscrowd`) and boxes marked `i
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
+from data_provider_farm.readers.annotations import Listing, RawBox, SourceImage, build_source, xywh
 from lffd.errors import DataError
 from lffd.untrusted import read_text, shown
 
 
 def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listing:
-    """Return every image of a COCO file, in the order of its `images` list.
-
-    Args:
-        images: folder of the images; `file_name` is looked up in it.
-        annotations: the JSON file.
-        class_name: name of the only category to take; all when None.
-
-    Raises:
-        DataError: when the file is not COCO, with the entry at fault.
-    """
+    """Return every image of a COCO file, in the order of its `images` list."""
     document = _load(annotations)
     wanted = _category_ids(document, class_name, annotations)
     entries: dict[str | int, tuple[int, dict[str, Any]]] = {}
@@ -34,22 +24,21 @@ def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listin
         if key in entries:
             raise DataError(f"{annotations}: images[{number}] has the id {shown(key)} of images[{entries[key][0]}]")
         entries[key] = (number, entry)
-    boxes: dict[str | int, RawBoxes] = defaultdict(RawBoxes)
+    boxes: dict[str | int, list[RawBox]] = {key: [] for key in entries}
     for number, entry in enumerate(_list(document, "annotations", annotations)):
         where = f"{annotations}: annotations[{number}]"
         image = _field(entry, "image_id", where)
         if image not in entries:
             raise DataError(f"{where}: refers to image {shown(image)}, which the file does not list")
         if wanted is None or _field(entry, "category_id", where) in wanted:
-            _read_box(entry, where, boxes[image])
-    found = [(entry, f"{annotations}: images[{number}]", boxes[key]) for key, (number, entry) in entries.items()]
-    return Listing(len(found), (_build(images, *each) for each in found))
+            boxes[image].append(_read_box(entry, where))
 
+    def build(key: str | int, number: int, entry: dict[str, Any]) -> SourceImage:
+        where = f"{annotations}: images[{number}]"
+        name = str(_field(entry, "file_name", where))
+        return build_source(images / name, name, where, boxes[key], size=_read_size(entry, where), folder=images)
 
-def _build(images: Path, entry: dict[str, Any], where: str, boxes: RawBoxes) -> SourceImage:
-    """Return one image."""
-    name = str(_field(entry, "file_name", where))
-    return build_source(images / name, name, where, boxes, size=_read_size(entry, where), folder=images)
+    return Listing(len(entries), (build(key, *numbered) for key, numbered in entries.items()))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -91,14 +80,13 @@ def _category_ids(document: dict[str, Any], class_name: str | None, path: Path) 
     named = [(str(entry.get("name")), entry) for entry in _list(document, "categories", path)]
     found = {_field(entry, "id", f"{path}: category {name!r}") for name, entry in named if name == class_name}
     if not found:
-        raise DataError(
-            f"{path}: has no category {class_name!r}; it has {', '.join(sorted({name for name, _ in named}))}"
-        )
+        names = ", ".join(sorted({name for name, _ in named}))
+        raise DataError(f"{path}: has no category {class_name!r}; it has {names}")
     return found
 
 
-def _read_box(entry: dict[str, Any], where: str, boxes: RawBoxes) -> None:
-    """Add the box of one annotation."""
+def _read_box(entry: dict[str, Any], where: str) -> RawBox:
+    """Return the box of one annotation."""
     box = entry.get("bbox")
     numbers = isinstance(box, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
     if not isinstance(box, list) or len(box) != 4 or not numbers:
@@ -107,7 +95,7 @@ def _read_box(entry: dict[str, Any], where: str, boxes: RawBoxes) -> None:
         x, y, width, height = map(float, box)
     except OverflowError as error:
         raise DataError(f"{where}: bbox has a number that is too large") from error
-    boxes.add(xywh(x, y, width, height), where, bool(entry.get("iscrowd")) or bool(entry.get("ignore")))
+    return RawBox(xywh(x, y, width, height), where, bool(entry.get("iscrowd") or entry.get("ignore")))
 
 
 def _read_size(entry: dict[str, Any], where: str) -> tuple[int, int] | None:
@@ -116,7 +104,6 @@ def _read_size(entry: dict[str, Any], where: str) -> tuple[int, int] | None:
     if width is None or height is None:
         return None
     if not isinstance(width, int) or not isinstance(height, int) or width < 1 or height < 1:
-        raise DataError(
-            f"{where}: width and height must be whole numbers of pixels, not {shown(width)} and {shown(height)}"
-        )
+        sizes = f"{shown(width)} and {shown(height)}"
+        raise DataError(f"{where}: width and height must be whole numbers of pixels, not {sizes}")
     return width, height

@@ -23,15 +23,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
+from data_provider_farm.readers.annotations import Listing, RawBox, SourceImage, build_source, xywh
 from lffd.errors import DataError
 from lffd.images.jpeg import is_jpeg
 from lffd.untrusted import read_file, shown
 
 NUMBER_CODES = frozenset({"b1", "f2", "f4", "f8", *(kind + size for kind in "iu" for size in "1248")})
 ORDERS: dict[str, Literal["<", ">"]] = {"<": "<", ">": ">", "|": "<", "=": "<"}
-
-
 _Steps: Any = pickle._Unpickler
 
 
@@ -102,10 +100,9 @@ def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     return array
 
 
-def _scalar(dtype: Any, data: Any) -> int | float:
+def _scalar(dtype: Any, data: Any) -> Any:
     """Take the place of `numpy.core.multiarray.scalar`."""
-    number: int | float = _rebuild(data, dtype, (1,), "C")[0].item()
-    return number
+    return _rebuild(data, dtype, (1,), "C")[0].item()
 
 
 def _encode(text: Any = "", codec: Any = "latin1") -> bytes:
@@ -155,37 +152,33 @@ class _Unpickler(_Steps):
         return KNOWN[module, name]
 
     def persistent_load(self, identifier: Any) -> Any:
-        """Refuse."""
         raise _RefusalError("an object that lies outside the file")
 
-    def set_item(self) -> None:
-        """Put one item into a dictionary; hashing tuples that share tuples could go on for ever."""
-        if not isinstance(self.stack[-2], str | bytes | int | float):
-            raise _RefusalError("a dictionary with keys other than numbers and texts")
-        _Steps.load_setitem(self)
-
-    def set_items(self) -> None:
-        """Put many items into a dictionary."""
-        self.put_all(self.pop_mark())
-
-    def put_all(self, items: list[Any]) -> None:
+    def put(self, items: list[Any]) -> None:
         """Put keys and values that follow each other into the dictionary on top of the stack."""
         for key, value in zip(items[::2], items[1::2], strict=True):
-            self.stack += [key, value]
-            self.set_item()
+            # Hashing tuples that share tuples could go on for ever.
+            if not isinstance(key, str | bytes | int | float):
+                raise _RefusalError("a dictionary with keys other than numbers and texts")
+            self.stack[-1][key] = value
+
+    def set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.put([key, value])
+
+    def set_items(self) -> None:
+        self.put(self.pop_mark())
 
     def make_dictionary(self) -> None:
-        """Make a dictionary of many items."""
         items = self.pop_mark()
         self.append({})
-        self.put_all(items)
+        self.put(items)
 
     def read_byte_array(self) -> None:
         """Read bytes; their number in the file reserves no memory."""
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     def refuse(self) -> None:
-        """Refuse."""
         raise _RefusalError("a set, which LFFD packs do not hold")
 
     dispatch |= {pickle.SETITEM[0]: set_item, pickle.SETITEMS[0]: set_items, pickle.DICT[0]: make_dictionary}
@@ -194,11 +187,7 @@ class _Unpickler(_Steps):
 
 
 def load_plain_pickle(data: bytes, where: str) -> Any:
-    """Return the content of a pickle of containers, texts, numbers and number arrays (as `_Array`).
-
-    Raises:
-        DataError: when it asks for anything else, or is damaged.
-    """
+    """Return what a pickle of plain containers and number arrays (as `_Array`) holds; DataError for any other."""
     try:
         return _Unpickler(io.BytesIO(data), encoding="latin1").load()
     except _RefusalError as refusal:
@@ -210,20 +199,15 @@ def load_plain_pickle(data: bytes, where: str) -> Any:
 
 
 def read_lffd_pickle(path: Path) -> Listing:
-    """Return every image of a published LFFD pack, in the order of its numbers.
-
-    Raises:
-        DataError: when the file is no such pack, or holds anything but data; with the entry at fault.
-    """
+    """Return every image of a published LFFD pack, in the order of its numbers."""
     content = load_plain_pickle(read_file(path), str(path))
-    if isinstance(content, dict):
-        if not all(isinstance(key, int) for key in content):
-            raise DataError(f"{path}: is not an LFFD pack: its keys are not numbers")
-        entries = sorted(content.items())
-    elif isinstance(content, list | tuple):
-        entries = list(enumerate(content))
-    else:
+    if isinstance(content, list | tuple):
+        content = dict(enumerate(content))
+    if not isinstance(content, dict):
         raise DataError(f"{path}: is not an LFFD pack, but a {type(content).__name__}")
+    if not all(isinstance(key, int) for key in content):
+        raise DataError(f"{path}: is not an LFFD pack: its keys are not numbers")
+    entries = sorted(content.items())
     return Listing(len(entries), (_read_entry(path, number, entry) for number, entry in entries))
 
 
@@ -232,35 +216,26 @@ def _read_entry(path: Path, number: int, entry: Any) -> SourceImage:
     where = f"{path}: entry {number}"
     if not isinstance(entry, list | tuple) or len(entry) not in (2, 3):
         raise DataError(f"{where}: expected [image, flag] or [image, flag, boxes]")
-    image, flag = _image_bytes(entry[0], where), _plain(entry[1])
+    image, flag = _image_bytes(entry[0], where), entry[1]
+    if isinstance(flag, _Array):  # of a single number, or it is no flag
+        flag = flag.value.item() if flag.value.size == 1 else flag.value.tolist()
     rows = _rows(entry[2], where) if len(entry) == 3 else []
     if flag not in (0, 1) or (flag == 0 and rows):
         raise DataError(f"{where}: the flag must be 1, or 0 for an image without boxes, not {shown(flag)}")
-    boxes = RawBoxes()
-    for index, (x, y, width, height) in enumerate(rows):
-        boxes.add(xywh(x, y, width, height), f"{where}, box {index}")
+    boxes = [RawBox(xywh(*row), f"{where}, box {index}") for index, row in enumerate(rows)]
     name = f"{path.stem}/{number:07d}{'.jpg' if is_jpeg(image) else ''}"
     return build_source(path, name, where, boxes, data=image)
-
-
-def _plain(value: Any) -> Any:
-    """Return arrays as NumPy arrays (a single number as a number), everything else as it is."""
-    if not isinstance(value, _Array):
-        return value
-    return value.value.item() if value.value.size == 1 else value.value
 
 
 def _image_bytes(value: Any, where: str) -> bytes:
     """Return an encoded image given as bytes, as text of Python 2, or as a uint8 array."""
     if isinstance(value, _Array) and value.value.dtype == np.uint8:
         return value.value.tobytes()
-    if isinstance(value, str):
-        try:
-            return value.encode("latin1")
-        except UnicodeEncodeError as error:
-            raise DataError(f"{where}: the image is a text, not bytes") from error
-    if isinstance(value, bytes | bytearray):
-        return bytes(value)
+    try:
+        if isinstance(value, str | bytes | bytearray):
+            return value.encode("latin1") if isinstance(value, str) else bytes(value)
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: the image is a text, not bytes") from error
     raise DataError(f"{where}: the image must be bytes or a uint8 array, not {type(value).__name__}")
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from data_provider_farm.readers.annotations import (
     MAX_COORDINATE,
     Listing,
-    RawBoxes,
+    RawBox,
     SourceImage,
     build_source,
     parse_numbers,
-    relative_name,
     xywh,
 )
 from lffd.errors import DataError
@@ -34,33 +33,25 @@ def read_csv(images: Path, annotations: Path, class_name: str | None) -> Listing
     (`x0 y0 x1 y1`, `xmin ymin xmax ymax`, `x1 y1 x2 y2`, `x y w h` or `x y width height`), and if wanted a class
     (`class`, `label`, …) and an ignore flag (`ignored`, …). With corner columns, `width` and `height` are the image's
     size. A row without box numbers lists a background image.
-
-    Args:
-        images: folder of the images.
-        annotations: the CSV file.
-        class_name: the only class to take; all when None.
-
-    Raises:
-        DataError: when columns are missing or a row does not fit them.
     """
     reader = csv.DictReader(io.StringIO(read_text(annotations)), strict=True)
+    found: dict[str, tuple[str, tuple[int, int] | None, list[RawBox]]] = {}
     try:
         columns = _Columns(tuple((field or "").strip().lower() for field in reader.fieldnames or ()), annotations)
         if class_name is not None and columns.class_name is None:
-            raise DataError(
-                f"{annotations}:1: has no class column ({', '.join(CLASS_COLUMNS)}) to find {class_name!r} in"
-            )
-        found: dict[str, tuple[str, tuple[int, int] | None, RawBoxes]] = {}
+            known = ", ".join(CLASS_COLUMNS)
+            raise DataError(f"{annotations}:1: has no class column ({known}) to find {class_name!r} in")
         for fields in reader:
             where = f"{annotations}:{reader.line_num}"
             if None in fields or None in fields.values():
                 raise DataError(f"{where}: the number of fields is not that of the first row ({len(columns.names)})")
             row = dict(zip(columns.names, (text.strip() for text in fields.values()), strict=True))
-            entry = found.setdefault(
-                columns.image_name(row, where), (where, columns.image_size(row, where), RawBoxes())
-            )
+            name = row[columns.image]
+            if not name:
+                raise DataError(f"{where}: names no image")
+            boxes = found.setdefault(name, (where, columns.image_size(row, where), []))[2]
             if class_name is None or row[columns.class_name or ""] == class_name:
-                columns.add_box(row, where, entry[2])
+                boxes += columns.read_box(row, where)
     except csv.Error as error:
         raise DataError(f"{annotations}:{reader.line_num + 1}: is not CSV: {error}") from error
     sources = (
@@ -75,29 +66,19 @@ class _Columns:
 
     def __init__(self, names: tuple[str, ...], path: Path) -> None:
         self.names = names
-        repeated = {name for name in names if names.count(name) > 1}
-        if repeated:
+        if repeated := {name for name in names if names.count(name) > 1}:
             raise DataError(f"{path}:1: names a column twice: {', '.join(sorted(repeated))}")
-        self.image = self._first(IMAGE_COLUMNS)
+        image, self.class_name, self.ignored = (
+            next((name for name in choices if name in names), None)
+            for choices in (IMAGE_COLUMNS, CLASS_COLUMNS, IGNORED_COLUMNS)
+        )
         layouts = [four for four in CORNER_COLUMNS + SIZE_COLUMNS if set(four) <= set(names)]
-        if self.image is None or not layouts:
+        if image is None or not layouts:
             raise DataError(
                 f"{path}:1: the first row must name an image column ({', '.join(IMAGE_COLUMNS)}) and four box columns "
                 f"(such as xmin, ymin, xmax, ymax); it names {', '.join(names) or 'nothing'}"
             )
-        self.box = layouts[0]
-        self.class_name = self._first(CLASS_COLUMNS)
-        self.ignored = self._first(IGNORED_COLUMNS)
-
-    def _first(self, choices: tuple[str, ...]) -> str | None:
-        return next((name for name in choices if name in self.names), None)
-
-    def image_name(self, row: dict[str, str], where: str) -> str:
-        """Return the name of the row's image."""
-        name = row[self.image or ""]
-        if not name:
-            raise DataError(f"{where}: names no image")
-        return name
+        self.image, self.box = image, layouts[0]
 
     def image_size(self, row: dict[str, str], where: str) -> tuple[int, int] | None:
         """Return the image's size where the table holds it."""
@@ -108,16 +89,16 @@ class _Columns:
             raise DataError(f"{where}: the image's width and height must be whole numbers of pixels")
         return int(width), int(height)
 
-    def add_box(self, row: dict[str, str], where: str, boxes: RawBoxes) -> None:
-        """Add the row's box; nothing for a background image."""
+    def read_box(self, row: dict[str, str], where: str) -> list[RawBox]:
+        """Return the row's box; none for a background image."""
         texts = [row[name] for name in self.box]
         if not any(texts):
-            return
+            return []
         numbers = parse_numbers(texts, where, f"each of {', '.join(self.box)}")
         flag = row[self.ignored].lower() if self.ignored else ""
         if flag not in TRUE + FALSE:
             raise DataError(f"{where}: {self.ignored} must be one of {', '.join(TRUE + FALSE[1:])}, not {flag!r}")
-        boxes.add(numbers if self.box in CORNER_COLUMNS else xywh(*numbers), where, flag in TRUE)
+        return [RawBox(numbers if self.box in CORNER_COLUMNS else xywh(*numbers), where, flag in TRUE)]
 
 
 def read_list(images: Path, annotations: Path) -> Listing:
@@ -125,9 +106,6 @@ def read_list(images: Path, annotations: Path) -> Listing:
 
     A line is `path,1,n,x,y,w,h,…` for an image with `n` boxes in pixels, or `path,0` for a background image. A path
     that is not absolute is looked up in `images`.
-
-    Raises:
-        DataError: when a line is not of this form.
     """
     lines = enumerate(read_text(annotations).splitlines(), start=1)
     listed = [(line, f"{annotations}:{number}") for number, line in lines if line.strip()]
@@ -138,20 +116,19 @@ def _read_list_line(images: Path, line: str, where: str) -> SourceImage:
     """Return the image of one line of the text list."""
     name, *fields = (field.strip() for field in line.strip().rstrip(",").split(","))
     path = images / name
-    boxes = _list_boxes(fields, where)
-    return build_source(path, relative_name(path, images).lstrip("/"), where, boxes, folder=images)
+    name = (path.relative_to(images) if path.is_relative_to(images) else path).as_posix().lstrip("/")
+    return build_source(path, name, where, _list_boxes(fields, where), folder=images)
 
 
-def _list_boxes(fields: list[str], where: str) -> RawBoxes:
+def _list_boxes(fields: list[str], where: str) -> list[RawBox]:
     """Return the boxes of one line of the text list, from its flag on."""
-    boxes = RawBoxes()
     if fields in (["0"], ["0", "0"]):
-        return boxes
+        return []
+    expected = "`path,1,n,x,y,w,h,…` or `path,0`"
     if len(fields) < 2 or fields[0] != "1":
-        raise DataError(f"{where}: expected `path,1,n,x,y,w,h,…` or `path,0`")
-    count, numbers = parse_whole(fields[1], where, "`path,1,n,x,y,w,h,…` or `path,0`"), fields[2:]
+        raise DataError(f"{where}: expected {expected}")
+    count, numbers = parse_whole(fields[1], where, expected), fields[2:]
     if len(numbers) != 4 * count:
         raise DataError(f"{where}: announces {count} boxes, so {4 * count} numbers, but holds {len(numbers)}")
-    for start in range(0, len(numbers), 4):
-        boxes.add(xywh(*parse_numbers(numbers[start : start + 4], where, "a box's x, y, w, h")), where)
-    return boxes
+    rows = (parse_numbers(numbers[start : start + 4], where, "a box's x, y, w, h") for start in range(0, 4 * count, 4))
+    return [RawBox(xywh(*row), where) for row in rows]

@@ -7,11 +7,10 @@ that write VOC files with coordinates from 0 exist too: `first_pixel=0` takes th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from data_provider_farm.readers.annotations import MAX_COORDINATE, Listing, RawBoxes, SourceImage, build_source
+from data_provider_farm.readers.annotations import MAX_COORDINATE, Listing, RawBox, SourceImage, build_source
 from lffd.errors import DataError
 from lffd.untrusted import parse_number, read_file
 
@@ -19,33 +18,23 @@ MAX_FILE_BYTES, MAX_DEPTH = 16 << 20, 50
 
 
 def read_voc(images: Path, annotations: Path, class_name: str | None, first_pixel: int = 1) -> Listing:
-    """Return the image of every XML file, sorted by path.
-
-    Args:
-        images: folder of the images; a file's `<filename>` is looked up in it.
-        annotations: one XML file, or a folder of them (searched through its subfolders).
-        class_name: the only object name to take; all when None.
-        first_pixel: number of the first pixel, 1 or 0.
-
-    Raises:
-        DataError: when there is no XML file, or one is not VOC.
-    """
+    """Return the image of every XML file of a folder and its subfolders, sorted by path, or of a single XML file."""
     files = sorted(annotations.rglob("*.xml")) if annotations.is_dir() else [annotations]
     if not files:
         raise DataError(f"{annotations}: holds no .xml file")
-    return Listing(len(files), _read_files(images, files, class_name, first_pixel))
+    return Listing(len(files), (_read_image(images, file, class_name, first_pixel) for file in files))
 
 
-def _read_files(images: Path, files: list[Path], class_name: str | None, first_pixel: int) -> Iterator[SourceImage]:
-    """Yield the image of each file."""
-    for file in files:
-        root = _parse(file)
-        name = _text(root, "filename", file)
-        objects = RawBoxes()
-        for number, node in enumerate(root.findall("object"), start=1):
-            if class_name is None or _text(node, "name", file) == class_name:
-                _read_object(node, f"{file}: object {number}", first_pixel, objects)
-        yield build_source(images / name, name, str(file), objects, size=_read_size(root, file), folder=images)
+def _read_image(images: Path, file: Path, class_name: str | None, first_pixel: int) -> SourceImage:
+    """Return the image of one file."""
+    root = _parse(file)
+    name = _text(root, "filename", file)
+    boxes = [
+        _read_object(node, f"{file}: object {number}", first_pixel)
+        for number, node in enumerate(root.findall("object"), start=1)
+        if class_name is None or _text(node, "name", file) == class_name
+    ]
+    return build_source(images / name, name, str(file), boxes, size=_read_size(root, file), folder=images)
 
 
 class _PlainBuilder(ElementTree.TreeBuilder):
@@ -54,18 +43,15 @@ class _PlainBuilder(ElementTree.TreeBuilder):
     depth = 0
 
     def doctype(self, name: str, public: str | None, system: str | None) -> None:
-        """Refuse."""
         raise DataError("declares a document type, which VOC files do not")
 
     def start(self, tag: str, attributes: dict[str, str], /) -> ElementTree.Element:
-        """Count the depth."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise DataError("is nested too deeply for a VOC file")
         return super().start(tag, attributes)
 
     def end(self, tag: str, /) -> ElementTree.Element:
-        """Count the depth."""
         self.depth -= 1
         return super().end(tag)
 
@@ -100,14 +86,13 @@ def _read_size(root: ElementTree.Element, file: Path) -> tuple[int, int] | None:
     return (int(width), int(height)) if width > 0 and height > 0 else None
 
 
-def _read_object(node: ElementTree.Element, where: str, first_pixel: int, objects: RawBoxes) -> None:
-    """Add the box of one `<object>`."""
+def _read_object(node: ElementTree.Element, where: str, first_pixel: int) -> RawBox:
+    """Return the box of one `<object>`."""
     box = node.find("bndbox")
     if box is None:
         raise DataError(f"{where}: has no <bndbox>")
-    x0, y0, x1, y1 = (
-        parse_number(box.findtext(tag, ""), where, f"<{tag}>") for tag in ("xmin", "ymin", "xmax", "ymax")
-    )
+    tags = ("xmin", "ymin", "xmax", "ymax")
+    x0, y0, x1, y1 = (parse_number(box.findtext(tag, ""), where, f"<{tag}>") for tag in tags)
     # Counting from 1 with the last pixel included, the box starts one pixel earlier and ends where it says.
     corners = (x0 - first_pixel, y0 - first_pixel, x1, y1)
-    objects.add(corners, where, node.findtext("difficult", "0").strip() == "1")
+    return RawBox(corners, where, node.findtext("difficult", "0").strip() == "1")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.readers.annotations import Listing, RawBoxes, SourceImage, build_source, xywh
+from data_provider_farm.readers.annotations import Listing, RawBox, SourceImage, build_source, xywh
 from lffd.errors import DataError
 from lffd.matlab import read_matlab
 from lffd.untrusted import parse_whole, read_text, shown
@@ -22,15 +22,7 @@ MAT_TABLES = ("event_list", "file_list", "face_bbx_list", "invalid_label_list")
 
 
 def read_widerface(images: Path, annotations: Path) -> Listing:
-    """Return the images that a WIDER FACE annotation file lists, in its order.
-
-    Args:
-        images: the folder that holds the event folders, such as `WIDER_train/images`.
-        annotations: `wider_face_*_bbx_gt.txt` or `wider_face_*.mat`.
-
-    Raises:
-        DataError: when the file is not such a file, with the line.
-    """
+    """Return the images that `wider_face_*_bbx_gt.txt` or `wider_face_*.mat` lists, in its order."""
     if annotations.suffix == ".mat":
         entries = _load_mat(annotations)
         return Listing(len(entries), _read_entries(images, annotations, entries))
@@ -59,29 +51,24 @@ def _read_lines(images: Path, file: str, lines: list[str]) -> Iterator[SourceIma
         text, first = lines[position + 1] if position + 1 < len(lines) else "the end of the file", position + 2
         count = parse_whole(text, f"{file}:{first}", f"the number of faces in {name}")
         if first + count > len(lines):
-            raise DataError(
-                f"{where}: {name} announces {count} faces, but the file ends after {len(lines) - first} lines"
-            )
-        faces = RawBoxes()
-        for number in range(first, first + count):
-            _read_face(lines[number], f"{file}:{number + 1}", faces)
+            left = len(lines) - first
+            raise DataError(f"{where}: {name} announces {count} faces, but the file ends after {left} lines")
+        faces = [_read_face(lines[number], f"{file}:{number + 1}") for number in range(first, first + count)]
         position = first + count
         if count == 0 and position < len(lines) and len(lines[position].split()) == FIELDS:
             position += 1
         yield build_source(images / name, name, where, faces, folder=images)
 
 
-def _read_face(line: str, where: str, faces: RawBoxes) -> None:
-    """Add the face of one line."""
+def _read_face(line: str, where: str) -> RawBox:
+    """Return the face of one line."""
     try:
-        x, y, width, height, _, _, _, invalid, _, _ = line.split()
-        left, top, flag = float(x), float(y), float(invalid)
-        corners = (left, top, left + float(width), top + float(height))
+        x, y, width, height, _, _, _, invalid, _, _ = map(float, line.split())
     except ValueError as error:
         raise DataError(f"{where}: expected {LAYOUT}, found {shown(line.strip())}") from error
-    if "_" in line or flag not in (0, 1):  # Python takes 1_0 for 10
+    if "_" in line or invalid not in (0, 1):  # Python takes 1_0 for 10
         raise DataError(f"{where}: expected {LAYOUT}, invalid being 0 or 1, found {shown(line.strip())}")
-    faces.add(corners, where, flag == 1)
+    return RawBox(xywh(x, y, width, height), where, invalid == 1)
 
 
 def _read_entries(images: Path, annotations: Path, entries: list[Entry]) -> Iterator[SourceImage]:
@@ -90,12 +77,12 @@ def _read_entries(images: Path, annotations: Path, entries: list[Entry]) -> Iter
         where = f"{annotations}: {name}"
         if len(flags) != len(faces):
             raise DataError(f"{where}: has {len(faces)} faces but {len(flags)} invalid flags")
+        raw = [
+            RawBox(xywh(*face), f"{where}, face {number}", flag == 1)
+            for number, (face, flag) in enumerate(zip(faces, flags, strict=True), start=1)
+        ]
         lone_zeros = len(faces) == 1 and not any(faces[0])  # it stands for no face
-        raw = RawBoxes()
-        for number, (face, flag) in enumerate(zip(faces, flags, strict=True), start=1):
-            if not lone_zeros:
-                raw.add(xywh(*face), f"{where}, face {number}", flag == 1)
-        yield build_source(images / name, name, where, raw, folder=images)
+        yield build_source(images / name, name, where, [] if lone_zeros else raw, folder=images)
 
 
 def _mat_entries(tables: dict[str, Any]) -> Iterator[Entry]:
@@ -110,11 +97,9 @@ def _mat_entries(tables: dict[str, Any]) -> Iterator[Entry]:
 def _load_mat(annotations: Path) -> list[Entry]:
     """Return the entries of a MATLAB file."""
     tables = read_matlab(annotations, MAT_TABLES)
-    missing = [key for key in MAT_TABLES if key not in tables]
-    if missing:
-        raise DataError(
-            f"{annotations}: has no {', '.join(missing)}; expected one like wider_face_train.mat or wider_face_val.mat"
-        )
+    if missing := [key for key in MAT_TABLES if key not in tables]:
+        models = "one like wider_face_train.mat or wider_face_val.mat"
+        raise DataError(f"{annotations}: has no {', '.join(missing)}; expected {models}")
     try:
         return list(_mat_entries(tables))
     except (IndexError, ValueError, TypeError, AttributeError) as error:

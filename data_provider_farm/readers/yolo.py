@@ -6,16 +6,10 @@ the image's width and height. An image without a text file, or with an empty one
 
 from __future__ import annotations
 
+from operator import mul
 from pathlib import Path
 
-from data_provider_farm.readers.annotations import (
-    Listing,
-    RawBoxes,
-    SourceImage,
-    build_source,
-    parse_numbers,
-    relative_name,
-)
+from data_provider_farm.readers.annotations import Listing, RawBox, SourceImage, build_source, parse_numbers
 from lffd.errors import DataError
 from lffd.images.files import list_images, read_size
 from lffd.untrusted import parse_whole, read_text, shown
@@ -24,17 +18,10 @@ NAME_FILES = ("classes.txt", "obj.names")
 
 
 def read_yolo(images: Path, annotations: Path, class_name: str | None, turned: bool = False) -> Listing:
-    """Return every image of a folder, sorted by path, with the boxes of its text file.
+    """Return every image of a folder and its subfolders, sorted by path, with the boxes of its text file.
 
-    Args:
-        images: folder of the images (searched through its subfolders).
-        annotations: folder of the text files, in the same subfolders.
-        class_name: the only class to take, by number, or by name when the annotation folder has `classes.txt` or
-            `obj.names`; all when None.
-        turned: the fractions are of the image as its EXIF tag turns it.
-
-    Raises:
-        DataError: when a folder is missing, no text file belongs to an image, or a line is not YOLO.
+    The text files lie in the same subfolders. A class may be given by number, or by name when the annotation folder has
+    `classes.txt` or `obj.names`. When `turned`, the fractions are of the image as its EXIF tag turns it.
     """
     if not annotations.is_dir():
         raise DataError(f"{annotations}: YOLO annotations are a folder of text files")
@@ -44,29 +31,25 @@ def read_yolo(images: Path, annotations: Path, class_name: str | None, turned: b
     if not any(label.exists() for label in labels):
         raise DataError(f"{annotations}: holds no text file for any image of {images}, such as {labels[0]}")
     pairs = zip(files, labels, strict=True)
-    return Listing(
-        len(files), (_build(path, relative_name(path, images), label, wanted, turned) for path, label in pairs)
-    )
+    return Listing(len(files), (_build(images, path, label, wanted, turned) for path, label in pairs))
 
 
-def _build(path: Path, name: str, label: Path, wanted: int | None, turned: bool) -> SourceImage:
+def _build(images: Path, path: Path, label: Path, wanted: int | None, turned: bool) -> SourceImage:
     """Return the source image, its boxes in pixels; an unreadable image is left to the packer to report."""
-    labelled = label.exists()
-    where = str(label if labelled else path)
-    boxes = _read_lines(label, wanted) if labelled else RawBoxes()
-    if not boxes.corners:
-        return build_source(path, name, where, boxes)
+    name, where = path.relative_to(images).as_posix(), str(label if label.exists() else path)
+    boxes = _read_lines(label, wanted) if label.exists() else []
     try:
-        width, height = read_size(path, turned)
+        width, height = read_size(path, turned) if boxes else (1, 1)
     except DataError:
-        return build_source(path, name, where, RawBoxes())
-    boxes.corners = [(x0 * width, y0 * height, x1 * width, y1 * height) for x0, y0, x1, y1 in boxes.corners]
-    return build_source(path, name, where, boxes)
+        return build_source(path, name, where)
+    factors = (width, height, width, height)
+    scaled = [box._replace(corners=tuple(map(mul, box.corners, factors))) for box in boxes]
+    return build_source(path, name, where, scaled)
 
 
-def _read_lines(label: Path, wanted: int | None) -> RawBoxes:
+def _read_lines(label: Path, wanted: int | None) -> list[RawBox]:
     """Return the boxes of one text file as corners in fractions of the image."""
-    boxes = RawBoxes()
+    boxes = []
     for place, line in enumerate(read_text(label).splitlines(), start=1):
         where, fields = f"{label}:{place}", line.split()
         if not fields:
@@ -76,7 +59,7 @@ def _read_lines(label: Path, wanted: int | None) -> RawBoxes:
         number = parse_whole(fields[0], where, "`class x y width height` with a class number")
         if wanted is None or number == wanted:
             x, y, width, height = parse_numbers(fields[1:], where, "a box's x, y, width, height")
-            boxes.add((x - width / 2, y - height / 2, x + width / 2, y + height / 2), where)
+            boxes.append(RawBox((x - width / 2, y - height / 2, x + width / 2, y + height / 2), where))
     return boxes
 
 
@@ -90,7 +73,5 @@ def _class_number(annotations: Path, class_name: str) -> int:
             if class_name in names:
                 return names.index(class_name)
             raise DataError(f"{file}: has no class {class_name!r}; it has {', '.join(filter(None, names))}")
-    raise DataError(
-        f"{annotations}: to choose the class {class_name!r} by name, put the names in {annotations / NAME_FILES[0]}, "
-        "one per line; or give its number"
-    )
+    hint = f"put the names in {annotations / NAME_FILES[0]}, one per line; or give its number"
+    raise DataError(f"{annotations}: to choose the class {class_name!r} by name, {hint}")

@@ -10,6 +10,8 @@ import importlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,18 +37,16 @@ USUAL_PIXELS = 1 << 26
 PIXELS_PER_BYTE = 100
 """A photograph needs a byte for 5–40 pixels; an empty PNG one for 340, an empty JPEG one for 80."""
 
-FORMATS: tuple[tuple[str, int, bytes, str], ...] = (
-    ("JPEG", 0, b"\xff\xd8\xff", "PIL.JpegImagePlugin:JpegImageFile"),
-    ("PNG", 0, b"\x89PNG\r\n\x1a\n", "PIL.PngImagePlugin:PngImageFile"),
-    ("GIF", 0, b"GIF8", "PIL.GifImagePlugin:GifImageFile"),
-    ("BMP", 0, b"BM", "PIL.BmpImagePlugin:BmpImageFile"),
-    ("TIFF", 0, b"II*\0", "PIL.TiffImagePlugin:TiffImageFile"),
-    ("TIFF", 0, b"MM\0*", "PIL.TiffImagePlugin:TiffImageFile"),
-    ("WebP", 8, b"WEBP", "PIL.WebPImagePlugin:WebPImageFile"),
-    ("PPM", 0, b"P5", "PIL.PpmImagePlugin:PpmImageFile"),
-    ("PPM", 0, b"P6", "PIL.PpmImagePlugin:PpmImageFile"),
+FORMATS: tuple[tuple[str, str, int, tuple[bytes, ...]], ...] = (
+    ("JPEG", "Jpeg", 0, (b"\xff\xd8\xff",)),
+    ("PNG", "Png", 0, (b"\x89PNG\r\n\x1a\n",)),
+    ("GIF", "Gif", 0, (b"GIF8",)),
+    ("BMP", "Bmp", 0, (b"BM",)),
+    ("TIFF", "Tiff", 0, (b"II*\0", b"MM\0*")),
+    ("WebP", "WebP", 8, (b"WEBP",)),
+    ("PPM", "Ppm", 0, (b"P5", b"P6")),
 )
-"""Name, where the signature stands, the signature, and Pillow's reader."""
+"""Name, the name in Pillow's reader, where the signature stands, and the signatures."""
 
 SIGNATURE_BYTES = 16
 
@@ -55,8 +55,8 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, O
 
 
 def format_of(data: bytes) -> tuple[str, str] | None:
-    """Return the name and Pillow's reader of the format that the first bytes show, if it is known."""
-    return next(((name, reader) for name, at, mark, reader in FORMATS if data[at : at + len(mark)] == mark), None)
+    """Return the name and Pillow's name of the format that the first bytes show, if it is known."""
+    return next(((name, reader) for name, reader, at, marks in FORMATS if data.startswith(marks, at)), None)
 
 
 def decode(
@@ -109,10 +109,7 @@ def decode(
 def image_size(data: bytes, where: str | Path, turned: bool = False) -> tuple[int, int]:
     """Return the width and height of an image from its header, perhaps after turning it by its EXIF tag.
 
-    Of a JPEG, `data` may stop after the header.
-
-    Raises:
-        DataError: when there is no header that can be read.
+    Of a JPEG, `data` may stop after the header. Raises DataError when there is no header that can be read.
     """
     if is_jpeg(data):
         header = parse_jpeg(data, where)
@@ -127,11 +124,7 @@ def image_size(data: bytes, where: str | Path, turned: bool = False) -> tuple[in
 
 
 def check_pixels(size: tuple[int, int], size_bytes: int, where: str | Path, most: int, trusted: bool = False) -> None:
-    """Refuse an image whose claimed width and height ask for too much memory; the arguments are those of `decode`.
-
-    Raises:
-        DataError: when it claims more than `most` pixels, far more than `size_bytes` can hold, or none.
-    """
+    """Refuse, with a DataError, an image that claims more than `most` pixels, or far more than its bytes can hold."""
     width, height = size
     count = width * height
     if count < 1:
@@ -139,18 +132,12 @@ def check_pixels(size: tuple[int, int], size_bytes: int, where: str | Path, most
     if count > most:
         raise DataError(f"{where}: {width}x{height} is more than the {most:,} pixels that are decoded")
     if count > USUAL_PIXELS and count > PIXELS_PER_BYTE * size_bytes and not trusted:
-        raise DataError(
-            f"{where}: claims {width}x{height} pixels in {size_bytes:,} bytes, which looks like a decompression bomb; "
-            "if you trust the file, predict takes it with --trusted"
-        )
+        claim = f"claims {width}x{height} pixels in {size_bytes:,} bytes, which looks like a decompression bomb"
+        raise DataError(f"{where}: {claim}; if you trust the file, predict takes it with --trusted")
 
 
 def check_size(found: tuple[int, ...], promised: tuple[int, int] | None, where: str | Path) -> None:
-    """Refuse an image of another width and height than its record promises, if it does.
-
-    Raises:
-        DataError: naming both.
-    """
+    """Refuse, with a DataError, an image of another width and height than its record promises, if it does."""
     if promised is not None and found != promised:
         said, has = "x".join(map(str, promised)), "x".join(map(str, found))
         raise DataError(f"{where}: the record says {said} pixels, the image has {has}")
@@ -178,19 +165,33 @@ def _decode_jpeg(
 
 def _open(data: bytes, where: str | Path) -> tuple[Any, str]:
     """Return Pillow's lazily read image and its format; only the reader of the recognised format is used."""
-    from PIL.Image import DecompressionBombError
-
     if not data:
         raise DataError(f"{where}: is empty")
     known = format_of(data)
     if known is None:
-        names = ", ".join(dict.fromkeys(entry[0] for entry in FORMATS))
+        names = ", ".join(name for name, *_ in FORMATS)
         raise DataError(f"{where}: is not a picture of a known format ({names})")
-    name, (module, _, cls) = known[0], known[1].partition(":")
+    name, reader = known
+    with _damage(where, name):
+        module = importlib.import_module(f"PIL.{reader}ImagePlugin")
+        return getattr(module, f"{reader}ImageFile")(io.BytesIO(data)), name
+
+
+@contextmanager
+def _damage(where: str | Path, name: str, size: str = "its") -> Iterator[None]:
+    """Turn what Pillow raises on a damaged file of the format into a DataError."""
+    from PIL.Image import DecompressionBombError
+
     try:
-        return getattr(importlib.import_module(module), cls)(io.BytesIO(data)), name
-    except (*_DAMAGE, DecompressionBombError) as error:
-        raise DataError(f"{where}: the {name} file is damaged ({error})") from error
+        yield
+    except DataError:
+        raise
+    except DecompressionBombError as error:
+        raise DataError(f"{where}: a frame of the {name} file is far larger than the picture") from error
+    except MemoryError as error:
+        raise DataError(f"{where}: there is not enough memory for {size} pixels") from error
+    except _DAMAGE as error:
+        raise DataError(f"{where}: the {name} file is damaged or truncated ({error})") from error
 
 
 def _check_png(data: bytes, where: str | Path) -> None:
@@ -208,23 +209,13 @@ def _check_png(data: bytes, where: str | Path) -> None:
 
 def _decode_other(image: Image, where: str | Path, name: str, turned: bool) -> Pixels:
     """Decode with Pillow."""
-    from PIL.Image import DecompressionBombError
-
-    try:
+    with _damage(where, name, "x".join(map(str, image.size))):
         orientation = _orientation(image) if name == "TIFF" else 1
         image.load()
         pixels = _to_bgr(where, image)
         if name == "TIFF":  # Pillow turned it, and forgot the tag
             return pixels if turned else turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
         return turn(pixels, _orientation(image)) if turned else pixels
-    except DataError:
-        raise
-    except DecompressionBombError as error:
-        raise DataError(f"{where}: a frame of the {name} file is far larger than the picture") from error
-    except MemoryError as error:
-        raise DataError(f"{where}: there is not enough memory for {image.size[0]}x{image.size[1]} pixels") from error
-    except _DAMAGE as error:
-        raise DataError(f"{where}: the {name} file is damaged or truncated ({error})") from error
 
 
 def _to_bgr(where: str | Path, image: Image) -> Pixels:
@@ -247,9 +238,7 @@ def _to_bgr(where: str | Path, image: Image) -> Pixels:
         paper = new("RGB", image.size, "white")
         paper.paste(image, mask=image.getchannel("A"))
         image = paper
-    elif image.mode != "RGB":
-        image = image.convert("RGB")
-    pixels = np.array(image)
+    pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
     cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=pixels)
     return pixels
 

@@ -17,11 +17,7 @@ HEADER_PREFIX = 1 << 18
 
 
 def read_picture(path: str | os.PathLike[str], trusted: bool = False) -> Pixels:
-    """Return a user's picture as `(H, W, 3)` uint8, BGR, the right way up.
-
-    Args:
-        path: a regular file.
-        trusted: accept sizes that are out of proportion to the file.
+    """Return a user's picture as `(H, W, 3)` uint8, BGR, the right way up; `trusted` as for `decode`.
 
     Raises:
         DataError: when the file cannot be read, is no picture, ends early, is damaged, or has too many pixels.
@@ -32,10 +28,7 @@ def read_picture(path: str | os.PathLike[str], trusted: bool = False) -> Pixels:
 def read_image(path: Path) -> Pixels:
     """Return an image of a test set `(H, W, 3)` uint8, BGR, as stored, whatever its EXIF tag says: annotations do so.
 
-    A JPEG with a fault that its decoder can mend is mended, as in the official programs.
-
-    Raises:
-        DataError: when it cannot be read or decoded.
+    A JPEG with a fault that its decoder can mend is mended, as in the official programs; else DataError is raised.
     """
     return decode(read_file(path), path, faults="mend", most=MAX_PIXELS)
 
@@ -49,20 +42,12 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
 
 
 def load_ahead(paths: Iterable[Path]) -> Iterator[Pixels]:
-    """Return an iterator over the test set images of paths in order, decoding the next ones in a thread meanwhile.
-
-    Raises:
-        DataError: at the image that cannot be read.
-    """
+    """Return the test set images of paths in order, decoding the next ones in a thread meanwhile; see `read_image`."""
     return map_ahead(read_image, paths)
 
 
 def read_size(path: Path, turned: bool) -> tuple[int, int]:
-    """Return the width and height of an image file, decoding nothing; `turned` as for `image_size`.
-
-    Raises:
-        DataError: when the file cannot be read as an image.
-    """
+    """Return the width and height of an image file, decoding nothing; arguments and errors as for `image_size`."""
     data = read_file(path, HEADER_PREFIX)
     try:
         if is_jpeg(data):
@@ -73,11 +58,7 @@ def read_size(path: Path, turned: bool) -> tuple[int, int]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Return every image file under a folder, sorted.
-
-    Raises:
-        DataError: when there is no such folder or no image in it.
-    """
+    """Return every image file under a folder, sorted; raises DataError when there is no folder or no image in it."""
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)

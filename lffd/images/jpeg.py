@@ -62,17 +62,13 @@ def is_jpeg(data: bytes) -> bool:
 
 
 def parse_jpeg(data: bytes, where: str | Path, mend: bool = False) -> JpegHeader:
-    """Read a JPEG's header; `data` may stop after it.
-
-    Args:
-        data: the JPEG.
-        where: names it in errors.
-        mend: pass over bytes between markers, as decoders do.
+    """Read a JPEG's header; `data` may stop after it. With `mend`, bytes between markers are passed over.
 
     Raises:
-        DataError: when the header is cut short or impossible.
+        DataError: when the header is cut short or impossible; `where` names the image.
     """
-    position, frame_at, exif, restarts = 2, None, None, False
+    position, frame_at, restarts = 2, None, False
+    exif: tuple[int, int | None] = (1, None)
     while position + 4 <= len(data):
         marker = data[position + 1]
         if data[position] != 0xFF:
@@ -90,22 +86,16 @@ def parse_jpeg(data: bytes, where: str | Path, mend: bool = False) -> JpegHeader
             found = _find_orientation(data[position + 10 : position + 2 + length])
             exif = exif if found is None else (found[0], position + 10 + found[1])
         elif marker == START_OF_SCAN and frame_at is not None:
-            return _header(data, where, frame_at, position, exif=exif or (1, None), restarts=restarts)
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, frame_at + 4)
+            if bits != 8 or not width or not height or channels not in (1, 3, 4):
+                kind = f"{width}x{height}, {channels} channels of {bits} bits"
+                raise DataError(f"{where}: a JPEG of {kind} is not supported")
+            one_scan = data[frame_at + 1] in SEQUENTIAL and data[position + 4 : position + 5] == bytes([channels])
+            height_at = frame_at + 5 if one_scan and not restarts else None
+            return JpegHeader(width, height, channels, *exif, position, one_scan, height_at)
         restarts = restarts or marker == RESTART_INTERVAL
         position += 2 + max(length, 2)
     raise DataError(f"{where}: the JPEG is damaged: it is cut short inside its header")
-
-
-def _header(
-    data: bytes, where: str | Path, frame_at: int, scan_at: int, *, exif: tuple[int, int | None], restarts: bool
-) -> JpegHeader:
-    """Return what the frame header at `frame_at` and the first scan's header at `scan_at` say."""
-    bits, height, width, channels = struct.unpack_from(">BHHB", data, frame_at + 4)
-    if bits != 8 or not width or not height or channels not in (1, 3, 4):
-        raise DataError(f"{where}: a JPEG of {width}x{height}, {channels} channels of {bits} bits is not supported")
-    one_scan = data[frame_at + 1] in SEQUENTIAL and data[scan_at + 4 : scan_at + 5] == bytes([channels])
-    height_at = frame_at + 5 if one_scan and not restarts else None
-    return JpegHeader(width, height, channels, *exif, scan_at, one_scan, height_at)
 
 
 def _find_orientation(tiff: bytes) -> tuple[int, int] | None:
@@ -128,21 +118,13 @@ def _find_orientation(tiff: bytes) -> tuple[int, int] | None:
 
 
 def check_whole(data: bytes, header: JpegHeader, where: str | Path) -> None:
-    """Refuse a JPEG without its end marker; what comes after it is nobody's business.
-
-    Raises:
-        DataError: when there is none.
-    """
+    """Refuse, with a DataError, a JPEG without its end marker; what comes after it is nobody's business."""
     if data.rfind(END) < header.scan_at:
         raise DataError(f"{where}: the JPEG file is truncated: cut short before its end marker")
 
 
 def check_scans(data: bytes, header: JpegHeader, where: str | Path) -> None:
-    """Refuse a JPEG of so many scans that decoding it would take minutes: each one may visit every pixel.
-
-    Raises:
-        DataError: when it has too many for its size.
-    """
+    """Refuse, with a DataError, a JPEG that would take minutes to decode: each scan may visit every pixel."""
     # Inside coded pixels a byte of 255 is never followed by this one, so markers can be counted without a walk.
     scans = 1 if header.one_scan else data.count(SCAN, header.scan_at)
     if scans > MAX_SCANS or scans * header.width * header.height > MAX_SCANNED_PIXELS:

@@ -12,7 +12,7 @@ import pytest
 
 from data_provider_farm.pack_format.record_layout import decode_record
 from data_provider_farm.prepare import Counts, Preparation, Prepared, prepare
-from data_provider_farm.readers.annotations import RawBoxes, SourceImage, build_source
+from data_provider_farm.readers.annotations import RawBox, SourceImage, build_source
 from lffd.images import encoded as images
 from lffd.images.jpeg import is_jpeg, parse_jpeg
 from lffd.records import Record
@@ -24,9 +24,8 @@ Box = tuple[float, float, float, float]
 def source(path: Path, data: bytes | None, boxes: Sequence[Box] = (), **more: Any) -> SourceImage:
     if data is not None:
         path.write_bytes(data)
-    raw = RawBoxes()
-    for number, box in enumerate(boxes):
-        raw.add(box, f"gt.txt:{number}", number in more.get("ignored", ()))
+    ignored = more.get("ignored", ())
+    raw = [RawBox(box, f"gt.txt:{number}", number in ignored) for number, box in enumerate(boxes)]
     return build_source(path, path.name, "gt.txt:0", raw, size=more.get("size"))
 
 
@@ -209,7 +208,7 @@ def test_full_verification_finds_damage_in_the_middle(tmp_path: Path) -> None:
 def test_a_name_that_a_pack_cannot_hold_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(jpeg())
-    prepared = prepare(build_source(path, "a\nb.jpg", "gt.txt:0", RawBoxes()), Preparation())
+    prepared = prepare(build_source(path, "a\nb.jpg", "gt.txt:0"), Preparation())
     assert kinds(prepared) == [("unreadable-image", "gt.txt:0")]
     assert "printable text" in str(prepared.problems[0])
 

@@ -68,9 +68,8 @@ def test_many_pictures_hold_every_size_and_some_no_face() -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_the_box_is_the_outline_of_the_face_alone(seed: int) -> None:
     """On a green canvas with a magenta face, the magenta pixels must span the box to within a pixel."""
-    look = dataclasses.replace(
-        random_appearance(np.random.default_rng(seed)), skin=(255.0, 0.0, 255.0), hair_style="bald", extra="none"
-    )
+    magenta, random = np.array([255.0, 0.0, 255.0]), random_appearance(np.random.default_rng(seed))
+    look = dataclasses.replace(random, skin=magenta, hair_style="bald", extra="none")
     canvas = np.zeros((200, 200, 3), np.uint8)
     canvas[:] = (0, 255, 0)
     center, half_height = (100.3, 99.6), 50.0

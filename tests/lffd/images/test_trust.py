@@ -56,7 +56,7 @@ from pathlib import Path
 from lffd.errors import DataError
 from lffd.images.files import read_picture
 from data_provider_farm.prepare import Preparation, prepare
-from data_provider_farm.readers.annotations import RawBoxes, build_source
+from data_provider_farm.readers.annotations import build_source
 path = Path(sys.argv[1])
 try:
     read_picture(path)
@@ -64,7 +64,7 @@ try:
 except DataError as error:
     print(error)
 for settings in (Preparation(), Preparation(max_side=64), Preparation(verify="full")):
-    print(*prepare(build_source(path, path.name, "here", RawBoxes()), settings).problems)
+    print(*prepare(build_source(path, path.name, "here"), settings).problems)
 """
 
 
