@@ -46,13 +46,8 @@ MAX_BATCH = 16
 class Detector:
     """One network ready to run; an `ImageDetector`. Use it from one thread at a time.
 
-    Attributes:
-        name: of the network.
-        object_name: what it finds, for labels: `object_name` of the model's card, or what its version is made for.
-        network: the declaration, with all its branches.
-        selection: which candidates become detections.
-        views: at which sizes it looks at an image.
-        engine: what runs the network.
+    `object_name` is what it finds, for labels: that of the model's card, or what its version is made for. `network`
+    is the declaration with all branches, also those that are cut off.
     """
 
     def __init__(
@@ -100,7 +95,7 @@ class Detector:
             engine: a name from `lffd.engines.factory`, or `auto` for the fastest that is installed.
             device: `cpu`, `gpu:0`, …
             threads: of the CPU; the engine's own choice when None.
-            precision: arithmetic of the network.
+            precision: `fp32`, or what else the engine offers, see `lffd.engines.runtime.Runtime`.
 
         Raises:
             ModelError: when the model cannot be found or is damaged.
@@ -114,8 +109,7 @@ class Detector:
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Return what is in an image `(H, W, 3)` uint8, BGR, 0–255, of any size; large ones are run in tiles.
 
-        Returns:
-            Boxes in the image's pixels, clipped to it, best first, each with the branch that found it.
+        Boxes are in the image's pixels, clipped to it, each with the branch that found it.
 
         Raises:
             UsageError: when the image has another shape or type.

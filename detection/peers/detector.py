@@ -5,7 +5,6 @@ The file is checked against its kind (`kinds.py`) before anything runs.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +20,10 @@ from lffd.errors import EngineError, ModelError
 
 
 class PeerDetector:
-    """One ONNX file of a known kind; an `ImageDetector`.
-
-    Attributes:
-        name: `KIND:FILE` without the folder.
-        kind: how the network is fed and read.
-        selection: which candidates become detections.
-    """
+    """One ONNX file of a known kind; an `ImageDetector` of the name `KIND:FILE`, without the folder."""
 
     def __init__(
-        self,
-        kind: str,
-        path: str | os.PathLike[str],
-        selection: Selection | None = None,
-        runtime: Runtime | None = None,
+        self, kind: str, path: str | Path, selection: Selection | None = None, runtime: Runtime | None = None
     ) -> None:
         """Load the file and check it against its kind, a name from `KINDS`; of `runtime`, device and threads count.
 
@@ -103,7 +92,6 @@ class PeerDetector:
         try:
             outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, {self._input: tensor})
         except Exception as error:  # ONNX Runtime raises a dozen classes that share only this one
-            raise EngineError(
-                f"ONNX Runtime failed on {self.name} at input {tensor.shape}: {first_line(error)}"
-            ) from error
+            what = f"ONNX Runtime failed on {self.name} at input {tensor.shape}"
+            raise EngineError(f"{what}: {first_line(error)}") from error
         return outputs

@@ -42,11 +42,9 @@ class PredictionWriter(Protocol):
 
     def write(self, prediction: Prediction) -> None:
         """Take one prediction."""
-        ...
 
     def close(self) -> None:
         """Finish the files."""
-        ...
 
 
 def _plain(values: NDArray[np.float32]) -> Any:
@@ -199,8 +197,8 @@ class PictureWriter:
 
     def close(self) -> None:
         """Finish the video that is being written."""
-        video, self._video = self._video, None
-        if video is not None:
+        if self._video is not None:
+            video, self._video = self._video, None
             video.close()
 
 
