@@ -33,10 +33,8 @@ def write_fold(detector: ImageDetector, images: Sequence[FddbImage], path: Path,
     """Detect on the images of one fold and write its result file."""
     pictures = load_ahead(options.images / f"{image.name}.jpg" for image in images)
     progress = tqdm(images, path.stem, unit="image", disable=None)
-    parts = [
-        format_result(image.name, detector(pixels), options.ellipses)
-        for image, pixels in zip(progress, pictures, strict=True)
-    ]
+    pairs = zip(progress, pictures, strict=True)
+    parts = [format_result(image.name, detector(pixels), options.ellipses) for image, pixels in pairs]
     write_atomic(path, "".join(parts).encode())
 
 

@@ -59,9 +59,7 @@ def detect_records(detector: ImageDetector, source: RecordSource) -> tuple[list[
     if not len(source):
         raise DataError("the pack holds no image")
 
-    truth: list[Truth] = []
-    found: list[Found] = []
-    names: list[str] = []
+    truth, found, names = list[Truth](), list[Found](), list[str]()
     pictures = map_ahead(lambda index: load_record(source, index), range(len(source)), 1)
     for record, pixels in tqdm(pictures, detector.name, len(source), unit="image", disable=None):
         detections = detector(pixels)

@@ -9,6 +9,7 @@ regions, both cut off at the image's border.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -110,13 +111,12 @@ def match_images(
         UsageError: when `sizes` lacks an image.
     """
     if sizes is not None and (missing := [image.name for image in images if image.name not in sizes]):
-        raise UsageError(
-            f"the sizes of {len(missing):,} of {len(images):,} images are missing, the first is {missing[0]}"
-        )
+        count = f"{len(missing):,} of {len(images):,} images"
+        raise UsageError(f"the sizes of {count} are missing, the first is {missing[0]}")
     changes, scores, folds = [np.zeros((0, 2))], [np.zeros(0)], [np.zeros(0, np.intp)]
-    faces: dict[int, int] = {}
+    faces: Counter[int] = Counter()
     for image, rows in zip(images, results, strict=True):
-        faces[image.fold] = faces.get(image.fold, 0) + len(image.ellipses)
+        faces[image.fold] += len(image.ellipses)
         size = sizes[image.name] if sizes is not None else UNKNOWN
         values = match_prefixes(overlaps(image.ellipses, rows, size), rows[:, -1])
         changes.append(np.diff(values, axis=0, prepend=0.0))
@@ -142,8 +142,7 @@ def roc(steps: Steps, fold: int | None = None) -> Roc:
     weights = np.cumsum(steps.continuous[chosen][order])
     whole = last_of_equals(scores)
     false_positives = (np.arange(1, len(scores) + 1) - hits)[whole]
-    discrete = _curve(false_positives, hits[whole] / faces)
-    continuous = _curve(false_positives, weights[whole] / faces)
+    discrete, continuous = (_curve(false_positives, found[whole] / faces) for found in (hits, weights))
     return Roc(discrete, continuous, faces, len(scores))
 
 

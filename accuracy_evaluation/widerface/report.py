@@ -85,16 +85,9 @@ def build_report(images: Sequence[ImageTruth], results: Sequence[NDArray[np.floa
         part = matches.of_images(start, start + count)
         events[event] = (count, tuple(curve(part, subset) for subset in range(len(SUBSETS))))
         start += count
-    score = working_score(matches)
-    return Report(
-        images=len(images),
-        images_total=images_total,
-        matches=matches,
-        curves=tuple(curve(matches, subset) for subset in range(len(SUBSETS))),
-        events=events,
-        working_score=score,
-        sizes=tuple(recall_by_size(matches, SIZES, score)),
-    )
+    score, curves = working_score(matches), tuple(curve(matches, subset) for subset in range(len(SUBSETS)))
+    sizes = tuple(recall_by_size(matches, SIZES, score))
+    return Report(len(images), images_total, matches, curves, events, score, sizes)
 
 
 def working_score(matches: Matches) -> float:
