@@ -70,7 +70,7 @@ def main(options: Options) -> None:
         report = build_report(images, results, sizes)
         print(to_text(report))
         figures = {"model": facts.spec, "sha256": facts.sha256, **to_json(report)}
-        for path in filter(None, (options.output_dir / "report.json", options.json)):
+        for path in (options.output_dir / "report.json", options.json):
             write_json(path, figures, indent=None)
         plot(report, facts.spec, options.output_dir)
 

@@ -98,8 +98,7 @@ def main(options: Options) -> None:
     check_output(options.json, marks=('{"model":',))
     figures, text = evaluate(options)
     print(text)
-    if options.json is not None:
-        write_json(options.json, figures)
+    write_json(options.json, figures)
 
 
 if __name__ == "__main__":

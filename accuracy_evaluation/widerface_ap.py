@@ -57,8 +57,7 @@ def main(options: Options) -> None:
     folders = (options.result_dir, options.ground_truth_dir, options.images_present)
     report = score_folder(*folders, options.missing_as_empty)
     print(to_text(report, options.events))
-    if options.json:
-        write_json(options.json, to_json(report))
+    write_json(options.json, to_json(report))
     if options.plot:
         plot(report, options.result_dir.name, options.plot)
 

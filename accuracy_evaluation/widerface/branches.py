@@ -86,6 +86,7 @@ def branches_to_text(recall: BranchRecall, score: float) -> str:
     lines = recall_lines(recall[0], score)
     width = max(map(len, lines))
     columns = [[f"b{branch}" for branch in range(recall[1].shape[1])], *([f"{n:,}" for n in row] for row in recall[1])]
-    table = [f"{a:{width}}" + "".join(f"{word:>7}" for word in words) for a, words in zip(lines, columns, strict=True)]
+    pairs = zip(lines, columns, strict=True)
+    table = [f"{line:{width}}" + "".join(f"{word:>7}" for word in words) for line, words in pairs]
     title = "Recall of the hard subset's faces by the range of the responsible branch, and which branch found them"
     return "\n".join([title, *table])

@@ -36,13 +36,10 @@ class Source:
 def find_sources(
     paths: Sequence[str], standard_input: TextIO, excluded: Path | None = None
 ) -> tuple[list[Source], list[str]]:
-    """Return what the words of a command line mean.
+    """Return the sources that the words of a command line mean, each once, and what is wrong with the other words.
 
     Words are files, folders (with everything below them but hidden files and the `excluded` output folder), patterns
     such as `**/*.jpg`, `camera:0`, and `-` for one of these per line of standard input.
-
-    Returns:
-        The sources in order, each once, and what is wrong with words that mean nothing.
 
     Raises:
         UsageError: when no word is given.
@@ -63,11 +60,7 @@ def find_sources(
 
 
 def _lines(standard_input: TextIO) -> list[str]:
-    """Return the names on standard input.
-
-    Raises:
-        UsageError: when something else stands there, such as a picture.
-    """
+    """Return the names on standard input; refuse something else, such as a picture."""
     try:
         lines = [line for line in map(str.strip, standard_input) if line]
     except UnicodeDecodeError:
@@ -99,8 +92,7 @@ def _below(folder: Path, excluded: Path | None) -> Iterator[Source]:
         folders[:] = sorted(kept)
         for name in sorted(files):
             if not name.startswith("."):
-                path = Path(root) / name
-                yield _file(str(path), path.relative_to(folder))
+                yield _file(str(Path(root, name)), Path(root, name).relative_to(folder))
 
 
 def _file(name: str, output: PurePath) -> Source:
