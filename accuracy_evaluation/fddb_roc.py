@@ -39,12 +39,7 @@ class Options:
 
 
 def sizes_of_images(images: list[FddbImage], folder: Path) -> dict[str, tuple[int, int]]:
-    """Return width and height of each image by name, from the image files' headers.
-
-    Raises:
-        UsageError: when images are missing.
-        DataError: when one cannot be read.
-    """
+    """Return width and height of each image by name, from the image files' headers; refuse missing images."""
     paths = {image.name: folder / f"{image.name}.jpg" for image in images}
     missing = [path for path in paths.values() if not path.is_file()]
     if missing:

@@ -160,10 +160,8 @@ class Detector:
         height, width = pixels.shape[:2]
         if (needed := smallest_tile(self._cut_network, height, width)) > self._max_pixels:
             memory = math.ceil(needed * working_bytes_per_pixel(self._cut_network, self.engine.name) / 2**20)
-            raise UsageError(
-                f"tile_memory of {self.views.tile_memory:g} MB is too little for {self.name}: a {width}x{height} image "
-                f"needs at least {memory} MB"
-            )
+            what = f"tile_memory of {self.views.tile_memory:g} MB is too little for {self.name}"
+            raise UsageError(f"{what}: a {width}x{height} image needs at least {memory} MB")
         for tile in plan_tiles(self._cut_network, height, width, self._max_pixels):
             part = pixels[tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
             maps = tile.crop(self.engine.run(np.ascontiguousarray(part)[None]))
@@ -176,14 +174,12 @@ class Detector:
         """Return the candidates of one image; branches by their index in the whole network."""
         asked = [position for position, branch in enumerate(self._kept) if branch in view.branches]
         geometry = self.network.branch_geometry
-        return decode(
-            [maps[position] for position in asked],
-            [geometry[self._kept[position]] for position in asked],
-            self.selection.score_threshold,
-            self.selection.top_k,
-            row=row,
-            first_cells=None if first_cells is None else [first_cells[position] for position in asked],
+        branches, limits = (
+            [geometry[self._kept[p]] for p in asked],
+            (self.selection.score_threshold, self.selection.top_k),
         )
+        first = None if first_cells is None else [first_cells[position] for position in asked]
+        return decode([maps[position] for position in asked], branches, *limits, row=row, first_cells=first)
 
     def _select(self, candidates: Candidates, shape: Sequence[int]) -> Detections:
         """Return the detections among an image's candidates."""
@@ -191,10 +187,8 @@ class Detector:
         # The published rule compares boxes as they are after clipping; IoU is that of the boxes as they were found.
         compared = clipped if self.selection.overlap == "own-area" else candidates.boxes
         kept = self.selection.select(compared, candidates.scores)
-        boxes = clipped[kept]
-        inside = bx.areas(boxes) > 0
-        kept = kept[inside]
-        return Detections(boxes[inside], candidates.scores[kept], branches=candidates.branches[kept])
+        kept = kept[bx.areas(clipped[kept]) > 0]
+        return Detections(clipped[kept], candidates.scores[kept], branches=candidates.branches[kept])
 
 
 def _fit(image: NDArray[np.uint8], view: View, height: int, width: int) -> NDArray[np.uint8]:

@@ -75,10 +75,10 @@ class PeerDetector:
         height, width = image.shape[:2]
         target_width, target_height = self.kind.input_size or self._fixed_size or self.kind.padded(width, height)
         scale = np.ones(2, np.float32)
-        if self.kind.input_size:
-            scale = np.array([target_width / width, target_height / height], np.float32)
-        elif self._fixed_size:
-            scale[:] = min(target_width / width, target_height / height)
+        if self.kind.input_size or self._fixed_size:
+            scale[:] = target_width / width, target_height / height
+        if not self.kind.input_size:
+            scale[:] = scale.min()
         if not np.all(scale == 1):
             size = np.maximum(np.rint(scale * (width, height)), 1).astype(int)
             image = np.asarray(cv2.resize(image, size.tolist(), interpolation=cv2.INTER_LINEAR), np.uint8)

@@ -221,11 +221,7 @@ class _Video:
         self._count += 1
 
     def close(self) -> None:
-        """Give the file its name.
-
-        Raises:
-            UsageError: when it is not whole: OpenCV says nothing of a full disk.
-        """
+        """Give the file its name, or raise UsageError when it is not whole: OpenCV says nothing of a full disk."""
         self._stream.release()
         try:
             with FrameReader(Source(str(self._temporary), "video", PurePath(self._path.name))) as reader:
@@ -270,11 +266,7 @@ class Display:
     TITLE = "predictions"
 
     def __init__(self, scores: bool, label: str = "") -> None:
-        """Open the window.
-
-        Raises:
-            UsageError: when OpenCV is built without windows, or there is no display.
-        """
+        """Open the window, or raise UsageError where OpenCV has no windows or there is no display."""
         import cv2
 
         self._scores, self._label = scores, label
