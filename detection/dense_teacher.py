@@ -48,10 +48,8 @@ class DenseTeacher:
         self._places, self._look = _scrfd(spec) if parse_peer(spec) else _own(spec)
         places = [(branch.stride, float(branch.first_center)) for branch in self._branches]
         if network.predictions > 1 or not set(places) & set(self._places):
-            raise UsageError(
-                f"--distill {spec}: {network.name} has cells at {_words(places)}, the teacher at "
-                f"{_words(self._places)}: it cannot teach them"
-            )
+            what = f"{network.name} has cells at {_words(places)}, the teacher at {_words(self._places)}"
+            raise UsageError(f"--distill {spec}: {what}: it cannot teach them")
 
     def teach(
         self, images: NDArray[np.uint8], targets: Sequence[dict[str, NDArray[Any]]]

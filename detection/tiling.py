@@ -52,11 +52,9 @@ class Tile:
 
     def crop(self, maps: Sequence[BranchMaps]) -> list[BranchMaps]:
         """Return the part of the tile's maps that equals the whole image's, as views."""
-        cells = zip(maps, self.rows.cells, self.columns.cells, strict=True)
-        return [
-            {name: values[:, :, top:bottom, left:right] for name, values in part.items()}
-            for part, (top, bottom), (left, right) in cells
-        ]
+        cells = zip(self.rows.cells, self.columns.cells, strict=True)
+        places = [(..., slice(*rows), slice(*columns)) for rows, columns in cells]
+        return [{name: m[place] for name, m in part.items()} for part, place in zip(maps, places, strict=True)]
 
 
 def exact_cells(network: Network, length: int, cut_start: bool, cut_end: bool) -> tuple[CellRange, ...]:
@@ -130,10 +128,8 @@ def plan_tiles(network: Network, height: int, width: int, max_pixels: int) -> li
         if across <= _shortest(network, width):  # more tiles would not be smaller
             break
     if best is None:
-        raise UsageError(
-            f"tiles of {max_pixels:,} pixels are too small for {network.name} on a {width}x{height} image: allow at "
-            f"least {smallest_tile(network, height, width):,}"
-        )
+        what = f"tiles of {max_pixels:,} pixels are too small for {network.name} on a {width}x{height} image"
+        raise UsageError(f"{what}: allow at least {smallest_tile(network, height, width):,}")
     columns = best[2]
     row_spans = plan_axis(network, height, best[1] // columns)
     return [Tile(rows, across) for rows in row_spans for across in plan_axis(network, width, columns)]

@@ -20,11 +20,7 @@ Overlap = Literal["iou", "own-area"]
 
 
 def as_boxes(boxes: ArrayLike) -> Boxes:
-    """Return `boxes` as a `(N, 4)` float32 array; an empty list becomes `(0, 4)`.
-
-    Raises:
-        ValueError: when the input cannot be read as rows of four.
-    """
+    """Return `boxes` as a `(N, 4)` float32 array; an empty list becomes `(0, 4)`; ValueError for other shapes."""
     array = np.asarray(boxes, dtype=np.float32)
     if array.size == 0:
         return np.zeros((0, 4), np.float32)

@@ -92,11 +92,7 @@ def format_result(name: str, detections: Detections, ellipses: bool = False) -> 
 
 
 def read_image_sizes(path: str | os.PathLike[str]) -> dict[str, tuple[int, int]]:
-    """Return width and height by image name from a file with lines `name width height`.
-
-    Raises:
-        DataError: naming the line.
-    """
+    """Return width and height by image name from a file with lines `name width height`; DataError names the line."""
     sizes = {}
     for number, line in enumerate(read_lines(path), 1):
         match line.split():

@@ -51,12 +51,9 @@ class Roc:
 
 
 def overlaps(faces: NDArray[np.float64], detections: NDArray[np.float64], size: Size = UNKNOWN) -> NDArray[np.float64]:
-    """Return the intersection over union `(D, F)` of detections and faces of one image.
+    """Return the intersection over union `(D, F)` of one image's detections and faces, see `files`.
 
-    Args:
-        faces: `(F, 5)` ellipses.
-        detections: `(D, 5)` rectangles or `(D, 6)` ellipses, see `files`.
-        size: width and height at which regions are cut off; they are always cut off at 0.
+    `size` is width and height at which regions are cut off; they are always cut off at 0.
     """
     if detections.shape[1] == ELLIPSE:
         outlines = ellipses.ellipse_corners(detections[:, :5])
@@ -78,9 +75,7 @@ def overlaps(faces: NDArray[np.float64], detections: NDArray[np.float64], size: 
 def match_prefixes(overlap: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the matching's value after each detection of an image, `(D, 2)`: hits, and sum of overlaps.
 
-    Args:
-        overlap: `(D, F)`, best detection first.
-        scores: `(D,)` falling; the value within a run of equal scores is that of its end.
+    `overlap` is `(D, F)`, best detection first; the value within a run of equal scores `(D,)` is that of its end.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -68,10 +68,9 @@ def recall_by_branch(
         raise DataError(f"a detection is of branch {finder.max()}, but {network.name} has {len(ranges)} branches")
     hits = matches.hits(HARD)
     sides = matches.sides[matches.faces[hits]]
-    found_by = [
-        np.bincount(finder[hits][(sides >= low) & (sides < high)], minlength=len(ranges)) for low, high in classes
-    ]
-    return recall_by_size(matches, classes, score), np.array(found_by)
+    owners = [finder[hits][(sides >= low) & (sides < high)] for low, high in classes]
+    found_by = np.array([np.bincount(found, minlength=len(ranges)) for found in owners])
+    return recall_by_size(matches, classes, score), found_by
 
 
 def branches_to_json(recall: BranchRecall) -> list[dict[str, Any]]:

@@ -67,10 +67,8 @@ class Report:
         """One sentence on which images the figures are about."""
         if self.images == self.images_total:
             return f"WIDER FACE val, all {self.images_total:,} images"
-        return (
-            f"WIDER FACE val, only the {self.images:,} images present of {self.images_total:,}: "
-            "not comparable with figures on the whole set"
-        )
+        part = f"only the {self.images:,} images present of {self.images_total:,}"
+        return f"WIDER FACE val, {part}: not comparable with figures on the whole set"
 
 
 def build_report(images: Sequence[ImageTruth], results: Sequence[NDArray[np.float64]], images_total: int) -> Report:
@@ -130,9 +128,7 @@ def to_json(report: Report) -> dict[str, Any]:
     """
     return {
         **_precisions(report.curves),
-        "images": report.images,
-        "images_total": report.images_total,
-        "scope": report.scope,
+        **{"images": report.images, "images_total": report.images_total, "scope": report.scope},
         "faces": {subset: found.faces for subset, found in zip(SUBSETS, report.curves, strict=True)},
         "detections": len(report.matches.scores),
         "events": {event: {**_precisions(curves), "images": count} for event, (count, curves) in report.events.items()},

@@ -52,8 +52,9 @@ def find_sources(
     for word in (name for path in paths for name in (listed if path == "-" else [path])):
         found = list(_expand(word, excluded))
         if not found:
-            reason = "holds no files" if Path(word).is_dir() else "does not exist, and matches nothing"
-            problems.append(f"{word}: {reason}")
+            problems.append(
+                f"{word}: {'holds no files' if os.path.isdir(word) else 'does not exist, and matches nothing'}"
+            )
         for source in found:
             sources.setdefault(source.name, source)
     return list(sources.values()), problems
@@ -104,17 +105,11 @@ def _file(name: str, output: PurePath) -> Source:
 class FrameReader:
     """The frames of a video file or camera, one after the other; a context manager and an iterator.
 
-    Attributes:
-        frame_rate: frames per second.
-        count: how many frames the file says it has; None for a camera, or when it does not say.
+    It has a `frame_rate` per second, and the `count` of frames that a file says it has; None where nothing says it.
     """
 
     def __init__(self, source: Source) -> None:
-        """Open the video or camera.
-
-        Raises:
-            DataError: when it cannot be opened, or its frames are too large.
-        """
+        """Open the video or camera; DataError when it cannot be opened, or its frames are too large."""
         import cv2
 
         self._source = source
