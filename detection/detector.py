@@ -173,11 +173,8 @@ class Detector:
     ) -> Candidates:
         """Return the candidates of one image; branches by their index in the whole network."""
         asked = [position for position, branch in enumerate(self._kept) if branch in view.branches]
-        geometry = self.network.branch_geometry
-        branches, limits = (
-            [geometry[self._kept[p]] for p in asked],
-            (self.selection.score_threshold, self.selection.top_k),
-        )
+        branches = [self.network.branch_geometry[self._kept[position]] for position in asked]
+        limits = (self.selection.score_threshold, self.selection.top_k)
         first = None if first_cells is None else [first_cells[position] for position in asked]
         return decode([maps[position] for position in asked], branches, *limits, row=row, first_cells=first)
 
