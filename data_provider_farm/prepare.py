@@ -191,6 +191,8 @@ def _place(source: SourceImage, loaded: _Loaded, problems: list[Flaw]) -> tuple[
 
 def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Flaw]) -> tuple[Boxes, Flags]:
     """Return the boxes cut at the border of their image, without those that lie outside; report both kinds."""
+    if ((source.boxes >= 0) & (source.boxes <= (width, height) * 2)).all():
+        return source.boxes, source.ignored
     inside = clip(source.boxes, width, height)
     changed = (np.abs(source.boxes - inside) > ROUNDING).any(axis=1)
     beyond = (source.boxes[:, 2:] <= 0).any(axis=1) | (source.boxes[:, :2] >= (width, height)).any(axis=1)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from deployment.calibration import Ranges
 from lffd.errors import ModelError
-from lffd.graphs.graph import Node
 from lffd.graphs.onnx_graph import (
     INPUT_SHAPES,
     OnnxBuilder,
@@ -26,6 +25,7 @@ from lffd.graphs.onnx_graph import (
     map_shapes,
     metadata,
 )
+from lffd.graphs.operators import Node
 from lffd.model import Model
 
 if TYPE_CHECKING:
@@ -69,31 +69,18 @@ class QuantizedTranslator(Translator):
         made = self._convolve(node, inputs, weight, bias, output)
         return made if set(readers) == {"Activation"} else self._store(made)
 
-    def activation(self, node: Node, inputs: list[str], output: str) -> str:
-        """Apply ReLU and store the map; probabilities stay as they are."""
-        made = super().activation(node, inputs, output)
-        return self._store(made) if node.attrs["act_type"] == "relu" else made
+    def simple(self, node: Node, inputs: list[str], output: str) -> str:
+        """Add an operator, and store its map in 8 bits where another layer reads it as such.
 
-    def leaky(self, node: Node, inputs: list[str], output: str) -> str:
-        """Apply leaky ReLU and store the map."""
-        return self._store(super().leaky(node, inputs, output))
-
-    def pool(self, node: Node, inputs: list[str], output: str) -> str:
-        """Take the maximum of each window, whose steps are those of the map."""
-        return self._same_steps(super().pool(node, inputs, output), inputs[0])
-
-    def enlarge(self, node: Node, inputs: list[str], output: str) -> str:
-        """Repeat every cell, whose steps are those of the map."""
-        return self._same_steps(super().enlarge(node, inputs, output), inputs[0])
-
-    def concat(self, node: Node, inputs: list[str], output: str) -> str:
-        """Put channels one after the other and store them alike."""
-        return self._store(super().concat(node, inputs, output))
-
-    def addition(self, node: Node, inputs: list[str], output: str) -> str:
-        """Add two maps; a sum that only a ReLU reads is not stored itself."""
-        made = super().addition(node, inputs, output)
-        return made if set(self.readers[output]) == {"Activation"} else self._store(made)
+        Pooled and enlarged maps have the steps of their source; a sum that only a ReLU reads is not stored itself, nor
+        are probabilities.
+        """
+        made = super().simple(node, inputs, output)
+        if node.op in ("Pooling", "UpSampling"):
+            return self._store(made, self._limits[inputs[0]])
+        active = node.op == "Activation" and node.attrs["act_type"] == "relu"
+        summed = node.op == "elemwise_add" and set(self.readers[output]) != {"Activation"}
+        return self._store(made) if active or summed or node.op in ("LeakyReLU", "Concat") else made
 
     def _convolve(
         self, node: Node, inputs: list[str], weight: NDArray[np.float64], bias: NDArray[np.float64], output: str
@@ -135,10 +122,6 @@ class QuantizedTranslator(Translator):
             self.builder.constant(f"{name}_zero", np.zeros(scale.size, np.int8)),
         ]
         return self.builder.add("DequantizeLinear", parts, f"{name}_float", axis=axis), scale
-
-    def _same_steps(self, name: str, source: str) -> str:
-        """Put a rearranged map through the 8 bits of its source, which changes nothing but tells the engine."""
-        return self._store(name, self._limits[source])
 
     def _store(self, name: str, limits: tuple[float, float] | None = None) -> str:
         """Put a map through 8 bits that cover its range, and return the name of what comes back."""

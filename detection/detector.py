@@ -42,6 +42,9 @@ PREDICTION = Selection(score_threshold=0.5, top_k=10_000, suppression_threshold=
 
 MAX_BATCH = 16
 
+OTHER_OBJECTS = ("head", "pedestrian", "plate")
+"""What the versions of these names find; all others find faces."""
+
 
 class Detector:
     """One network ready to run; an `ImageDetector`. Use it from one thread at a time.
@@ -59,8 +62,8 @@ class Detector:
     ) -> None:
         """Cut the branches that are not used, and start the engine; see `load`."""
         self.name = model.network.name
-        version = next((short for short, full in VERSIONS.items() if full == self.name), "v1").partition("_")[0]
-        self.object_name = str(model.card.get("object_name") or ("face" if version.startswith("v") else version))
+        version = next((short for short, full in VERSIONS.items() if full == self.name), "").partition("_")[0]
+        self.object_name = str(model.card.get("object_name") or (version if version in OTHER_OBJECTS else "face"))
         self.network = model.network
         self.selection = selection
         self.views = views or ViewSettings()

@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from config_farm.run.experiment import Experiment
-from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch import Batch, BatchPlan
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import CachedSource
 from data_iterator_farm.policies import Policies
-from data_iterator_farm.process_loader import BatchWork, ProcessLoader
+from data_iterator_farm.process_loader import ProcessLoader
 from data_iterator_farm.record_order import sort_records
 from data_provider_farm.pack_format.packed_file import PackReader
 from detection.dense_teacher import DenseTeacher
@@ -95,10 +94,9 @@ def _loader(
     """Return what makes a run's batches, in threads or processes."""
     kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
     policies = Policies(experiment.sampling, experiment.jitter, experiment.labels)
-    names = ("batch_size", "input_size", "seed", "skip_bad_records")
-    settings: dict[str, Any] = {name: getattr(experiment, name) for name in names}
-    settings["rank"], settings["size"] = worker
+    size, seed, skip = experiment.input_size, experiment.seed, experiment.skip_bad_records
+    plan = BatchPlan(network, policies, experiment.batch_size, size, seed, *worker, skip_bad_records=skip)
     if experiment.processes:
-        work = BatchWork(partial(training_records, experiment), kinds, network, policies, settings)
-        return ProcessLoader(work, processes=experiment.processes, start=start)
-    return BatchLoader(source, network, policies, threads=experiment.threads, start=start, kinds=kinds, **settings)
+        opening = partial(training_records, experiment)
+        return ProcessLoader(opening, kinds, plan, processes=experiment.processes, start=start)
+    return BatchLoader(source, plan, threads=experiment.threads, start=start, kinds=kinds)

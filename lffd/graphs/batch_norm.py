@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError
-from lffd.graphs.graph import Graph, Node, parameter_node
+from lffd.graphs.graph import Graph, parameter_node
 from lffd.graphs.network import Network, raw_output
-from lffd.graphs.operators import OPERATORS
+from lffd.graphs.operators import OPERATORS, Node
 
 EPSILON = 1e-5
 """Added to the variance, in training and in folding alike."""
@@ -53,9 +53,11 @@ def cancelled_biases(names: Iterable[str]) -> set[str]:
     """Return the convolution biases that batch normalisation subtracts again, among the parameters of a graph.
 
     Their gradient is zero but for rounding, which AdamW would blow up to whole steps; so engines leave them alone.
+    That holds as well for the depthwise half of `Layers.separable`, whose 1×1 convolution is normalised.
     """
     known = set(names)
-    return {name for name in known if name.endswith("_bias") and f"{name.removesuffix('_bias')}_bn_gamma" in known}
+    layers = {name: name.removesuffix("_bias").removesuffix("_dw") for name in known if name.endswith("_bias")}
+    return {name for name, layer in layers.items() if f"{layer}_bn_gamma" in known}
 
 
 def fold(

@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NewType
 
-from lffd.graphs.graph import Graph, Node, parameter_node
-from lffd.graphs.operators import OPERATORS, Place
+from lffd.graphs.graph import Graph, parameter_node
+from lffd.graphs.operators import OPERATORS, Node, Place
 
 Map = NewType("Map", int)
 """A layer's result: a position in the graph."""
@@ -147,9 +147,9 @@ class Layers:
         parameters = [parameter_node(name, role, written) for role in OPERATORS[op].parameters]
         first = len(self._nodes)
         node = Node(name, op, written, (*inputs, *range(first, first + len(parameters))))
-        places = [self._places[x] for x in inputs]
+        place = OPERATORS[op].place(node, [self._places[x] for x in inputs])
         self._nodes += [*parameters, node]
-        self._places += [Place(0) for _ in parameters] + [OPERATORS[op].place(node, places)]
+        self._places += [*(Place(0) for _ in parameters), place]
         return Map(len(self._nodes) - 1)
 
     def _next(self, prefix: str) -> str:

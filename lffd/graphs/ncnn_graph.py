@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError
-from lffd.graphs.graph import Node
-from lffd.graphs.operators import window
+from lffd.graphs.operators import Node, window
 from lffd.model import Model
 
 _MAGIC = 7767517

@@ -127,13 +127,13 @@ class Network:
     """
 
     name: str
-    graph: Graph
+    graph: Graph = field(hash=False)
     branches: tuple[Branch, ...]
     train_input: int
     outputs: tuple[str, ...] = ("score", "box")
     code: str = CORNERS
     assignment: str = "ranges"
-    gains: Mapping[str, float] = field(default_factory=dict)
+    gains: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse a declaration that cannot work, with the part that is wrong."""

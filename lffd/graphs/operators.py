@@ -8,14 +8,74 @@ and to paths that meet again.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from lffd.errors import ModelError
 
-if TYPE_CHECKING:
-    from lffd.graphs.graph import Node
+LARGEST_INTEGER = 1_000_000
+"""In an attribute: far above any network's, so that a damaged file is refused."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator or variable.
+
+    Attributes:
+        name: unique in the graph.
+        op: operator name; `null` for a variable.
+        attrs: attributes as the JSON's strings.
+        inputs: positions of the nodes that it reads.
+    """
+
+    name: str
+    op: str
+    attrs: dict[str, str]
+    inputs: tuple[int, ...]
+
+    def integers(self, key: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """Return the attribute `key`, such as `(3, 3)`, as integers.
+
+        Raises:
+            ModelError: when it is missing and there is no default, or is not made of integers within reason.
+        """
+        if key not in self.attrs:
+            if default is None:
+                raise ModelError(f"node {self.name} ({self.op}) has no attribute {key}")
+            return default
+        text = self.attrs[key].strip("()[] ")
+        if not re.fullmatch(r"-?\d{1,9}(\s*,\s*-?\d{1,9}){0,7},?", text):
+            raise ModelError(f"node {self.name} ({self.op}): {key}={self.attrs[key][:40]!r} is not a list of integers")
+        values = tuple(int(part) for part in text.strip(",").split(","))
+        if max(map(abs, values)) > LARGEST_INTEGER:
+            raise ModelError(f"node {self.name} ({self.op}): {key}={self.attrs[key]} is beyond all reason")
+        return values
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """Return the attribute `key` as one integer; raises as `integers`."""
+        return self.integers(key, None if default is None else (default,))[0]
+
+    def pair(self, key: str, default: int | None = None) -> tuple[int, int]:
+        """Return the attribute `key` as two integers; raises as `integers`, and when there is another number."""
+        values = self.integers(key, None if default is None else (default, default))
+        if len(values) != 2:
+            raise ModelError(f"node {self.name} ({self.op}): {key}={self.attrs[key]} is not two integers")
+        return values[0], values[1]
+
+    def number(self, key: str, default: float = math.nan) -> float:
+        """Return the attribute `key` as a float.
+
+        Raises:
+            ModelError: when it is missing and there is no default, or not a finite number.
+        """
+        try:
+            value = float(self.attrs.get(key, default))
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ModelError(f"node {self.name} ({self.op}): attribute {key} is missing or not a finite number")
+        return value
 
 
 @dataclass(frozen=True)
@@ -46,7 +106,7 @@ class Place:
 MOST_WEIGHTS = 100_000_000
 """Of one layer: far above any network, so that a damaged file is refused before memory of its size is taken."""
 
-PlaceRule = Callable[["Node", Sequence[Place]], Place]
+PlaceRule = Callable[[Node, Sequence[Place]], Place]
 
 
 def _variable(node: Node, inputs: Sequence[Place]) -> Place:

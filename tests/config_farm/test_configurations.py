@@ -43,7 +43,9 @@ def test_every_script_trains_and_resumes(short: str, preset: str, tmp_path: Path
     checkpoint, _ = newest_checkpoint(tmp_path / "checkpoints")
     assert checkpoint is not None
     assert checkpoint.facts["iteration"] == 2
-    assert load_model(tmp_path / "model").network == version_network(short)
+    network = load_model(tmp_path / "model").network
+    assert network.to_dict() == version_network(short).to_dict()
+    assert network.graph.to_json() == version_network(short).graph.to_json()
     (tmp_path / "checkpoints" / "iteration_00000002.npz").unlink()
     first = (tmp_path / "model" / "model.params").read_bytes()
     assert run_config(short, *flags, "--iterations", "2", "--resume") == 0
@@ -231,7 +233,7 @@ def test_crops_of_a_single_cell_are_refused_for_mxnet(tmp_path: Path, capsys: py
         (("--batch-size", "100000"), "batch_size must be"),
         (("--batch-size", "16000", "--input-size", "16000"), "GiB as pixels alone"),
         (("--input-size", "1000000"), "input_size must be"),
-        (("--schedule.learning-rate", "1e300"), "learning_rate must be above 0 and at most 1,000"),
+        (("--schedule.learning-rate", "1e300"), "learning_rate must be above 0"),
         (("--schedule.learning-rate", "nan"), "learning_rate must be"),
         (("--optimizer.weight-decay", "1e300"), "weight_decay must be"),
         (("--cache-gib", "nan"), "cache_gib must be"),

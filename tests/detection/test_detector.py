@@ -298,7 +298,13 @@ def test_what_is_no_array_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("version", "card", "name"),
-    [("v2", {}, "face"), ("plate_small", {}, "plate"), ("head", {}, "head"), ("v2", {"object_name": "cat"}, "cat")],
+    [
+        ("v2", {}, "face"),
+        ("nano", {}, "face"),
+        ("plate_small", {}, "plate"),
+        ("head", {}, "head"),
+        ("v2", {"object_name": "cat"}, "cat"),
+    ],
 )
 def test_a_model_says_what_it_finds(version: str, card: dict[str, str], name: str) -> None:
     assert Detector(replace(random_model(version), card=card)).object_name == name

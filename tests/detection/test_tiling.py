@@ -15,25 +15,32 @@ NETWORKS = [*map(version_network, VERSIONS), cut_branches(version_network("v1"),
 
 
 def _felt(network: Network, length: int, spoiled: list[int]) -> list[np.ndarray]:
-    """Which cells of each branch feel the given input pixels, by pushing marks through the layers one by one."""
+    """Which cells of each branch feel the given input pixels, by pushing marks through the nodes one by one."""
     marks = np.zeros(length, bool)
     marks[spoiled] = True
-    maps = {}
-    for layer in network.backbone:
-        padded = np.pad(marks, 1 if layer.stride == 1 else 0)  # only the residual pairs are padded
-        size = (padded.size - layer.kernel) // layer.stride + 1
-        windows = np.stack([padded[k : k + layer.stride * (size - 1) + 1 : layer.stride] for k in range(layer.kernel)])
-        marks = windows.any(axis=0)
-        maps[layer.name] = marks
-    return [maps[branch.layer] for branch in network.branches]
+    maps: list[np.ndarray] = []
+    for node in network.graph.nodes:
+        read = [maps[source] for source in network.graph.map_inputs(node)]
+        if node.op in ("Convolution", "Pooling"):
+            (kernel, _), (stride, _), (pad, _) = (node.integers(key, (1, 1)) for key in ("kernel", "stride", "pad"))
+            padded = np.pad(read[0], pad)
+            size = (padded.size - kernel) // stride + 1
+            windows = [padded[k : k + stride * (size - 1) + 1 : stride] for k in range(kernel)]
+            maps.append(np.stack(windows).any(axis=0))
+        elif node.op == "UpSampling":
+            maps.append(np.repeat(read[0], 2))
+        else:
+            maps.append(np.stack(read).any(axis=0) if read else marks)
+    return [maps[outputs["score"]] for outputs in network.by_branch(network.graph.outputs)]
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_one_tile_keeps_everything(network: Network) -> None:
-    sizes = network.map_sizes(333, 801)
-    assert exact_cells(network, 333, False, False) == tuple((0, rows) for rows, _ in sizes)
-    (span,) = plan_axis(network, 801, 1)
-    assert (span.start, span.stop) == (0, 801)
+    height, width = network.fitting(333), network.fitting(801)
+    sizes = network.map_sizes(height, width)
+    assert exact_cells(network, height, False, False) == tuple((0, rows) for rows, _ in sizes)
+    (span,) = plan_axis(network, width, 1)
+    assert (span.start, span.stop) == (0, width)
     assert span.cells == tuple((0, columns) for _, columns in sizes)
 
 
@@ -43,6 +50,7 @@ def test_one_tile_keeps_everything(network: Network) -> None:
 def test_kept_cells_see_no_pixel_outside_their_tile_and_cover_the_map_once(
     network: Network, length: int, count: int
 ) -> None:
+    length = network.fitting(length)
     sizes = [columns for _, columns in network.map_sizes(length, length)]
     covered = [np.zeros(size, int) for size in sizes]
     spans = plan_axis(network, length, count)
@@ -63,7 +71,7 @@ def test_kept_cells_see_no_pixel_outside_their_tile_and_cover_the_map_once(
 def test_the_overlap_is_no_larger_than_needed(network: Network) -> None:
     """One step less, and some branch would miss a cell between two tiles."""
     step = max(branch.stride for branch in network.branch_geometry)
-    for length in (1600, 1601, 1663):
+    for length in map(network.fitting, (1600, 1601, 1663)):
         overlap = tile_overlap(network, length)
         tile = length - 3 * step
         exact = exact_cells(network, tile, True, True)

@@ -9,9 +9,10 @@ import pytest
 
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.graphs.batch_norm import training_graph
-from lffd.graphs.graph import Graph, Node, parameter_node, parse_graph
+from lffd.graphs.graph import Graph, parameter_node, parse_graph
 from lffd.graphs.layers import Layers
 from lffd.graphs.network import Network
+from lffd.graphs.operators import Node
 from symbol_farm.symbols import net_symbol
 from symbol_farm.versions import VERSIONS, version_network
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lffd.errors import ModelError
-from lffd.graphs.graph import Node, parse_graph
+from lffd.graphs.graph import parse_graph
+from lffd.graphs.operators import Node
 from symbol_farm.versions import VERSIONS, version_network
 
 PLATE = version_network("plate").graph.to_json()

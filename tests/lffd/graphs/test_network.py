@@ -181,7 +181,7 @@ def _with_branch(index: int, **changes: Any) -> tuple[Branch, ...]:
     [
         (
             {"branches": _with_branch(1, object_range=(15, 40))},
-            "comes before the one in front, which ends at 20",
+            "overlaps or comes before the one in front, which ends at 20",
         ),
         ({"branches": _with_branch(1, object_range=(5, 9))}, "sort branches from small to large objects"),
         ({"branches": _with_branch(0, object_range=(20, 10))}, "must grow from above 0"),
@@ -291,3 +291,7 @@ def test_missing_fields_are_named(missing: str) -> None:
     fields = {name: value for name, value in V2.to_dict().items() if name != missing}
     with pytest.raises(GeometryError, match=f"not a network declaration: KeyError: '{missing}'"):
         network_from_dict(fields, V2.graph)
+
+
+def test_networks_are_keys() -> None:
+    assert len({V2, lffd_network(**{**DECLARED, "name": V2.name}), version_network("v1")}) == 2
