@@ -33,10 +33,8 @@ def write_fold(detector: ImageDetector, images: Sequence[FddbImage], path: Path,
     """Detect on the images of one fold and write its result file."""
     pictures = load_ahead(options.images / f"{image.name}.jpg" for image in images)
     progress = tqdm(images, path.stem, unit="image", disable=None)
-    parts = [
-        format_result(image.name, detector(pixels), options.ellipses)
-        for image, pixels in zip(progress, pictures, strict=True)
-    ]
+    pairs = zip(progress, pictures, strict=True)
+    parts = [format_result(image.name, detector(pixels), options.ellipses) for image, pixels in pairs]
     write_atomic(path, "".join(parts).encode())
 
 
@@ -72,7 +70,7 @@ def main(options: Options) -> None:
         report = build_report(images, results, sizes)
         print(to_text(report))
         figures = {"model": facts.spec, "sha256": facts.sha256, **to_json(report)}
-        for path in filter(None, (options.output_dir / "report.json", options.json)):
+        for path in (options.output_dir / "report.json", options.json):
             write_json(path, figures, indent=None)
         plot(report, facts.spec, options.output_dir)
 

@@ -58,10 +58,7 @@ def detect_records(detector: ImageDetector, source: RecordSource) -> tuple[list[
     """
     if not len(source):
         raise DataError("the pack holds no image")
-
-    truth: list[Truth] = []
-    found: list[Found] = []
-    names: list[str] = []
+    truth, found, names = list[Truth](), list[Found](), list[str]()
     pictures = map_ahead(lambda index: load_record(source, index), range(len(source)), 1)
     for record, pixels in tqdm(pictures, detector.name, len(source), unit="image", disable=None):
         detections = detector(pixels)
@@ -106,9 +103,8 @@ def main(options: Options) -> None:
         truth, found, names = detect_records(load_detector(options.model, options.selection, options.runtime), source)
     figures = average_precision(truth, found, options.counted_detections)
     print(to_text(figures))
-    if options.json:
-        values = {name: value if np.isfinite(value) else None for name, value in asdict(figures).items()}
-        write_json(options.json, {"model": facts.spec, "sha256": facts.sha256, "pack": str(options.pack), **values})
+    values = {name: value if np.isfinite(value) else None for name, value in asdict(figures).items()}
+    write_json(options.json, {"model": facts.spec, "sha256": facts.sha256, "pack": str(options.pack), **values})
     if options.coco_dir:
         write_json(options.coco_dir / "ground_truth.json", to_coco(truth, names), indent=None)
         results = to_coco_results(found, options.selection.max_detections)

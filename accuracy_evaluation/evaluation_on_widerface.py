@@ -58,11 +58,7 @@ def write_results(
 
 
 def evaluate(options: Options) -> tuple[dict[str, Any], str]:
-    """Evaluate a detector; see `main`.
-
-    Returns:
-        The figures as plain JSON values, which are in `output_dir/report.json` too, and the same for people.
-    """
+    """Evaluate a detector; see `main`. Return the figures as JSON values, as in `report.json`, and as text."""
     if options.published_format:
         floor = max(options.selection.score_threshold, PUBLISHED_FLOOR)
         options = replace(options, selection=replace(options.selection, score_threshold=floor))
@@ -83,10 +79,8 @@ def _report(
     figures: dict[str, Any] = {"model": facts.spec, "sha256": facts.sha256, **report.to_json(found)}
     text = report.to_text(found, options.events)
     if facts.network is not None:
-        finders = [
-            branches.read_branches(options.output_dir, image, len(rows))
-            for image, rows in zip(images, results, strict=True)
-        ]
+        pairs = zip(images, results, strict=True)
+        finders = [branches.read_branches(options.output_dir, image, len(rows)) for image, rows in pairs]
         recall = branches.recall_by_branch(images, found.matches, finders, facts.network, found.working_score)
         figures["recall_by_branch"] = branches.branches_to_json(recall)
         text += f"\n\n{branches.branches_to_text(recall, found.working_score)}"
@@ -104,8 +98,7 @@ def main(options: Options) -> None:
     check_output(options.json, marks=('{"model":',))
     figures, text = evaluate(options)
     print(text)
-    if options.json is not None:
-        write_json(options.json, figures)
+    write_json(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -39,12 +39,7 @@ class Options:
 
 
 def sizes_of_images(images: list[FddbImage], folder: Path) -> dict[str, tuple[int, int]]:
-    """Return width and height of each image by name, from the image files' headers.
-
-    Raises:
-        UsageError: when images are missing.
-        DataError: when one cannot be read.
-    """
+    """Return width and height of each image by name, from the image files' headers; refuse missing images."""
     paths = {image.name: folder / f"{image.name}.jpg" for image in images}
     missing = [path for path in paths.values() if not path.is_file()]
     if missing:
@@ -62,13 +57,12 @@ def main(options: Options) -> None:
             check_plot_path(plot_file(options.plot_dir, kind))
     images = read_annotations(options.annotation_dir)
     results = read_results(options.result_file, images, options.missing_as_empty)
-    sizes = read_image_sizes(options.image_sizes) if options.image_sizes else None
-    if options.images:
-        sizes = sizes_of_images(images, options.images)
+    sizes = sizes_of_images(images, options.images) if options.images else None
+    if options.image_sizes:
+        sizes = read_image_sizes(options.image_sizes)
     report = build_report(images, results, sizes)
     print(to_text(report))
-    if options.json:
-        write_json(options.json, to_json(report), indent=None)
+    write_json(options.json, to_json(report), indent=None)
     if options.plot_dir:
         plot(report, options.result_file.name, options.plot_dir)
 

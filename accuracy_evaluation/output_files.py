@@ -32,12 +32,16 @@ class EvaluationOptions(DetectorOptions):
     """Replace results in the output folder instead of going on from them."""
 
 
-def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = 2) -> None:
+def write_json(path: str | os.PathLike[str] | None, value: Any, indent: int | None = 2) -> None:
     """Write plain JSON values, whole or not at all, on one line without `indent`; folders on the way are made.
+
+    Without a path, nothing is written: every command's `--json` may be left out.
 
     Raises:
         ValueError: for nan or infinity, which JSON does not have.
     """
+    if path is None:
+        return
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text.encode())
@@ -78,21 +82,16 @@ def refuse_other_results(folder: str | os.PathLike[str], run: Mapping[str, Any] 
     record = root / RUN_RECORD
     if not record.is_file():
         if root.exists() and (not root.is_dir() or any(entry.name != RECORD for entry in root.iterdir())):
-            raise UsageError(
-                f"{root} is not an empty folder and has no {RUN_RECORD} that says what made its files: choose another "
-                "folder"
-            )
+            what = f"is not an empty folder and has no {RUN_RECORD} that says what made its files"
+            raise UsageError(f"{root} {what}: choose another folder")
         return
     if run is None:
         return
     wanted = json.loads(json.dumps(run))
     try:
         found = json.loads(record.read_bytes())
-        differences = [
-            f"{key} was {found.get(key)!r}, now {wanted.get(key)!r}"
-            for key in dict.fromkeys([*found, *wanted])
-            if found.get(key) != wanted.get(key)
-        ]
+        keys = [key for key in dict.fromkeys([*found, *wanted]) if found.get(key) != wanted.get(key)]
+        differences = [f"{key} was {found.get(key)!r}, now {wanted.get(key)!r}" for key in keys]
     except (ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{record}: is damaged; choose another folder, or start again with --overwrite") from error
     if differences:

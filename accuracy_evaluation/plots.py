@@ -63,11 +63,8 @@ def plot_curves(
     """Draw curves, x and y by label, into one picture; `names` and upper `limits` are those of the axes."""
     with plotting(path, (6.4, 5.2)) as axes:
         for label, (x, y) in curves.items():
-            if ALL_TOGETHER in curves:
-                style = {"color": "black", "linewidth": 2.0} if label == ALL_TOGETHER else {"linewidth": 0.9}
-            else:
-                style = {"linewidth": 1.8}
-            axes.plot(x, y, label=label, **style)
+            style = {"color": "black", "linewidth": 2.0} if label == ALL_TOGETHER else {"linewidth": 0.9}
+            axes.plot(x, y, label=label, **(style if ALL_TOGETHER in curves else {"linewidth": 1.8}))
         axes.set(xlim=(0, limits[0]), ylim=(0, limits[1]), xlabel=names[0], ylabel=names[1])
         axes.set_title(title, fontsize=9, wrap=True)
         if axes.lines:

@@ -91,10 +91,8 @@ def check_pictures(folder: OutputFolder, sources: Sequence[Source]) -> None:
         path = folder.folder / source.output.with_suffix(picture_suffix(source))
         same = os.path.exists(source.name) and path.exists() and os.path.samefile(source.name, path)
         if same or not folder.may_write(path):
-            raise UsageError(
-                f"{path} {'is an input' if same else 'was not made by this command'}, so it is not replaced: choose "
-                "another --output-dir"
-            )
+            what = "is an input" if same else "was not made by this command"
+            raise UsageError(f"{path} {what}, so it is not replaced: choose another --output-dir")
 
 
 def open_writers(options: Options, folder: OutputFolder | None, label: str, stack: ExitStack) -> list[PredictionWriter]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ def corner_and_sides(detections: Detections) -> NDArray[np.float64]:
 
 def format_block(name: str, rows: NDArray[Any], pattern: str) -> str:
     """Return a block under its name: the number of rows, then each row by `pattern`."""
-    lines: Iterable[str] = (pattern % tuple(row) for row in rows.tolist())
-    return f"{name}\n{len(rows)}\n" + "".join(f"{line}\n" for line in lines)
+    return "\n".join([name, str(len(rows)), *(pattern % tuple(row) for row in rows.tolist()), ""])
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
@@ -70,11 +70,8 @@ def _parse_rows(
     width = len(rows[0].split())
     words = " ".join(rows).split()
     if width in columns and len(words) == width * len(rows):
-        try:
+        with suppress(ValueError):  # the search below names the line
             table = np.array(words, np.float64).reshape(len(rows), width)
-        except ValueError:
-            pass  # the search below names the line
-        else:
             if np.isfinite(table).all():
                 return table
     for number, row in enumerate(rows, first + 1):
@@ -82,13 +79,9 @@ def _parse_rows(
             wanted = width if width in columns else " or ".join(map(str, columns))
             raise DataError(f"{path}:{number}: expected {wanted} numbers, found {found}: {row[:80]!r}")
         for word in row.split():
-            if not _is_finite_number(word):
+            value = float("nan")
+            with suppress(ValueError):
+                value = float(word)
+            if not np.isfinite(value):
                 raise DataError(f"{path}:{number}: {word[:40]!r} is not a finite number")
     raise DataError(f"{path}:{first + 1}: this block of {len(rows)} rows cannot be read as numbers")
-
-
-def _is_finite_number(word: str) -> bool:
-    try:
-        return bool(np.isfinite(float(word)))
-    except ValueError:
-        return False

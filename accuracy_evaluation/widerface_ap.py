@@ -40,12 +40,7 @@ class Options:
 def score_folder(
     result_dir: Path, ground_truth_dir: Path, image_dir: Path | None = None, missing_as_empty: bool = False
 ) -> Report:
-    """Return the report on a folder of result files; the arguments are those of `Options`.
-
-    Raises:
-        DataError: for a damaged file.
-        UsageError: for missing files.
-    """
+    """Return the report on a folder of result files; the arguments are those of `Options`."""
     every = load_ground_truth(ground_truth_dir)
     images = every if image_dir is None else images_present(every, image_dir)
     return build_report(images, read_results(result_dir, images, missing_as_empty), len(every))
@@ -59,12 +54,10 @@ def main(options: Options) -> None:
     check_output(options.json, marks=('"recall_by_size":',))
     if options.plot:
         check_plot_path(options.plot)
-    report = score_folder(
-        options.result_dir, options.ground_truth_dir, options.images_present, options.missing_as_empty
-    )
+    folders = (options.result_dir, options.ground_truth_dir, options.images_present)
+    report = score_folder(*folders, options.missing_as_empty)
     print(to_text(report, options.events))
-    if options.json:
-        write_json(options.json, to_json(report))
+    write_json(options.json, to_json(report))
     if options.plot:
         plot(report, options.result_dir.name, options.plot)
 

@@ -75,12 +75,11 @@ def crowded_maps(
     """Return maps as a trained network gives them for these faces."""
     maps: list[BranchMaps] = []
     for geometry, (rows, columns) in zip(network.branch_geometry, network.map_sizes(height, width), strict=True):
-        part = {name: np.zeros((1, count, rows, columns), np.float32) for name, count in (("score", 1), ("box", 4))}
+        maps.append({name: np.zeros((1, n, rows, columns), np.float32) for name, n in (("score", 1), ("box", 4))})
+        low, high = geometry.gray_range
         for face in faces:
-            low, high = geometry.gray_range
             if low <= face[2] - face[0] <= high:
-                _answer(part, geometry, face, rng)
-        maps.append(part)
+                _answer(maps[-1], geometry, face, rng)
     return maps
 
 
@@ -117,18 +116,10 @@ def measure(options: Options) -> dict[str, Any]:
         moments.append(time.perf_counter())
         times.append(np.diff(moments).tolist())
     forward, decoding, suppression = (1000 * statistics.median(column) for column in zip(*times[2:], strict=True))
-    return {
-        "network": network.name,
-        "engine": engine.name,
-        "size": options.size,
-        "faces": len(faces),
-        "candidates": found.scores.size,
-        "detections": chosen.size,
-        "forward_ms": forward,
-        "decoding_ms": decoding,
-        "suppression_ms": suppression,
-        "share": (decoding + suppression) / forward,
-    }
+    facts = {"network": network.name, "engine": engine.name, "size": options.size}
+    counts = {"faces": len(faces), "candidates": found.scores.size, "detections": chosen.size}
+    medians = {"forward_ms": forward, "decoding_ms": decoding, "suppression_ms": suppression}
+    return {**facts, **counts, **medians, "share": (decoding + suppression) / forward}
 
 
 def main(options: Options) -> None:
@@ -142,8 +133,7 @@ def main(options: Options) -> None:
         "forward {forward_ms:.1f} ms, decoding {decoding_ms:.2f} ms, suppression {suppression_ms:.2f} ms: "
         "{share:.1%} of the forward pass".format(**figures)
     )
-    if options.json:
-        write_json(options.json, figures)
+    write_json(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -61,12 +61,9 @@ def main(options: Options) -> None:
     """Time the official average precision on a full set of made-up WIDER FACE result files, reading included."""
     check_output(options.json, marks=('"wall_seconds":',))
     figures = time_scoring(options.ground_truth_dir, options.detections)
-    print(
-        f"{figures['images']:,} result files with {figures['detections_per_image']:,} boxes each: scored in "
-        f"{figures['wall_seconds']:.1f} s ({figures['processor_seconds']:.1f} s of processor time)"
-    )
-    if options.json:
-        write_json(options.json, figures)
+    what = f"{figures['images']:,} result files with {figures['detections_per_image']:,} boxes each"
+    print(f"{what}: scored in {figures['wall_seconds']:.1f} s ({figures['processor_seconds']:.1f} s of processor time)")
+    write_json(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,9 @@ from lffd.graphs.network import BranchGeometry
 
 @dataclass(frozen=True)
 class Candidates:
-    """What the branches propose, before suppression; in no particular order.
+    """What the branches propose, before suppression, in no order.
 
-    Attributes:
-        boxes: `(N, 4)` float32 xyxy in pixels of the network's input.
-        scores: `(N,)` float32, 0–1.
-        branches: `(N,)` int8, the index of the branch geometry that each came from.
+    Boxes `(N, 4)` xyxy in pixels of the network's input, scores `(N,)` 0–1, and the branch `(N,)` each came from.
     """
 
     boxes: Boxes
@@ -29,8 +26,6 @@ class Candidates:
 
     def best(self, count: int) -> Candidates:
         """Return the `count` best, in the order they have here."""
-        if self.scores.size <= count:
-            return self
         chosen = best_indices(self.scores, count)
         return Candidates(self.boxes[chosen], self.scores[chosen], self.branches[chosen])
 
@@ -60,10 +55,10 @@ def decode(
     row: int = 0,
     first_cells: Sequence[tuple[int, int]] | None = None,
 ) -> Candidates:
-    """Return the best cells of one image as boxes (LFFD, arXiv 1904.10633, section 3.2).
+    """Return the `top_k` best cells over the threshold of one image as boxes (LFFD, arXiv 1904.10633, section 3.2).
 
     Args:
-        maps: what each branch says, see `lffd.engines.BranchMaps`.
+        maps: what each branch says.
         branches: geometry of each branch, in the same order; `Candidates.branches` holds their `index`.
         score_threshold: only predictions that score more are looked at.
         top_k: only so many of the best predictions are decoded.

@@ -48,10 +48,8 @@ class DenseTeacher:
         self._places, self._look = _scrfd(spec) if parse_peer(spec) else _own(spec)
         places = [(branch.stride, float(branch.first_center)) for branch in self._branches]
         if network.predictions > 1 or not set(places) & set(self._places):
-            raise UsageError(
-                f"--distill {spec}: {network.name} has cells at {_words(places)}, the teacher at "
-                f"{_words(self._places)}: it cannot teach them"
-            )
+            what = f"{network.name} has cells at {_words(places)}, the teacher at {_words(self._places)}"
+            raise UsageError(f"--distill {spec}: {what}: it cannot teach them")
 
     def teach(
         self, images: NDArray[np.uint8], targets: Sequence[dict[str, NDArray[Any]]]
@@ -73,9 +71,9 @@ class DenseTeacher:
             height, width = score.shape[2:]
             score[:, 0] = found[0][:, :height, :width]
             corners = found[1][:, :height, :width].reshape(-1, 4)
-            grid = np.stack(np.meshgrid(branch.centers(width), branch.centers(height)), axis=2)
-            centers = np.tile(grid.reshape(-1, 2), (len(score), 1))
-            codes = branch.encode(corners, centers).reshape(len(score), height, width, 4)
+            codes = branch.encode(corners, _centers(branch, len(score), height, width)).reshape(
+                len(score), height, width, 4
+            )
             box[:] = codes.transpose(0, 3, 1, 2)
             said["score"][(said["score"] == 0) & (score > self._hidden)] = -1
         return {**said, "teacher_score": score, "teacher_box": box}
@@ -83,6 +81,12 @@ class DenseTeacher:
 
 def _words(places: Sequence[Place]) -> str:
     return ", ".join(f"{center:g} + {stride} × i" for stride, center in places)
+
+
+def _centers(branch: BranchGeometry, count: int, height: int, width: int) -> NDArray[np.float32]:
+    """Return the centres `(count · height · width, 2)` of a branch's cells, once for each of `count` images."""
+    grid = np.stack(np.meshgrid(branch.centers(width), branch.centers(height)), axis=2)
+    return np.tile(grid.reshape(-1, 2), (count, 1))
 
 
 def _own(spec: str) -> tuple[list[Place], Callable[[NDArray[np.uint8]], Maps]]:
@@ -97,9 +101,8 @@ def _own(spec: str) -> tuple[list[Place], Callable[[NDArray[np.uint8]], Maps]]:
         found: Maps = {}
         for place, branch, maps in zip(places, branches, engine.run(images), strict=True):
             count, _, height, width = maps["score"].shape
-            grid = np.stack(np.meshgrid(branch.centers(width), branch.centers(height)), axis=2).reshape(-1, 2)
             codes = maps["box"][:, :4].transpose(0, 2, 3, 1).reshape(-1, 4)
-            boxes = branch.decode(codes, np.tile(grid, (count, 1))).reshape(count, height, width, 4)
+            boxes = branch.decode(codes, _centers(branch, count, height, width)).reshape(count, height, width, 4)
             found[place] = (maps["score"][:, 0], boxes)
         return found
 
@@ -120,21 +123,18 @@ def _scrfd(spec: str) -> tuple[list[Place], Callable[[NDArray[np.uint8]], Maps]]
         height, width = images.shape[1:3]
         rows, columns = -height % 32, -width % 32
         padded = np.pad(images, ((0, 0), (0, rows), (0, columns), (0, 0)))
-        found: dict[Place, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
-        for image in padded:
-            outputs = run(peer.prepare(image)[0])
-            for number, stride in enumerate(strides):
-                h, w = padded.shape[1] // stride, padded.shape[2] // stride
-                scores, sides = outputs[number].reshape(h * w, 2), outputs[3 + number].reshape(h * w, 2, 4)
-                best = scores.argmax(1)
-                cell = np.arange(h * w)
-                side = sides[cell, best] * stride
-                center = np.stack([cell % w, cell // w], axis=1) * stride
-                box = np.hstack([center - side[:, :2], center + side[:, 2:]]).astype(np.float32)
-                found.setdefault((stride, 0.0), []).append((scores[cell, best].reshape(h, w), box.reshape(h, w, 4)))
-        return {
-            place: (np.stack([s for s, _ in parts]), np.stack([b for _, b in parts])) for place, parts in found.items()
-        }
+        outputs = [np.stack(parts) for parts in zip(*(run(peer.prepare(image)[0]) for image in padded), strict=True)]
+        found: Maps = {}
+        for number, stride in enumerate(strides):
+            h, w = padded.shape[1] // stride, padded.shape[2] // stride
+            scores, sides = outputs[number].reshape(-1, h * w, 2), outputs[3 + number].reshape(-1, h * w, 2, 4)
+            best = scores.argmax(2)[..., None]
+            side = np.take_along_axis(sides, best[..., None], 2)[:, :, 0] * stride
+            center = np.stack([np.arange(h * w) % w, np.arange(h * w) // w], axis=1) * stride
+            box = np.concatenate([center - side[..., :2], center + side[..., 2:]], axis=2).astype(np.float32)
+            score = np.take_along_axis(scores, best, 2)
+            found[stride, 0.0] = (score.reshape(-1, h, w), box.reshape(-1, h, w, 4))
+        return found
 
     return [(stride, 0.0) for stride in strides], look
 

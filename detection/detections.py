@@ -33,13 +33,8 @@ class Detections:
 
     def __post_init__(self) -> None:
         count = self.scores.shape[0] if self.scores.ndim == 1 else -1
-        expected: list[tuple[str, NDArray[Any] | None, tuple[int, ...]]] = [
-            ("boxes", self.boxes, (count, 4)),
-            ("landmarks", self.landmarks, (count, 5, 2)),
-            ("branches", self.branches, (count,)),
-        ]
-        for name, array, shape in expected:
-            if array is not None and array.shape != shape:
+        for name, shape in (("boxes", (count, 4)), ("landmarks", (count, 5, 2)), ("branches", (count,))):
+            if (array := getattr(self, name)) is not None and array.shape != shape:
                 raise UsageError(f"{name} of shape {array.shape} do not go with scores of shape {self.scores.shape}")
         if count > 1 and not np.all(np.diff(self.scores) <= 0):
             raise UsageError("detections must come best first: their scores rise somewhere, or are not numbers")
@@ -49,13 +44,10 @@ class Detections:
 
     def top(self, count: int) -> Detections:
         """Return the best `count` detections."""
-        stop = max(count, 0)
-        return Detections(
-            self.boxes[:stop],
-            self.scores[:stop],
-            None if self.landmarks is None else self.landmarks[:stop],
-            None if self.branches is None else self.branches[:stop],
-        )
+        parts: dict[str, Any] = {
+            name: array[: max(count, 0)] for name, array in vars(self).items() if array is not None
+        }
+        return Detections(**parts)
 
     def above(self, threshold: float) -> Detections:
         """Return the detections whose score is over `threshold`."""

@@ -49,13 +49,8 @@ OTHER_OBJECTS = ("head", "pedestrian", "plate")
 class Detector:
     """One network ready to run; an `ImageDetector`. Use it from one thread at a time.
 
-    Attributes:
-        name: of the network.
-        object_name: what it finds, for labels: `object_name` of the model's card, or what its version is made for.
-        network: the declaration, with all its branches.
-        selection: which candidates become detections.
-        views: at which sizes it looks at an image.
-        engine: what runs the network.
+    `object_name` is what it finds, for labels: that of the model's card, or what its version is made for. `network`
+    is the declaration with all branches, also those that are cut off.
     """
 
     def __init__(
@@ -103,7 +98,7 @@ class Detector:
             engine: a name from `lffd.engines.factory`, or `auto` for the fastest that is installed.
             device: `cpu`, `gpu:0`, …
             threads: of the CPU; the engine's own choice when None.
-            precision: arithmetic of the network.
+            precision: `fp32`, or what else the engine offers, see `lffd.engines.runtime.Runtime`.
 
         Raises:
             ModelError: when the model cannot be found or is damaged.
@@ -117,8 +112,7 @@ class Detector:
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Return what is in an image `(H, W, 3)` uint8, BGR, 0–255, of any size; large ones are run in tiles.
 
-        Returns:
-            Boxes in the image's pixels, clipped to it, best first, each with the branch that found it.
+        Boxes are in the image's pixels, clipped to it, each with the branch that found it.
 
         Raises:
             UsageError: when the image has another shape or type.
@@ -169,10 +163,8 @@ class Detector:
         height, width = pixels.shape[:2]
         if (needed := smallest_tile(self._cut_network, height, width)) > self._max_pixels:
             memory = math.ceil(needed * working_bytes_per_pixel(self._cut_network, self.engine.name) / 2**20)
-            raise UsageError(
-                f"tile_memory of {self.views.tile_memory:g} MB is too little for {self.name}: a {width}x{height} image "
-                f"needs at least {memory} MB"
-            )
+            what = f"tile_memory of {self.views.tile_memory:g} MB is too little for {self.name}"
+            raise UsageError(f"{what}: a {width}x{height} image needs at least {memory} MB")
         for tile in plan_tiles(self._cut_network, height, width, self._max_pixels):
             part = pixels[tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
             maps = tile.crop(self.engine.run(np.ascontiguousarray(part)[None]))
@@ -184,15 +176,10 @@ class Detector:
     ) -> Candidates:
         """Return the candidates of one image; branches by their index in the whole network."""
         asked = [position for position, branch in enumerate(self._kept) if branch in view.branches]
-        geometry = self.network.branch_geometry
-        return decode(
-            [maps[position] for position in asked],
-            [geometry[self._kept[position]] for position in asked],
-            self.selection.score_threshold,
-            self.selection.top_k,
-            row=row,
-            first_cells=None if first_cells is None else [first_cells[position] for position in asked],
-        )
+        branches = [self.network.branch_geometry[self._kept[position]] for position in asked]
+        limits = (self.selection.score_threshold, self.selection.top_k)
+        first = None if first_cells is None else [first_cells[position] for position in asked]
+        return decode([maps[position] for position in asked], branches, *limits, row=row, first_cells=first)
 
     def _select(self, candidates: Candidates, shape: Sequence[int]) -> Detections:
         """Return the detections among an image's candidates."""
@@ -200,10 +187,8 @@ class Detector:
         # The published rule compares boxes as they are after clipping; IoU is that of the boxes as they were found.
         compared = clipped if self.selection.overlap == "own-area" else candidates.boxes
         kept = self.selection.select(compared, candidates.scores)
-        boxes = clipped[kept]
-        inside = bx.areas(boxes) > 0
-        kept = kept[inside]
-        return Detections(boxes[inside], candidates.scores[kept], branches=candidates.branches[kept])
+        kept = kept[bx.areas(clipped[kept]) > 0]
+        return Detections(clipped[kept], candidates.scores[kept], branches=candidates.branches[kept])
 
 
 def _fit(image: NDArray[np.uint8], view: View, height: int, width: int) -> NDArray[np.uint8]:

@@ -48,27 +48,17 @@ class DetectorOptions:
 
     def record(self, facts: ModelFacts) -> dict[str, Any]:
         """Return what decides a detector's results, for `output_files.start_run`."""
-        return {
-            "model": facts.family,
-            "sha256": facts.sha256,
-            "selection": asdict(self.selection),
-            "engine": self.runtime.engine,
-            "precision": self.runtime.precision,
-        }
+        run = {"selection": asdict(self.selection), "engine": self.runtime.engine, "precision": self.runtime.precision}
+        return {"model": facts.family, "sha256": facts.sha256, **run}
 
 
 def load_detector(
     spec: str, selection: Selection | None = None, runtime: Runtime | None = None, views: ViewSettings | None = None
 ) -> ImageDetector:
-    """Return the detector that `spec` names.
+    """Return the detector that `spec` names: `peer:KIND=FILE.onnx`, or what `trained_models.resolve_model` takes.
 
-    One of our networks says in its detections which branch found each object; a peer does not.
-
-    Args:
-        spec: `peer:KIND=FILE.onnx`, or whatever `symbol_farm.trained_models.resolve_model` takes.
-        selection: which candidates become detections; the defaults of an evaluation when None.
-        runtime: how to run the network.
-        views: at which sizes one of our networks looks at an image.
+    One of our networks says in its detections which branch found each object, and looks at images as `views` says; a
+    peer does neither. Without a `selection`, the defaults of an evaluation hold.
 
     Raises:
         UsageError: for an unknown kind or an option that does not apply.
@@ -82,10 +72,8 @@ def load_detector(
 
         return Detector(resolve_model(spec), selection, views, runtime)
     if runtime.engine not in ("auto", "onnxruntime") or runtime.precision != "fp32":
-        raise UsageError(
-            f"peers run on ONNX Runtime in fp32; {spec} was asked to run with engine {runtime.engine}, precision "
-            f"{runtime.precision}"
-        )
+        asked = f"{spec} was asked to run with engine {runtime.engine}, precision {runtime.precision}"
+        raise UsageError(f"peers run on ONNX Runtime in fp32; {asked}")
     if views not in (None, ViewSettings()):
         changed = [f.name for f in fields(ViewSettings) if getattr(views, f.name) != f.default]
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)

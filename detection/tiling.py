@@ -9,8 +9,9 @@ every branch coincide, and end so that all tiles have the same size.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lffd.engines import BranchMaps
@@ -51,21 +52,15 @@ class Tile:
 
     def crop(self, maps: Sequence[BranchMaps]) -> list[BranchMaps]:
         """Return the part of the tile's maps that equals the whole image's, as views."""
-        cells = zip(maps, self.rows.cells, self.columns.cells, strict=True)
-        return [
-            {name: values[:, :, top:bottom, left:right] for name, values in part.items()}
-            for part, (top, bottom), (left, right) in cells
-        ]
+        cells = zip(self.rows.cells, self.columns.cells, strict=True)
+        places = [(..., slice(*rows), slice(*columns)) for rows, columns in cells]
+        return [{name: m[place] for name, m in part.items()} for part, place in zip(maps, places, strict=True)]
 
 
 def exact_cells(network: Network, length: int, cut_start: bool, cut_end: bool) -> tuple[CellRange, ...]:
-    """Return, per branch, which cells along one axis do not feel the edges where a tile was cut.
+    """Return, per branch, which cells along one axis do not feel a tile's edges where the image goes on.
 
-    Args:
-        network: the declaration.
-        length: of the tile in pixels.
-        cut_start: whether the image goes on before the tile.
-        cut_end: whether it goes on after it.
+    `length` is the tile's in pixels; `cut_start` and `cut_end` say whether the image goes on before and after it.
     """
     ranges = network.graph.exact_cells(length, cut_start, cut_end)
     branches = network.by_branch([ranges[output] for output in network.graph.outputs])
@@ -75,12 +70,7 @@ def exact_cells(network: Network, length: int, cut_start: bool, cut_end: bool) -
 
 
 def tile_overlap(network: Network, length: int) -> int:
-    """Return by how many pixels neighbouring tiles overlap at least.
-
-    Args:
-        network: the declaration.
-        length: of the image; the overlap depends on its remainder by the deepest stride.
-    """
+    """Return by how many pixels neighbours overlap at least; it depends on the image's `length` modulo `_step`."""
     step = _step(network)
     field = max(branch.receptive_field for branch in network.branch_geometry)
     tile = length % step + step * (2 + 2 * field // step)
@@ -96,13 +86,7 @@ def _step(network: Network) -> int:
 
 
 def plan_axis(network: Network, length: int, count: int) -> list[Span]:
-    """Return `count` spans of one size, the smallest that covers `length` pixels; see the module.
-
-    Args:
-        network: the declaration.
-        length: of the image in pixels.
-        count: number of tiles; with 1 the span is the whole image.
-    """
+    """Return `count` spans of one size, the smallest that covers an image's `length` pixels; one is the whole."""
     tile, overlap, step = tile_length(network, length, count), tile_overlap(network, length), _step(network)
     strides = [branch.stride for branch in network.branch_geometry]
     ends = [0] * len(strides)
@@ -128,30 +112,24 @@ def tile_length(network: Network, length: int, count: int) -> int:
 
 
 def plan_tiles(network: Network, height: int, width: int, max_pixels: int) -> list[Tile]:
-    """Return the tiles that cover an image with the least work, all of one size.
-
-    Args:
-        network: the declaration.
-        height: of the image in pixels.
-        width: of the image in pixels.
-        max_pixels: how many pixels a tile may have.
+    """Return the tiles of at most `max_pixels` that cover an image with the least work, all of one size.
 
     Raises:
         UsageError: when even the smallest useful tiles are larger.
     """
     best: tuple[int, int, int] | None = None
-    for columns in _useful_counts(network, width):
+    for columns in itertools.count(1):
         across = tile_length(network, width, columns)
         rows = _rows_that_fit(network, height, max_pixels // across)
         down = tile_length(network, height, rows)
         work = columns * rows * across * down
         if across * down <= max_pixels and (best is None or (work, columns * rows) < best[:2]):
             best = (work, columns * rows, columns)
+        if across <= _shortest(network, width):  # more tiles would not be smaller
+            break
     if best is None:
-        raise UsageError(
-            f"tiles of {max_pixels:,} pixels are too small for {network.name} on a {width}x{height} image: allow at "
-            f"least {smallest_tile(network, height, width):,}"
-        )
+        what = f"tiles of {max_pixels:,} pixels are too small for {network.name} on a {width}x{height} image"
+        raise UsageError(f"{what}: allow at least {smallest_tile(network, height, width):,}")
     columns = best[2]
     row_spans = plan_axis(network, height, best[1] // columns)
     return [Tile(rows, across) for rows in row_spans for across in plan_axis(network, width, columns)]
@@ -167,15 +145,6 @@ def _shortest(network: Network, length: int) -> int:
     return min(length, tile_overlap(network, length) + _step(network))
 
 
-def _useful_counts(network: Network, length: int) -> Iterator[int]:
-    """Yield numbers of tiles along an axis, until more tiles would not be smaller."""
-    yield 1
-    count = 1
-    while tile_length(network, length, count) > _shortest(network, length):
-        count += 1
-        yield count
-
-
 def _rows_that_fit(network: Network, height: int, limit: int) -> int:
     """Return the smallest number of tiles along the height that are no longer than `limit`, or nearly so."""
     if height <= limit:
@@ -185,11 +154,9 @@ def _rows_that_fit(network: Network, height: int, limit: int) -> int:
     return max(2, -(-(height - overlap) // max(limit - overlap, step)))
 
 
-_ENGINE_OVERHEAD = {"openvino": 1.0, "mxnet": 1.7, "onnxruntime": 1.8, "ncnn": 3.0}
-"""Memory of engines as a multiple of the maps that must be there at once, and of what is fair to expect of another:
-measured with v1 and v2 on 3 and 6 megapixels (0.8, 1.6, 1.7, 2.9 at most), rounded up."""
-
-_OTHER_OVERHEAD = 3.0
+_ENGINE_OVERHEAD = {"openvino": 1.0, "mxnet": 1.7, "onnxruntime": 1.8}
+"""Memory of engines as a multiple of the maps that must be there at once: measured with v1 and v2 on 3 and 6 megapixels
+(0.8, 1.6, 1.7 at most), rounded up; 3.0 for ncnn (2.9), and fair to expect of any other."""
 
 
 def working_bytes_per_pixel(network: Network, engine: str = "mxnet") -> float:
@@ -197,10 +164,6 @@ def working_bytes_per_pixel(network: Network, engine: str = "mxnet") -> float:
 
     The maps that must be there at once: the image as float32 twice, the widest layer's input and output, and one
     hidden map of every branch.
-
-    Args:
-        network: the declaration.
-        engine: name of what runs it.
     """
     graph = network.graph
     areas = [1 / place.stride**2 for place in graph.places]
@@ -210,8 +173,6 @@ def working_bytes_per_pixel(network: Network, engine: str = "mxnet") -> float:
         for position, node in enumerate(graph.nodes)
         if node.op in ("Convolution", "Pooling", "UpSampling")
     )
-    hidden = [
-        network.graph.nodes[raw_output(graph, output["box"])].inputs[0] for output in network.by_branch(graph.outputs)
-    ]
+    hidden = [graph.nodes[raw_output(graph, said["box"])].inputs[0] for said in network.by_branch(graph.outputs)]
     heads = sum(areas[position] * graph.places[position].channels for position in hidden)
-    return 4 * (2 * 3 + widest + heads) * _ENGINE_OVERHEAD.get(engine, _OTHER_OVERHEAD)
+    return 4 * (2 * 3 + widest + heads) * _ENGINE_OVERHEAD.get(engine, 3.0)

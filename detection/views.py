@@ -82,10 +82,8 @@ def used_branches(network: Network, settings: ViewSettings) -> tuple[int, ...]:
     factor = _base_scale(network, settings, 1.0)
     reach = network.branches[chosen[-1]].object_range[1] / factor
     if settings.max_face > reach:
-        raise UsageError(
-            f"max_face {settings.max_face:g} is more than the {reach:g} px that {network.name} finds at this scale: "
-            "add the pyramid, or choose a larger min_face"
-        )
+        what = f"is more than the {reach:g} px that {network.name} finds at this scale"
+        raise UsageError(f"max_face {settings.max_face:g} {what}: add the pyramid, or choose a larger min_face")
     return _matching(network, chosen, settings.min_face or 0, settings.max_face, factor)
 
 
@@ -113,11 +111,9 @@ def plan_views(network: Network, settings: ViewSettings, height: int, width: int
 
 def _base_scale(network: Network, settings: ViewSettings, enlargement: float) -> float:
     """Return the factor of the largest view."""
-    if settings.scale is not None:
-        return settings.scale
     if settings.min_face is not None:
         return network.object_range[0] / settings.min_face
-    return enlargement
+    return enlargement if settings.scale is None else settings.scale
 
 
 def _matching(
@@ -131,8 +127,7 @@ def _matching(
 
 def _view(height: int, width: int, factor: float, branches: tuple[int, ...]) -> View:
     if height * width * factor * factor > MAX_RESIZED_PIXELS and factor > 1:
-        raise UsageError(
-            f"a {width}x{height} image would be enlarged to {factor:g} times that size, more than "
-            f"{MAX_RESIZED_PIXELS:,} pixels; choose a smaller scale or a larger min_face"
-        )
+        what = f"a {width}x{height} image would be enlarged to {factor:g} times that size"
+        limit = f"more than {MAX_RESIZED_PIXELS:,} pixels"
+        raise UsageError(f"{what}, {limit}; choose a smaller scale or a larger min_face")
     return View(max(1, round(height * factor)), max(1, round(width * factor)), branches)

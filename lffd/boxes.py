@@ -20,11 +20,7 @@ Overlap = Literal["iou", "own-area"]
 
 
 def as_boxes(boxes: ArrayLike) -> Boxes:
-    """Return `boxes` as a `(N, 4)` float32 array; an empty list becomes `(0, 4)`.
-
-    Raises:
-        ValueError: when the input cannot be read as rows of four.
-    """
+    """Return `boxes` as a `(N, 4)` float32 array; an empty list becomes `(0, 4)`; ValueError for other shapes."""
     array = np.asarray(boxes, dtype=np.float32)
     if array.size == 0:
         return np.zeros((0, 4), np.float32)
@@ -63,18 +59,13 @@ def scale(boxes: Boxes, x_factor: float, y_factor: float | None = None) -> Boxes
 
 def flip_horizontal(boxes: Boxes, width: float) -> Boxes:
     """Mirror boxes left to right inside an image of `width` pixels."""
-    flipped = boxes.copy()
-    flipped[:, 0] = width - boxes[:, 2]
-    flipped[:, 2] = width - boxes[:, 0]
-    return flipped
+    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def intersections(first: Boxes, second: Boxes, border: float = 0) -> NDArray[np.float32]:
     """Return the `(N, M)` areas shared by each box of `first` `(N, 4)` and of `second` `(M, 4)`."""
-    x0 = np.maximum(first[:, None, 0], second[None, :, 0])
-    y0 = np.maximum(first[:, None, 1], second[None, :, 1])
-    x1 = np.minimum(first[:, None, 2], second[None, :, 2])
-    y1 = np.minimum(first[:, None, 3], second[None, :, 3])
+    x0, y0 = (np.maximum(first[:, None, axis], second[None, :, axis]) for axis in (0, 1))
+    x1, y1 = (np.minimum(first[:, None, axis], second[None, :, axis]) for axis in (2, 3))
     return np.maximum(x1 - x0 + border, 0) * np.maximum(y1 - y0 + border, 0)
 
 
@@ -263,10 +254,8 @@ def _drops(
 def _greedy(better: NDArray[np.intp], worse: NDArray[np.intp], count: int) -> NDArray[np.bool_]:
     """Return which of the best `count` boxes greedy suppression keeps.
 
-    Args:
-        better: index of the better box of each pair in which one would drop the other; 0 is the best.
-        worse: index of the other box.
-        count: how many are decided; pairs whose worse box is beyond them do not matter.
+    `better` and `worse` are the indices, 0 the best, of each pair in which one would drop the other; pairs whose worse
+    box is beyond the `count` that are decided do not matter.
     """
     inside = np.flatnonzero(worse < count)
     better, worse = better[inside], worse[inside]

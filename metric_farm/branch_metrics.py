@@ -18,13 +18,9 @@ from lffd.training.losses import statistic_names
 
 
 class Metric(NamedTuple):
-    """One figure per branch: a sum over the steps, divided by another one.
+    """One figure per branch: a statistic's sum over the steps, divided by another one or the number of `images`.
 
-    Attributes:
-        name: under which it is reported.
-        sum: statistic above the line.
-        divisor: statistic below it, or `images`.
-        title: of its curve; empty for none.
+    Without a title, it has no curve.
     """
 
     name: str
@@ -48,14 +44,9 @@ METRICS = (
 
 
 def summarise(statistics: Mapping[str, NDArray[np.float64]], images: int) -> list[dict[str, float | None]]:
-    """Return the metrics of each branch.
+    """Return the metrics of each branch by name; None where there is nothing to divide by.
 
-    Args:
-        statistics: name, see `lffd.training.losses.statistic_names`, to `(branches,)`, summed over any number of steps.
-        images: how many images these steps saw.
-
-    Returns:
-        One dict per branch, by metric name; None where there is nothing to divide by.
+    `statistics` of `lffd.training.losses.statistic_names` are `(branches,)`, summed over steps that saw `images`.
     """
     sums = {**statistics, "images": np.full_like(next(iter(statistics.values())), images)}
     known = [metric for metric in METRICS if metric.sum in sums]

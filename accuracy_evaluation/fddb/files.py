@@ -57,10 +57,7 @@ def read_annotations(folder: str | os.PathLike[str]) -> list[FddbImage]:
 def read_results(
     path: str | os.PathLike[str], images: Sequence[FddbImage], missing_as_empty: bool = False
 ) -> list[NDArray[np.float64]]:
-    """Return the detections of each image from one result file, best first, ties in file order.
-
-    Returns:
-        For each image `(N, 5)` rectangles or `(N, 6)` ellipses; see the module.
+    """Return `(N, 5)` rectangles or `(N, 6)` ellipses of each image from a result file, best first, ties in file order.
 
     Raises:
         UsageError: when images are missing and that was not allowed.
@@ -95,11 +92,7 @@ def format_result(name: str, detections: Detections, ellipses: bool = False) -> 
 
 
 def read_image_sizes(path: str | os.PathLike[str]) -> dict[str, tuple[int, int]]:
-    """Return width and height by image name from a file with lines `name width height`.
-
-    Raises:
-        DataError: naming the line.
-    """
+    """Return width and height by image name from a file with lines `name width height`; DataError names the line."""
     sizes = {}
     for number, line in enumerate(read_lines(path), 1):
         match line.split():
@@ -116,9 +109,8 @@ def _blocks(path: Path, columns: Sequence[int]) -> list[tuple[int, str, NDArray[
     while position < len(lines):
         name = lines[position].strip()
         if not name or "/" not in name:
-            raise DataError(
-                f"{path}:{position + 1}: expected an image's name such as 2002/08/11/big/img_591, not {name!r}"
-            )
+            wanted = "an image's name such as 2002/08/11/big/img_591"
+            raise DataError(f"{path}:{position + 1}: expected {wanted}, not {name!r}")
         rows, end = parse_block(path, lines, position + 1, columns)
         if rows.shape[1] == ELLIPSE and np.any(rows[:, :2] <= 0):
             raise DataError(f"{path}:{position + 1}: {name} has an ellipse with a radius that is not above 0")

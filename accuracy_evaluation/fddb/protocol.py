@@ -9,6 +9,7 @@ regions, both cut off at the image's border.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,12 +51,9 @@ class Roc:
 
 
 def overlaps(faces: NDArray[np.float64], detections: NDArray[np.float64], size: Size = UNKNOWN) -> NDArray[np.float64]:
-    """Return the intersection over union `(D, F)` of detections and faces of one image.
+    """Return the intersection over union `(D, F)` of one image's detections and faces, see `files`.
 
-    Args:
-        faces: `(F, 5)` ellipses.
-        detections: `(D, 5)` rectangles or `(D, 6)` ellipses, see `files`.
-        size: width and height at which regions are cut off; they are always cut off at 0.
+    `size` is width and height at which regions are cut off; they are always cut off at 0.
     """
     if detections.shape[1] == ELLIPSE:
         outlines = ellipses.ellipse_corners(detections[:, :5])
@@ -77,9 +75,7 @@ def overlaps(faces: NDArray[np.float64], detections: NDArray[np.float64], size: 
 def match_prefixes(overlap: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the matching's value after each detection of an image, `(D, 2)`: hits, and sum of overlaps.
 
-    Args:
-        overlap: `(D, F)`, best detection first.
-        scores: `(D,)` falling; the value within a run of equal scores is that of its end.
+    `overlap` is `(D, F)`, best detection first; the value within a run of equal scores `(D,)` is that of its end.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -110,13 +106,12 @@ def match_images(
         UsageError: when `sizes` lacks an image.
     """
     if sizes is not None and (missing := [image.name for image in images if image.name not in sizes]):
-        raise UsageError(
-            f"the sizes of {len(missing):,} of {len(images):,} images are missing, the first is {missing[0]}"
-        )
+        count = f"{len(missing):,} of {len(images):,} images"
+        raise UsageError(f"the sizes of {count} are missing, the first is {missing[0]}")
     changes, scores, folds = [np.zeros((0, 2))], [np.zeros(0)], [np.zeros(0, np.intp)]
-    faces: dict[int, int] = {}
+    faces: Counter[int] = Counter()
     for image, rows in zip(images, results, strict=True):
-        faces[image.fold] = faces.get(image.fold, 0) + len(image.ellipses)
+        faces[image.fold] += len(image.ellipses)
         size = sizes[image.name] if sizes is not None else UNKNOWN
         values = match_prefixes(overlaps(image.ellipses, rows, size), rows[:, -1])
         changes.append(np.diff(values, axis=0, prepend=0.0))
@@ -142,8 +137,7 @@ def roc(steps: Steps, fold: int | None = None) -> Roc:
     weights = np.cumsum(steps.continuous[chosen][order])
     whole = last_of_equals(scores)
     false_positives = (np.arange(1, len(scores) + 1) - hits)[whole]
-    discrete = _curve(false_positives, hits[whole] / faces)
-    continuous = _curve(false_positives, weights[whole] / faces)
+    discrete, continuous = (_curve(false_positives, found[whole] / faces) for found in (hits, weights))
     return Roc(discrete, continuous, faces, len(scores))
 
 

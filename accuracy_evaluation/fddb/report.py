@@ -50,12 +50,9 @@ def to_json(report: Report) -> dict[str, Any]:
     Keys: `discrete` and `continuous` (lists of `[false_positives, true_positive_rate]`), `faces`, `detections`,
     `images`, `clipped_at_image_border`, `folds` (the same by fold).
     """
-    return {
-        **_curves(report.together),
-        "images": report.images,
-        "clipped_at_image_border": report.exact,
-        "folds": {str(fold): _curves(found) for fold, found in report.folds.items()},
-    }
+    folds = {str(fold): _curves(found) for fold, found in report.folds.items()}
+    facts = {"images": report.images, "clipped_at_image_border": report.exact, "folds": folds}
+    return {**_curves(report.together), **facts}
 
 
 def to_text(report: Report) -> str:
@@ -90,11 +87,9 @@ def plot(report: Report, title: str, folder: Path) -> None:
 
 def _curves(found: Roc) -> dict[str, Any]:
     """Return curves as lists; false positives are whole numbers."""
-    pairs = {
-        kind: [[int(count), rate] for count, rate in curve.tolist()]
-        for kind, curve in (("discrete", found.discrete), ("continuous", found.continuous))
-    }
-    return {**pairs, "faces": found.faces, "detections": found.detections}
+    discrete, continuous = ([[int(x), y] for x, y in curve.tolist()] for curve in (found.discrete, found.continuous))
+    counts = {"faces": found.faces, "detections": found.detections}
+    return {"discrete": discrete, "continuous": continuous, **counts}
 
 
 def _rates(found: Roc, false_positives: int) -> str:

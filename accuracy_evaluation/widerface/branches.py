@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,9 @@ from lffd.graphs.network import Network
 FOLDER = "branches"
 
 
-@dataclass(frozen=True)
-class BranchRecall:
-    """Recall of faces under the first branch's object range, in each branch's range, and over the last.
-
-    `found_by` `(len(rows), B)` says how many of a row's faces were found by each branch.
-    """
-
-    rows: tuple[RecallRow, ...]
-    found_by: NDArray[np.intp]
+BranchRecall = tuple[list[RecallRow], NDArray[np.intp]]
+"""Recall of faces under the first branch's object range, in each branch's range, and over the last; how many of a row's
+faces were found by each branch, `(rows, B)`."""
 
 
 def branches_path(folder: str | os.PathLike[str], image: ImageTruth) -> Path:
@@ -75,30 +68,24 @@ def recall_by_branch(
         raise DataError(f"a detection is of branch {finder.max()}, but {network.name} has {len(ranges)} branches")
     hits = matches.hits(HARD)
     sides = matches.sides[matches.faces[hits]]
-    found_by = [
-        np.bincount(finder[hits][(sides >= low) & (sides < high)], minlength=len(ranges)) for low, high in classes
-    ]
-    return BranchRecall(tuple(recall_by_size(matches, classes, score)), np.array(found_by))
+    owners = [finder[hits][(sides >= low) & (sides < high)] for low, high in classes]
+    found_by = np.array([np.bincount(found, minlength=len(ranges)) for found in owners])
+    return recall_by_size(matches, classes, score), found_by
 
 
 def branches_to_json(recall: BranchRecall) -> list[dict[str, Any]]:
     """Return the rows as JSON values; `branch` is null for faces outside every range."""
-    owners: list[int | None] = [None, *range(len(recall.rows) - 2), None]
-    rows = rows_to_json(recall.rows)
-    return [
-        {"branch": owner, **row, "found_by": found.tolist()}
-        for owner, row, found in zip(owners, rows, recall.found_by, strict=True)
-    ]
+    owners: list[int | None] = [None, *range(len(recall[0]) - 2), None]
+    rows = zip(owners, rows_to_json(recall[0]), recall[1].tolist(), strict=True)
+    return [{"branch": owner, **row, "found_by": found} for owner, row, found in rows]
 
 
 def branches_to_text(recall: BranchRecall, score: float) -> str:
     """Return the table for people."""
-    count = recall.found_by.shape[1]
-    header, *lines = recall_lines(recall.rows, score)
-    width = max(map(len, [header, *lines]))
-    names = "".join(f"{f'b{branch}':>7}" for branch in range(count))
-    table = [f"{header:{width}}{names}"]
-    for line, found in zip(lines, recall.found_by, strict=True):
-        table.append(f"{line:{width}}" + "".join(f"{number:7,}" for number in found))
+    lines = recall_lines(recall[0], score)
+    width = max(map(len, lines))
+    columns = [[f"b{branch}" for branch in range(recall[1].shape[1])], *([f"{n:,}" for n in row] for row in recall[1])]
+    pairs = zip(lines, columns, strict=True)
+    table = [f"{line:{width}}" + "".join(f"{word:>7}" for word in words) for line, words in pairs]
     title = "Recall of the hard subset's faces by the range of the responsible branch, and which branch found them"
     return "\n".join([title, *table])

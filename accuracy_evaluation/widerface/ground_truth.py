@@ -76,19 +76,16 @@ def images_present(images: list[ImageTruth], folder: str | os.PathLike[str]) -> 
     present = [image for image in images if (root / f"{image.path}.jpg").is_file()]
     if not present:
         hint = f"; did you mean {root / 'images'}?" if (root / "images").is_dir() else ""
-        raise UsageError(
-            f"{root} holds none of the {len(images):,} WIDER FACE validation images, expected as "
-            f"{images[0].path}.jpg below it{hint}"
-        )
+        what = f"{root} holds none of the {len(images):,} WIDER FACE validation images"
+        raise UsageError(f"{what}, expected as {images[0].path}.jpg below it{hint}")
     return present
 
 
 def _load_cells(path: Path, names: tuple[str, ...]) -> dict[str, list[Any]]:
     """Return the named `(n, 1)` cell arrays of a `.mat` file as lists."""
     if not path.is_file():
-        raise DataError(
-            f"{path}: no such file; it comes with the evaluation tools of WIDER FACE (eval_tools/ground_truth)"
-        )
+        origin = "the evaluation tools of WIDER FACE (eval_tools/ground_truth)"
+        raise DataError(f"{path}: no such file; it comes with {origin}")
     content = read_matlab(path, names)
     cells: dict[str, list[Any]] = {}
     for name in names:

@@ -63,8 +63,7 @@ class Matches:
 
     def of_images(self, start: int, stop: int) -> Matches:
         """Return the part on images `start` up to, not including, `stop`; scores stay normalised over the whole set."""
-        rows = slice(*np.searchsorted(self.images, (start, stop)))
-        faces = slice(*np.searchsorted(self.face_images, (start, stop)))
+        rows, faces = (slice(*np.searchsorted(owners, (start, stop))) for owners in (self.images, self.face_images))
         return Matches(
             self.images[rows],
             self.scores[rows],
@@ -98,28 +97,18 @@ class Curve:
 def match(images: Sequence[ImageTruth], results: Sequence[NDArray[np.float64]]) -> Matches:
     """Match the detections of each image, `(N, 5)` float64 `x, y, width, height, score` best first, with its faces."""
     low, span = _score_range(results)
-    rows_images, rows_kept, rows_faces, rows_first = [], [], [], []
-    face_offset = 0
+    parts: list[tuple[NDArray[Any], ...]] = [(np.zeros(0, int), np.zeros(0), np.zeros(0, int), np.zeros(0, bool))]
+    offset = 0
     for index, (image, rows) in enumerate(zip(images, results, strict=True)):
-        if not len(image.boxes):
-            continue
-        nearest, first = match_image(rows[:, :4], image.boxes)
-        rows_images.append(np.full(len(rows), index))
-        rows_kept.append(rows[:, 4])
-        rows_faces.append(np.where(nearest < 0, -1, nearest + face_offset))
-        rows_first.append(first)
-        face_offset += len(image.boxes)
-    raw_scores = _join(rows_kept, np.float64)
-    return Matches(
-        images=_join(rows_images, np.intp),
-        scores=(raw_scores - low) / span,
-        raw_scores=raw_scores,
-        faces=_join(rows_faces, np.intp),
-        first=_join(rows_first, np.bool_),
-        face_images=np.repeat(np.arange(len(images)), np.array([len(image.boxes) for image in images], np.intp)),
-        evaluated=np.concatenate([np.zeros((len(SUBSETS), 0), bool), *(image.evaluated for image in images)], axis=1),
-        sides=_join([image.boxes[:, 2:].max(axis=1) for image in images if len(image.boxes)], np.float64),
-    )
+        if len(image.boxes):
+            nearest, first = match_image(rows[:, :4], image.boxes)
+            parts.append((np.full(len(rows), index), rows[:, 4], np.where(nearest < 0, -1, nearest + offset), first))
+            offset += len(image.boxes)
+    owners, raw_scores, faces, firsts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    face_images = np.repeat(np.arange(len(images)), np.array([len(image.boxes) for image in images], np.intp))
+    evaluated = np.concatenate([np.zeros((len(SUBSETS), 0), bool), *(image.evaluated for image in images)], axis=1)
+    sides = np.concatenate([np.zeros((0, 4)), *(image.boxes for image in images)])[:, 2:].max(axis=1)
+    return Matches(owners, (raw_scores - low) / span, raw_scores, faces, firsts, face_images, evaluated, sides)
 
 
 def match_image(
@@ -167,17 +156,11 @@ def _at_or_above(scores: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def _score_range(results: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     """Return the smallest score and the span of all scores; equal scores all become 1."""
-    lows = [rows[:, 4].min() for rows in results if len(rows)]
-    highs = [rows[:, 4].max() for rows in results if len(rows)]
-    if not lows:
+    scores = np.concatenate([np.zeros(0), *(rows[:, 4] for rows in results)])
+    if not scores.size:
         return 0.0, 1.0
-    low, high = float(min(lows)), float(max(highs))
+    low, high = float(scores.min()), float(scores.max())
     return (low, high - low) if high > low else (low - 1.0, 1.0)
-
-
-def _join(parts: Sequence[NDArray[Any]], kind: type[Any]) -> NDArray[Any]:
-    """Return one array of `kind` from any number of parts, also from none."""
-    return np.concatenate([np.zeros(0, kind), *parts])
 
 
 def _corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

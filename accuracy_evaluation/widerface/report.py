@@ -67,10 +67,8 @@ class Report:
         """One sentence on which images the figures are about."""
         if self.images == self.images_total:
             return f"WIDER FACE val, all {self.images_total:,} images"
-        return (
-            f"WIDER FACE val, only the {self.images:,} images present of {self.images_total:,}: "
-            "not comparable with figures on the whole set"
-        )
+        part = f"only the {self.images:,} images present of {self.images_total:,}"
+        return f"WIDER FACE val, {part}: not comparable with figures on the whole set"
 
 
 def build_report(images: Sequence[ImageTruth], results: Sequence[NDArray[np.float64]], images_total: int) -> Report:
@@ -85,16 +83,9 @@ def build_report(images: Sequence[ImageTruth], results: Sequence[NDArray[np.floa
         part = matches.of_images(start, start + count)
         events[event] = (count, tuple(curve(part, subset) for subset in range(len(SUBSETS))))
         start += count
-    score = working_score(matches)
-    return Report(
-        images=len(images),
-        images_total=images_total,
-        matches=matches,
-        curves=tuple(curve(matches, subset) for subset in range(len(SUBSETS))),
-        events=events,
-        working_score=score,
-        sizes=tuple(recall_by_size(matches, SIZES, score)),
-    )
+    score, curves = working_score(matches), tuple(curve(matches, subset) for subset in range(len(SUBSETS)))
+    sizes = tuple(recall_by_size(matches, SIZES, score))
+    return Report(len(images), images_total, matches, curves, events, score, sizes)
 
 
 def working_score(matches: Matches) -> float:
@@ -137,9 +128,7 @@ def to_json(report: Report) -> dict[str, Any]:
     """
     return {
         **_precisions(report.curves),
-        "images": report.images,
-        "images_total": report.images_total,
-        "scope": report.scope,
+        **{"images": report.images, "images_total": report.images_total, "scope": report.scope},
         "faces": {subset: found.faces for subset, found in zip(SUBSETS, report.curves, strict=True)},
         "detections": len(report.matches.scores),
         "events": {event: {**_precisions(curves), "images": count} for event, (count, curves) in report.events.items()},

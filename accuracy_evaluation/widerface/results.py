@@ -54,10 +54,7 @@ def read_result(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     """Return one result file's rows `(N, 5)` float64: `x, y, width, height, score`, best first, ties in file order.
 
     The first line is not looked at: the official program goes by the file's name, and detectors write all sorts of
-    names there.
-
-    Raises:
-        DataError: naming the line, when the file is not in the official layout.
+    names there. DataError names the line that is not in the official layout.
     """
     lines = read_lines(path)
     rows, end = parse_block(path, lines, 1, (5,))
@@ -72,8 +69,7 @@ def read_results(
     """Return the rows of `read_result` for each of `images`; `folder` holds `<event>/<image>.txt`.
 
     Raises:
-        UsageError: when files are missing and were not to be taken as empty.
-        DataError: when a file is not in the official layout.
+        UsageError: when files are missing and were not to be taken as empty, or all are.
     """
     root = Path(folder)
     if not root.is_dir():

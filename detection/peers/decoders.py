@@ -51,10 +51,9 @@ def decode_retinaface(outputs: Sequence[Array], height: int, width: int, floor: 
     graph: it is applied when the rows do not sum to 1.
     """
     deltas, classes, marks = (output[0] for output in outputs)
-    if np.allclose(classes.sum(axis=1), 1, atol=1e-3):
-        scores = classes[:, 1]
-    else:
-        scores = 1 / (1 + np.exp(np.clip(classes[:, 0] - classes[:, 1], -80, 80)))
+    scores = classes[:, 1]
+    if not np.allclose(classes.sum(axis=1), 1, atol=1e-3):
+        scores = 1 / (1 + np.exp(np.clip(classes[:, 0] - scores, -80, 80)))
     parts = []
     for stride in STRIDES:
         cells = _cells(math.ceil(height / stride), math.ceil(width / stride), 2)
@@ -124,8 +123,7 @@ def decode_scrfd(outputs: Sequence[Array], height: int, width: int, floor: float
     for stride, cells, scores, (_, distances, marks) in levels:
         points, distance = cells * stride, distances * stride
         boxes = np.hstack([points - distance[:, :2], points + distance[:, 2:]])
-        landmarks = points[:, None] + marks.reshape(-1, 5, 2) * stride
-        parts.append(PeerBoxes(boxes, scores, landmarks))
+        parts.append(PeerBoxes(boxes, scores, points[:, None] + marks.reshape(-1, 5, 2) * stride))
     return _join(parts)
 
 
@@ -148,10 +146,9 @@ def _strides(
 def _check_count(scores: Array, anchors: Array, height: int, width: int) -> None:
     """Refuse a network that has another number of anchors than its kind."""
     if len(scores) != len(anchors):
-        raise ModelError(
-            f"the network gives {len(scores):,} scores for an input of {width}×{height}, its kind has {len(anchors):,} "
-            "anchors there: the file is of another kind, or a variant with other anchors"
-        )
+        found = f"the network gives {len(scores):,} scores for an input of {width}×{height}"
+        cause = "the file is of another kind, or a variant with other anchors"
+        raise ModelError(f"{found}, its kind has {len(anchors):,} anchors there: {cause}")
 
 
 def _cells(rows: int, columns: int, anchors: int) -> Array:

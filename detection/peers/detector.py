@@ -5,7 +5,6 @@ The file is checked against its kind (`kinds.py`) before anything runs.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +20,10 @@ from lffd.errors import EngineError, ModelError
 
 
 class PeerDetector:
-    """One ONNX file of a known kind; an `ImageDetector`.
-
-    Attributes:
-        name: `KIND:FILE` without the folder.
-        kind: how the network is fed and read.
-        selection: which candidates become detections.
-    """
+    """One ONNX file of a known kind; an `ImageDetector` of the name `KIND:FILE`, without the folder."""
 
     def __init__(
-        self,
-        kind: str,
-        path: str | os.PathLike[str],
-        selection: Selection | None = None,
-        runtime: Runtime | None = None,
+        self, kind: str, path: str | Path, selection: Selection | None = None, runtime: Runtime | None = None
     ) -> None:
         """Load the file and check it against its kind, a name from `KINDS`; of `runtime`, device and threads count.
 
@@ -86,10 +75,10 @@ class PeerDetector:
         height, width = image.shape[:2]
         target_width, target_height = self.kind.input_size or self._fixed_size or self.kind.padded(width, height)
         scale = np.ones(2, np.float32)
-        if self.kind.input_size:
-            scale = np.array([target_width / width, target_height / height], np.float32)
-        elif self._fixed_size:
-            scale[:] = min(target_width / width, target_height / height)
+        if self.kind.input_size or self._fixed_size:
+            scale[:] = target_width / width, target_height / height
+        if not self.kind.input_size:
+            scale[:] = scale.min()
         if not np.all(scale == 1):
             size = np.maximum(np.rint(scale * (width, height)), 1).astype(int)
             image = np.asarray(cv2.resize(image, size.tolist(), interpolation=cv2.INTER_LINEAR), np.uint8)

@@ -21,12 +21,9 @@ class PeerKind:
     """How a family of detectors is fed and read.
 
     Attributes:
-        outputs: for each output that the decoder takes, in its order: the name, or "" for any, and the shape without
-            the batch axis; None stands for any size. Outputs without a name are told apart by shape.
-        decode: turns these outputs into candidates.
-        color_order: of the network's input.
-        mean: subtracted from each channel, in that order.
-        scale: what the difference is then divided by.
+        outputs: for each output that `decode` takes, in its order: the name, or "" for any, and the shape without the
+            batch axis; None stands for any size. Outputs without a name are told apart by shape.
+        mean, scale: subtracted from each channel, in `color_order`; what the difference is then divided by.
         multiple: images are padded with black at the right and bottom to a multiple of this.
         input_size: fixed width and height to which images are stretched; None where the file is free to choose.
     """
@@ -92,11 +89,7 @@ KINDS: dict[str, PeerKind] = {
 
 
 def peer_kind(name: str) -> PeerKind:
-    """Return a kind by name.
-
-    Raises:
-        UsageError: naming the nearest.
-    """
+    """Return a kind by name; for an unknown one, UsageError names the nearest."""
     if name not in KINDS:
         raise UsageError(unknown(name, KINDS, "kind of peer"))
     return KINDS[name]

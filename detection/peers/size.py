@@ -37,7 +37,8 @@ def peer_size(kind: str, path: Path, width: int, height: int) -> tuple[int, floa
         entry = next(item for item in model.graph.input if item.name not in weights)
         _fix_input(entry, peer_kind(kind), width, height)
         del model.graph.value_info[:], model.graph.output[:]  # shapes of another input size may stand there
-        shapes = _shapes(tools.shape_inference.infer_shapes(model))
+        inferred = tools.shape_inference.infer_shapes(model).graph.value_info  # a size that is not known is 0
+        shapes = {item.name: tuple(dim.dim_value for dim in item.type.tensor_type.shape.dim) for item in inferred}
         operations = sum(_multiply_adds(node, weights, shapes) for node in model.graph.node if node.op_type == "Conv")
     except (
         *(OSError, DecodeError, StopIteration, ValueError),
@@ -57,14 +58,6 @@ def _fix_input(entry: onnx.ValueInfoProto, kind: PeerKind, width: int, height: i
     shape = (1, 3, dimensions[2].dim_value or rows, dimensions[3].dim_value or columns)
     for dimension, value in zip(dimensions, shape, strict=True):
         dimension.dim_value = value
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of tensors by name; a size that is not known is 0."""
-    return {
-        item.name: tuple(int(dim.dim_value) for dim in item.type.tensor_type.shape.dim)
-        for item in model.graph.value_info
-    }
 
 
 def _multiply_adds(

@@ -36,13 +36,10 @@ class Source:
 def find_sources(
     paths: Sequence[str], standard_input: TextIO, excluded: Path | None = None
 ) -> tuple[list[Source], list[str]]:
-    """Return what the words of a command line mean.
+    """Return the sources that the words of a command line mean, each once, and what is wrong with the other words.
 
     Words are files, folders (with everything below them but hidden files and the `excluded` output folder), patterns
     such as `**/*.jpg`, `camera:0`, and `-` for one of these per line of standard input.
-
-    Returns:
-        The sources in order, each once, and what is wrong with words that mean nothing.
 
     Raises:
         UsageError: when no word is given.
@@ -55,19 +52,16 @@ def find_sources(
     for word in (name for path in paths for name in (listed if path == "-" else [path])):
         found = list(_expand(word, excluded))
         if not found:
-            reason = "holds no files" if Path(word).is_dir() else "does not exist, and matches nothing"
-            problems.append(f"{word}: {reason}")
+            problems.append(
+                f"{word}: {'holds no files' if os.path.isdir(word) else 'does not exist, and matches nothing'}"
+            )
         for source in found:
             sources.setdefault(source.name, source)
     return list(sources.values()), problems
 
 
 def _lines(standard_input: TextIO) -> list[str]:
-    """Return the names on standard input.
-
-    Raises:
-        UsageError: when something else stands there, such as a picture.
-    """
+    """Return the names on standard input; refuse something else, such as a picture."""
     try:
         lines = [line for line in map(str.strip, standard_input) if line]
     except UnicodeDecodeError:
@@ -99,8 +93,7 @@ def _below(folder: Path, excluded: Path | None) -> Iterator[Source]:
         folders[:] = sorted(kept)
         for name in sorted(files):
             if not name.startswith("."):
-                path = Path(root) / name
-                yield _file(str(path), path.relative_to(folder))
+                yield _file(str(Path(root, name)), Path(root, name).relative_to(folder))
 
 
 def _file(name: str, output: PurePath) -> Source:
@@ -112,17 +105,11 @@ def _file(name: str, output: PurePath) -> Source:
 class FrameReader:
     """The frames of a video file or camera, one after the other; a context manager and an iterator.
 
-    Attributes:
-        frame_rate: frames per second.
-        count: how many frames the file says it has; None for a camera, or when it does not say.
+    It has a `frame_rate` per second, and the `count` of frames that a file says it has; None where nothing says it.
     """
 
     def __init__(self, source: Source) -> None:
-        """Open the video or camera.
-
-        Raises:
-            DataError: when it cannot be opened, or its frames are too large.
-        """
+        """Open the video or camera; DataError when it cannot be opened, or its frames are too large."""
         import cv2
 
         self._source = source

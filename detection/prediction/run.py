@@ -48,17 +48,7 @@ class Pace:
 
 @dataclass
 class Run:
-    """One run over many sources: detects, writes, and remembers what failed.
-
-    Attributes:
-        detector: what looks.
-        pace: how much is looked at.
-        writers: take every prediction.
-        bar: progress; it shows what was found and how much failed.
-        trusted: as for `read_picture`.
-        problems: what is wrong with each source that failed.
-        images, frames, objects: how many were looked at and found.
-    """
+    """One run over many sources: detects, writes, shows progress, counts, and remembers the `problems` that it met."""
 
     detector: ImageDetector
     pace: Pace
@@ -115,8 +105,7 @@ class Run:
         with FrameReader(source) as reader:
             chosen = islice(enumerate(reader), 0, None, self.pace.every)
             for number, pixels in islice(chosen, self.pace.max_frames):
-                moment = number / reader.frame_rate
-                rate = reader.frame_rate / self.pace.every
+                moment, rate = number / reader.frame_rate, reader.frame_rate / self.pace.every
                 self._write(Prediction(source, pixels, self.detector(pixels), number, moment, rate))
                 self._step()
 

@@ -42,11 +42,9 @@ class PredictionWriter(Protocol):
 
     def write(self, prediction: Prediction) -> None:
         """Take one prediction."""
-        ...
 
     def close(self) -> None:
         """Finish the files."""
-        ...
 
 
 def _plain(values: NDArray[np.float32]) -> Any:
@@ -199,8 +197,8 @@ class PictureWriter:
 
     def close(self) -> None:
         """Finish the video that is being written."""
-        video, self._video = self._video, None
-        if video is not None:
+        if self._video is not None:
+            video, self._video = self._video, None
             video.close()
 
 
@@ -223,11 +221,7 @@ class _Video:
         self._count += 1
 
     def close(self) -> None:
-        """Give the file its name.
-
-        Raises:
-            UsageError: when it is not whole: OpenCV says nothing of a full disk.
-        """
+        """Give the file its name, or raise UsageError when it is not whole: OpenCV says nothing of a full disk."""
         self._stream.release()
         try:
             with FrameReader(Source(str(self._temporary), "video", PurePath(self._path.name))) as reader:
@@ -272,11 +266,7 @@ class Display:
     TITLE = "predictions"
 
     def __init__(self, scores: bool, label: str = "") -> None:
-        """Open the window.
-
-        Raises:
-            UsageError: when OpenCV is built without windows, or there is no display.
-        """
+        """Open the window, or raise UsageError where OpenCV has no windows or there is no display."""
         import cv2
 
         self._scores, self._label = scores, label

@@ -52,10 +52,10 @@ def test_faces_are_grouped_by_responsible_branch_and_by_finder() -> None:
     results = [rows(truth[0], [0.9, 0.8, 0.7]), np.array([[0, 0, 9, 9, 0.5]]), rows(truth[2], [0.6])]
     branches = [np.array([0, 0, 1]), np.array([3]), np.array([0])]
     recall = recall_by_branch(truth, match(truth, results), branches, HEAD, score=0.75)
-    found = [(row.low, row.high, row.faces, row.recall, row.working_recall) for row in recall.rows]
+    found = [(row.low, row.high, row.faces, row.recall, row.working_recall) for row in recall[0]]
     assert found[:3] == [(0, 10, 1, 1, 0), (10, 20, 1, 1, 1), (20, 40, 2, 1, 0.5)]
     assert found[4:] == [(80, 160, 1, 0, 0), (160, np.inf, 1, 0, 0)]
-    assert recall.found_by.tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4, [0] * 4]
+    assert recall[1].tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4, [0] * 4]
     assert [row["branch"] for row in branches_to_json(recall)] == [None, 0, 1, 2, 3, None]
     assert branches_to_json(recall)[2]["found_by"] == [1, 1, 0, 0]
     text = branches_to_text(recall, 0.75).splitlines()
