@@ -110,7 +110,7 @@ def _own(spec: str) -> tuple[list[Place], Callable[[NDArray[np.uint8]], Maps]]:
 
 
 def _scrfd(spec: str) -> tuple[list[Place], Callable[[NDArray[np.uint8]], Maps]]:
-    """Return the cells of a SCRFD file, and what runs it: OpenVINO, the fastest here in bf16, on single images."""
+    """Return the cells of a SCRFD file, and what runs it on single images, OpenVINO where it is installed."""
     parsed = parse_peer(spec)
     assert parsed is not None
     name, path = parsed
@@ -140,7 +140,7 @@ def _scrfd(spec: str) -> tuple[list[Place], Callable[[NDArray[np.uint8]], Maps]]
 
 
 def _openvino(path: Path) -> Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Return what runs an ONNX file on one thread, in bf16 where the CPU has it: a fifth of ONNX Runtime's time."""
+    """Return what runs an ONNX file on one thread, in bf16 where the CPU has instructions for it."""
     core = require("openvino", "openvino").Core()
     bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
