@@ -49,9 +49,7 @@ def detail_table(rows: Sequence[Row]) -> str:
     head = "Model | size | batch | threads | forward ms (p95) | decode | suppression | other | ratio to MXNet | "
     head += "GFLOP/s (of peak) | MB |"
     lines = [head, "---|" * 11]
-    for row in rows:
-        if row.error:
-            continue
+    for row in (row for row in rows if not row.error):
         ratio = _number(row.ratio_to_mxnet, ".3f")
         if row.ratio_low is not None and row.ratio_high is not None:
             ratio += f" ({row.ratio_low:.3f}–{row.ratio_high:.3f})"
@@ -86,9 +84,8 @@ def plot_latency(rows: Sequence[Row], title: str, path: str | os.PathLike[str]) 
     """
     from matplotlib.ticker import LogLocator, NullLocator
 
-    timed = [row for row in rows if row.total_ms is not None]
     check_plot_path(path)
-    if not timed:
+    if not (timed := [row for row in rows if row.total_ms is not None]):
         raise UsageError("nothing was timed, so there is nothing to plot")
     with plotting(path, (8, 6)) as axes:
         axes.set(xscale="log", yscale="log", xlabel="image size in pixels", title=title)
@@ -112,8 +109,6 @@ def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
         extra = f", batch {row.batch}, {row.threads} threads" if several else ""
         groups.setdefault(row_name(row) + extra, []).append(row)
     for number, (name, members) in enumerate(groups.items()):
-        members.sort(key=lambda row: sizes[row.resolution])
-        marker = "osD^v<>P*X"[number % 10]
-        times = [row.total_ms for row in members if row.total_ms is not None]
-        axes.plot([sizes[row.resolution] for row in members], times, marker=marker, label=name)
+        points = sorted((sizes[row.resolution], row.total_ms) for row in members if row.total_ms is not None)
+        axes.plot(*zip(*points, strict=True), marker="osD^v<>P*X"[number % 10], label=name)
     axes.set_xticks(list(sizes.values()), [name.replace("x", "×") for name in sizes], rotation=20)

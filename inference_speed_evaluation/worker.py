@@ -38,12 +38,10 @@ Pass = Callable[[], dict[str, float]]
 
 
 class TimedEngine:
-    """Stands in for a detector's engine and measures it.
+    """Stands in for a detector's engine and measures it: `forward` seconds inside the engine.
 
-    Attributes:
-        forward: seconds inside the engine.
-        decoding: seconds of decoding once more what the detector decodes itself; no part of a pass.
-        candidates: what it found, image by image.
+    `decoding` counts decoding once more what the detector decodes itself, which is no part of a pass; `candidates` is
+    what that found, image by image.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -111,24 +109,13 @@ def peer_pass(kind: str, path: Path, images: Images, selection: Selection, runti
     return run
 
 
-def peak_memory() -> float:
-    """Return the most memory that this process has held, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 class Worker:
     """Answers orders, one after the other."""
 
-    def __init__(self) -> None:
-        self._pass: Pass | None = None
+    _pass: Pass | None = None
 
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one order.
-
-        Raises:
-            LffdError: when it cannot be met.
-        """
+        """Carry out one order, or raise an `LffdError`."""
         if order["do"] == "peak":
             return {"gflops": matrix_peak()}
         if order["do"] == "load":
@@ -142,7 +129,8 @@ class Worker:
         if self._pass is None:
             raise UsageError("the first order must be load")
         if order["do"] == "pass":
-            return {**self._pass(), "memory_mb": peak_memory()}
+            unit = 1 if sys.platform == "darwin" else 1024
+            return {**self._pass(), "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6}
         raise UsageError(f"unknown order {order['do']!r}")
 
 

@@ -30,18 +30,8 @@ _SAMPLE = 64
 
 
 def open_records(spec: str, size: int, seed: int) -> AbstractContextManager[RecordSource]:
-    """Open a pack, or make drawn faces.
-
-    Args:
-        spec: path of a pack, or `synthetic:COUNT`.
-        size: side in pixels of drawn images.
-        seed: of drawn images.
-
-    Raises:
-        DataError: when the pack cannot be read.
-    """
-    drawn = re.fullmatch(r"synthetic:(\d+)", spec)
-    if drawn:
+    """Open the pack of that path, or, for `synthetic:COUNT`, draw faces on images with sides of `size` pixels."""
+    if drawn := re.fullmatch(r"synthetic:(\d+)", spec):
         from data_provider_farm.drawn_faces.pictures import synthetic_records
 
         return nullcontext(synthetic_records(int(drawn[1]), size=size, seed=seed))
@@ -50,12 +40,7 @@ def open_records(spec: str, size: int, seed: int) -> AbstractContextManager[Reco
 
 @contextmanager
 def training_records(experiment: Experiment) -> Iterator[RecordSource]:
-    """Open what a run learns from; decoded images stay in memory as far as the run's `cache_gib` goes.
-
-    Raises:
-        UsageError: when the run names no data.
-        DataError: when the pack cannot be read.
-    """
+    """Open what a run learns from; decoded images stay in memory as far as the run's `cache_gib` goes."""
     if experiment.train_data is None:
         raise UsageError("--train-data is missing: give a pack (python -m data_provider_farm.pack --help makes one)")
     share = int(experiment.cache_gib * 2**30) // max(1, experiment.processes)  # each process keeps its own
@@ -95,9 +80,8 @@ def _loader(
     """Return what makes a run's batches, in threads or processes."""
     kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
     policies = Policies(experiment.sampling, experiment.jitter, experiment.labels)
-    names = ("batch_size", "input_size", "seed", "skip_bad_records")
-    settings: dict[str, Any] = {name: getattr(experiment, name) for name in names}
-    settings["rank"], settings["size"] = worker
+    settings: dict[str, Any] = {"rank": worker[0], "size": worker[1]}
+    settings |= {name: getattr(experiment, name) for name in ("batch_size", "input_size", "seed", "skip_bad_records")}
     if experiment.processes:
         work = BatchWork(partial(training_records, experiment), kinds, network, policies, settings)
         return ProcessLoader(work, processes=experiment.processes, start=start)
