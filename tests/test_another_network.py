@@ -46,7 +46,9 @@ RANGES = ((8.0, 16.0), (16.0, 40.0))
 TWO_ANCHORS = (((8.0, 8.0), (12.0, 16.0)), ((20.0, 24.0), (40.0, 32.0)))
 
 
-def _network(name: str, anchors: tuple[tuple[tuple[float, float], ...], ...], code: str) -> Network:
+def _network(
+    name: str, anchors: tuple[tuple[tuple[float, float], ...], ...], code: str, points: bool = False
+) -> Network:
     """Strides 8 and 16; the finer branch also sees what the coarser one has found."""
     count = max(1, len(anchors[0]))
     net = Layers()
@@ -61,7 +63,7 @@ def _network(name: str, anchors: tuple[tuple[tuple[float, float], ...], ...], co
     for layer, x, limits, units in zip(("fine", "deep"), (fine, deep), RANGES, anchors, strict=True):
         said = {
             role: net.conv(x, size * count, 1, relu=False, gain=None, name=f"{layer}_{role}")
-            for role, size in (("score", 1), ("box", 4))
+            for role, size in (("score", 1), ("box", 4), *([("landmarks", 10)] if points else []))
         }
         branches.append((Branch(layer, limits, units), said))
     return declare(name, net, branches, 96, code=code)
@@ -70,6 +72,7 @@ def _network(name: str, anchors: tuple[tuple[tuple[float, float], ...], ...], co
 NETWORKS = {
     "one": _network("another", ((), ()), "corners"),
     "two": _network("another_with_anchors", TWO_ANCHORS, "center-size"),
+    "points": _network("another_with_points", ((), ()), "corners", points=True),
 }
 
 
@@ -95,7 +98,7 @@ def _images(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def _difference(found: Sequence[BranchMaps], expected: Sequence[BranchMaps]) -> float:
-    pairs = [(a[name], b[name]) for a, b in zip(found, expected, strict=True) for name in ("score", "box")]
+    pairs = [(a[name], b[name]) for a, b in zip(found, expected, strict=True) for name in b]
     return max(float(np.abs(left - right).max()) for left, right in pairs)
 
 
