@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from data_provider_farm.pack_format.packed_file import PackReader
 from deployment.calibration import RangeRule, collect_ranges
 from deployment.parity import measure_engine
 from deployment.quantized_graph import INT8_FILES, with_8_bit_graphs
-from detection.load import load_detector
+from detection.detector import Detector
 from detection.selection import Selection
 from lffd import cli
 from lffd.engines.factory import AUTO_ORDER, ENGINES, install_command
@@ -128,11 +127,7 @@ def reduce_model(model: Model, images: list[NDArray[np.uint8]], options: Options
 
 
 def engines_for(arithmetic: str) -> list[str]:
-    """Return the installed engines that compute in an arithmetic on a CPU.
-
-    Raises:
-        EngineError: when none is installed.
-    """
+    """Return the installed engines that compute in an arithmetic on a CPU; none is an `EngineError`."""
     names = [name for name in AUTO_ORDER[arithmetic] if ENGINES[name].installed and "cpu" in ENGINES[name].devices]
     if not names:
         commands = " or ".join(install_command(name) for name in AUTO_ORDER[arithmetic])
@@ -141,24 +136,16 @@ def engines_for(arithmetic: str) -> list[str]:
 
 
 def measure_ap(model: Model, pack: Path, engine: str, precision: str) -> float:
-    """Return the average precision at IoU 0.5 of a model on a pack, at original image size.
-
-    Raises:
-        DataError: for a damaged or empty pack.
-    """
-    with TemporaryDirectory(prefix="lffd-quantize-") as folder, PackReader(pack) as source:
-        save_model(model, Path(folder, "model"))
-        detector = load_detector(str(Path(folder, "model")), runtime=Runtime(engine, precision=precision))
+    """Return the average precision at IoU 0.5 of a model on a pack, at original image size."""
+    selection = Selection()
+    with PackReader(pack) as source:
+        detector = Detector(model, selection, runtime=Runtime(engine, precision=precision))
         truth, found, _ = detect_records(detector, source)
-    return average_precision(truth, found, Selection().max_detections).ap50
+    return average_precision(truth, found, selection.max_detections).ap50
 
 
 def losing_engines(before: float, after: dict[str, float], limit: float) -> dict[str, str]:
-    """Return what each engine loses that loses more average precision than `limit`, as text by name.
-
-    Raises:
-        ModelError: when no engine is left.
-    """
+    """Return by name, as text, what engines lose that lose more average precision than `limit`; refuse when all do."""
     lost = {engine: before - value for engine, value in after.items()}
     losing = {engine: f"{drop:.4f} (from {before:.4f})" for engine, drop in lost.items() if not drop <= limit}
     if len(losing) == len(after):

@@ -66,23 +66,20 @@ def open_batches(
 
     Where the run learns from another detector, its view of each crop is among the targets.
     """
-    with _loader(network, experiment, source, start, worker) as batches:
+    kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
+    policies = Policies(experiment.sampling, experiment.jitter, experiment.labels)
+    settings: dict[str, Any] = {"rank": worker[0], "size": worker[1]}
+    settings |= {name: getattr(experiment, name) for name in ("batch_size", "input_size", "seed", "skip_bad_records")}
+    loader: AbstractContextManager[Iterator[Batch]]
+    if experiment.processes:
+        work = BatchWork(partial(training_records, experiment), kinds, network, policies, settings)
+        loader = ProcessLoader(work, processes=experiment.processes, start=start)
+    else:
+        threads = experiment.threads
+        loader = BatchLoader(source, network, policies, threads=threads, start=start, kinds=kinds, **settings)
+    with loader as batches:
         if experiment.distill is None:
             yield batches
         else:
             teacher = DenseTeacher(experiment.distill, network)
             yield (replace(batch, targets=teacher.teach(batch.images, batch.targets)) for batch in batches)
-
-
-def _loader(
-    network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int]
-) -> AbstractContextManager[Iterator[Batch]]:
-    """Return what makes a run's batches, in threads or processes."""
-    kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
-    policies = Policies(experiment.sampling, experiment.jitter, experiment.labels)
-    settings: dict[str, Any] = {"rank": worker[0], "size": worker[1]}
-    settings |= {name: getattr(experiment, name) for name in ("batch_size", "input_size", "seed", "skip_bad_records")}
-    if experiment.processes:
-        work = BatchWork(partial(training_records, experiment), kinds, network, policies, settings)
-        return ProcessLoader(work, processes=experiment.processes, start=start)
-    return BatchLoader(source, network, policies, threads=experiment.threads, start=start, kinds=kinds, **settings)

@@ -89,13 +89,11 @@ def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], im
 
 def _unmatched(asked: Arrays, given: Arrays) -> list[str]:
     """Return one line for each kind of misfit between a network's parameters and a model's."""
-    sides = {name: (given[name].shape, value.shape) for name, value in asked.items() if name in given}
+    shapes = {name: (given[name].shape, value.shape) for name, value in asked.items() if name in given}
     kinds = {
-        "not in the model, start random": asked.keys() - given.keys(),
-        "in the model, not in this network": given.keys() - asked.keys(),
-        "of another shape, start random": [
-            f"{n} {old} instead of {new}" for n, (old, new) in sides.items() if old != new
-        ],
+        "not in the model, start random": [name for name in asked if name not in given],
+        "in the model, not in this network": [name for name in given if name not in asked],
+        "of another shape, start random": [f"{n} {a} instead of {b}" for n, (a, b) in shapes.items() if a != b],
     }
-    lines = {what: ", ".join(name.partition(":")[2] for name in sorted(names)) for what, names in kinds.items()}
+    lines = {what: ", ".join(name.partition(":")[2] for name in names) for what, names in kinds.items()}
     return [f"  {what}: {names}" for what, names in lines.items() if names]
