@@ -111,14 +111,6 @@ def size_of(spec: str, width: int, height: int) -> tuple[int, float, float]:
     return model.parameter_count, params_file(spec).stat().st_size / 1e6, gmac
 
 
-def measure_accuracy(options: Options, spec: str, folder: str) -> dict[str, Any]:
-    """Return the figures of one detector on WIDER FACE, from result files where they are complete."""
-    runtime = Runtime() if parse_peer(spec) else Runtime(options.engine, precision=options.precision)
-    shared = {name: getattr(options, name) for name in ("images", "ground_truth", "overwrite")}
-    run = widerface.Options(model=spec, output_dir=options.output_dir / folder, runtime=runtime, **shared)
-    return widerface.evaluate(run)[0]
-
-
 def to_markdown(rows: Sequence[Compared], options: Options, scope: str, machine: str) -> str:
     """Return the table, best on the hard subset first."""
     width, _, height = options.resolution.partition("x")
@@ -150,8 +142,12 @@ def main(options: Options) -> None:
     speed.engine_pairs(latency)
     speed.make_images(latency, width, height, batch=1)  # what is wrong with these should be said before the long work
     sizes = [size_of(spec, width, height) for spec in options.model]
-    pairs = zip(options.model, options.folders, strict=True)
-    figures = [measure_accuracy(options, spec, folder) for spec, folder in pairs]
+    shared: Any = {name: getattr(options, name) for name in ("images", "ground_truth", "overwrite")}
+    figures = []
+    for spec, folder in zip(options.model, options.folders, strict=True):
+        runtime = Runtime() if parse_peer(spec) else Runtime(options.engine, precision=options.precision)
+        run = widerface.Options(model=spec, output_dir=options.output_dir / folder, runtime=runtime, **shared)
+        figures.append(widerface.evaluate(run)[0])
     times = speed.time_models(latency)
     for time in times:
         if time.error:

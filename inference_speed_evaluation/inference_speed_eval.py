@@ -27,10 +27,11 @@ from inference_speed_evaluation.sweep import Contender, Effort, Row, Setting, me
 from lffd import cli
 from lffd.engines.base import gpu_number
 from lffd.engines.factory import AUTO_ORDER, ENGINES, installed_kind
-from lffd.engines.runtime import Precision, Runtime
+from lffd.engines.runtime import Precision
 from lffd.errors import EngineError, UsageError
 from lffd.files import check_output, write_atomic
 from lffd.images.files import read_image
+from lffd.limits import check_limits
 from lffd.model import Model, make_model, save_model
 from lffd.training.initialization import initial_arrays
 from symbol_farm.trained_models import resolve_model, shipped_models
@@ -86,8 +87,7 @@ class Options:
     """Draw latency over image size (PNG, SVG or PDF)."""
 
     def __post_init__(self) -> None:
-        for number in self.threads:
-            Runtime(threads=number)
+        check_limits(self, "threads")
         if any(not 1 <= batch <= MOST_IMAGES for batch in self.batches):
             raise UsageError(f"--batches must be at least 1 and at most {MOST_IMAGES}")
         if self.rounds < 1 or self.warmup < 0 or not 0 <= self.seconds < math.inf:

@@ -61,22 +61,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one contender in one setting; times are medians in ms per pass.
-
-    Attributes:
-        model, weights, engine, precision, resolution, batch, threads, device: what was timed.
-        total_ms, total_p95_ms: from images in memory to detections.
-        forward_ms, forward_p95_ms: inside the engine.
-        decode_ms, suppression_ms, other_ms: the rest, split; None for peers.
-        fps: images per second, from `total_ms`.
-        ratio_to_mxnet: median over the rounds of `forward` divided by MXNet's of the same round; below 1 is faster.
-        ratio_low, ratio_high: quartiles of the same.
-        gmac: billions of multiply–adds per image; gflops: 2 × that × batch, per second of `forward_ms`.
-        peak_share: `gflops` over the machine's measured float32 matrix peak; only for fp32.
-        peak_memory_mb: of the process.
-        rounds: how many were timed.
-        error: why there are no figures; empty when there are.
-    """
+    """The figures of one contender in one setting; times are medians in ms per pass."""
 
     model: str
     weights: str
@@ -86,23 +71,23 @@ class Row:
     batch: int
     threads: int
     device: str
-    total_ms: float | None = None
+    total_ms: float | None = None  # from images in memory to detections
     total_p95_ms: float | None = None
-    forward_ms: float | None = None
+    forward_ms: float | None = None  # inside the engine
     forward_p95_ms: float | None = None
-    decode_ms: float | None = None
+    decode_ms: float | None = None  # the rest, split; None for peers
     suppression_ms: float | None = None
     other_ms: float | None = None
-    fps: float | None = None
-    ratio_to_mxnet: float | None = None
-    ratio_low: float | None = None
+    fps: float | None = None  # images per second, from `total_ms`
+    ratio_to_mxnet: float | None = None  # median over the rounds of forward by MXNet's of the same round; <1 is faster
+    ratio_low: float | None = None  # quartiles of the same
     ratio_high: float | None = None
-    gmac: float | None = None
-    gflops: float | None = None
-    peak_share: float | None = None
-    peak_memory_mb: float | None = None
-    rounds: int = 0
-    error: str = ""
+    gmac: float | None = None  # billions of multiply–adds per image
+    gflops: float | None = None  # 2 × gmac × batch, per second of `forward_ms`
+    peak_share: float | None = None  # `gflops` over the machine's measured float32 matrix peak; only for fp32
+    peak_memory_mb: float | None = None  # of the process
+    rounds: int = 0  # how many were timed
+    error: str = ""  # why there are no figures
 
 
 @dataclass

@@ -28,10 +28,7 @@ from lffd.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = "lffd_bare"
-PACKAGES = (
-    *("lffd", "symbol_farm", "config_farm", "data_provider_farm", "data_iterator_farm", "metric_farm"),
-    *("detection", "accuracy_evaluation", "inference_speed_evaluation", "deployment", "benchmarks"),
-)
+PACKAGES = sorted(path.parent.name for path in PROJECT.glob("*/__init__.py"))
 REQUIREMENTS = (
     "opencv-python-headless==4.11.0.86",
     "simplejpeg>=1.7,<2",

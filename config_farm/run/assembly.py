@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config_farm.run.data import data_sample, open_batches, open_records, training_records
-from config_farm.run.engines import create_training_engine
+from config_farm.run.engines import create_training_engine, engine_choice
 from config_farm.run.experiment import FREE_ON_RESUME, Experiment
 from config_farm.run.start_points import initial_state
 from config_farm.run.validation import UNSEEN_SEED, PackValidator
@@ -26,7 +26,6 @@ from lffd.graphs.network import Network
 from lffd.model import Model, load_model, make_model, save_model
 from lffd.records import RecordSource
 from lffd.training.checkpoint import Checkpoint, newest_checkpoint
-from lffd.training.choice import choose_training_engine
 from lffd.training.engine import TrainingEngine
 from lffd.training.loop import LoopOptions, Trainer
 from lffd.training.options import as_plain, differences
@@ -47,8 +46,7 @@ def train(network: Network, experiment: Experiment) -> int:
     Returns 0 when finished, 128 + the signal's number when stopped (after a checkpoint); raises an `LffdError` for
     anything that keeps the run from starting or going on.
     """
-    _check_launch(experiment)
-    _check_size(network, experiment)
+    _check(network, experiment)
     output = experiment.output_dir
     checkpoint = _starting_point(experiment)
     with ExitStack() as stack:
@@ -96,22 +94,16 @@ def train(network: Network, experiment: Experiment) -> int:
     return 0
 
 
-def _check_launch(experiment: Experiment) -> None:
-    """Refuse a parameter server without its launcher, and the launcher without a parameter server."""
+def _check(network: Network, experiment: Experiment) -> None:
+    """Refuse, before anything is made, a parameter server without its launcher or the reverse, and useless crops."""
     launched = os.environ.get("DMLC_ROLE") == "worker"
     if launched and experiment.kvstore is None:
         raise UsageError("config_farm.launch started this worker, but the command has no --kvstore dist_sync")
     if experiment.kvstore is not None and not launched:
         raise UsageError(f"--kvstore {experiment.kvstore} needs: python -m config_farm.launch -- COMMAND")
-
-
-def _check_size(network: Network, experiment: Experiment) -> None:
-    """Refuse crops that the network or the engine cannot learn from, before anything is made."""
-    size, parameter_server = experiment.input_size, experiment.kvstore is not None
+    size, least = experiment.input_size, network.minimum_input + network.branch_geometry[-1].stride
     network.map_sizes(size, size)
-    engine = choose_training_engine(experiment.engine, experiment.device, experiment.precision, parameter_server).engine
-    least = network.minimum_input + network.branch_geometry[-1].stride
-    if engine == "mxnet" and size < least:
+    if engine_choice(experiment).engine == "mxnet" and size < least:
         raise UsageError(
             f"--input-size {size} leaves the deepest branch of {network.name} a single row of cells, which MXNet "
             f"cannot train on: give at least {least}, or --engine torch"
@@ -119,6 +111,7 @@ def _check_size(network: Network, experiment: Experiment) -> None:
 
 
 def _check_same_data(checkpoint: Checkpoint, facts: dict[str, Any], experiment: Experiment) -> None:
+    """Refuse to go on with other records."""
     before, now, data = checkpoint.facts, facts["records"], experiment.train_data
     if before["records"] != now:
         raise UsageError(f"--resume: the run learnt from {before['records']} records, but {data} holds {now}")
@@ -138,16 +131,15 @@ def _progress(experiment: Experiment, checkpoint: Checkpoint | None) -> tuple[Pr
             f"length changed from {before['iterations']} to {experiment.iterations} iterations: from here on the "
             f"learning rate is what its schedule ({experiment.schedule.shape}) says for a run of the new length"
         )
-    if progress.best_score is None:
-        return progress, remarks
+    best, forgotten = experiment.output_dir / BEST, ""
     if (before["val_data"], before["val_images"]) != (experiment.val_data, experiment.val_images):
-        remark = "validation changed: its best score is forgotten"
-    elif not (experiment.output_dir / BEST).exists():
-        remark = f"{experiment.output_dir / BEST} is gone: its score is forgotten"
-    else:
-        return progress, remarks
-    progress.best_score, progress.best_iteration, progress.without_gain = None, 0, 0
-    return progress, [*remarks, remark]
+        forgotten = "validation changed: its best score is forgotten"
+    elif not best.exists():
+        forgotten = f"{best} is gone: its score is forgotten"
+    if progress.best_score is not None and forgotten:
+        progress.best_score, progress.best_iteration, progress.without_gain = None, 0, 0
+        remarks.append(forgotten)
+    return progress, remarks
 
 
 def _agree_on_start(engine: TrainingEngine, progress: Progress, checkpoint: Checkpoint | None) -> None:

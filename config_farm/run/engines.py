@@ -9,16 +9,21 @@ from numpy.typing import NDArray
 
 from config_farm.run.experiment import Experiment
 from lffd.graphs.network import Network
-from lffd.training.choice import choose_training_engine
+from lffd.training.choice import Choice, choose_training_engine
 from lffd.training.engine import TrainingEngine
+
+
+def engine_choice(experiment: Experiment) -> Choice:
+    """Return the engine and precision that an experiment means."""
+    asked = (experiment.engine, experiment.device, experiment.precision)
+    return choose_training_engine(*asked, parameter_server=experiment.kvstore is not None)
 
 
 def create_training_engine(
     network: Network, experiment: Experiment, initial: Mapping[str, NDArray[Any]]
 ) -> TrainingEngine:
     """Return the engine that an experiment asks for, holding the `initial` arrays; errors: `choose_training_engine`."""
-    parameter_server = experiment.kvstore is not None
-    choice = choose_training_engine(experiment.engine, experiment.device, experiment.precision, parameter_server)
+    choice = engine_choice(experiment)
     shared: Any = {"optimizer": experiment.optimizer, "device": experiment.device}
     if choice.engine == "torch":
         from lffd.training.torch.engine import TorchTrainingEngine
