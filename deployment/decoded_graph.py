@@ -125,21 +125,21 @@ def _add_centers(builder: OnnxBuilder, branch: BranchGeometry, score: str) -> st
     """Add the centres of a branch's cells for a score map of any size, as x, y, x, y: `(1, 4, h, w)`."""
     place = f"branch_{branch.index}"
     size = builder.add("Shape", [score], f"{place}_size", start=2, end=4)
-    ones = _integers(builder, "two_ones", [1, 1])
-    grid = builder.add("Concat", [ones, size], f"{place}_grid", axis=0)
     zero, one = (builder.constant(f"scalar_{value}", np.int64(value)) for value in (0, 1))
     stride = builder.constant(f"{place}_stride", np.float32(branch.stride))
     first = builder.constant(f"{place}_first_center", np.float32(branch.first_center))
-    centers = {}
-    for axis, letter, shape in ((zero, "y", [1, 1, -1, 1]), (one, "x", [1, 1, 1, -1])):
+    parts = []
+    sides = ((zero, "y", [1, 1, -1, 1], [0, 1, 0, 1]), (one, "x", [1, 1, 1, -1], [1, 0, 1, 0]))
+    for axis, letter, shape, corners in sides:
         label = f"{place}_{letter}"
         count = builder.add("Gather", [size, axis], f"{label}_count", axis=0)
         numbers = builder.add("Range", [zero, count, one], f"{label}_numbers")
         steps = builder.add("Mul", [builder.add("Cast", [numbers], f"{label}_float", to=1), stride], f"{label}_steps")
         moved = builder.add("Add", [steps, first], f"{label}_centers")
         line = builder.add("Reshape", [moved, _integers(builder, f"line_{letter}", shape)], f"{label}_line")
-        centers[letter] = builder.add("Expand", [line, grid], f"{label}_map")
-    return builder.add("Concat", [centers[letter] for letter in "xyxy"], f"{place}_centers", axis=1)
+        chosen = builder.constant(f"corners_{letter}", np.array(corners, np.float32).reshape(1, 4, 1, 1))
+        parts.append(builder.add("Mul", [line, chosen], f"{label}_map"))
+    return builder.add("Add", parts, f"{place}_centers")
 
 
 def _add_suppression(builder: OnnxBuilder, suppression: GraphSuppression, pixels: str) -> None:

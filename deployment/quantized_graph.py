@@ -71,31 +71,18 @@ class QuantizedTranslator(Translator):
         made = self._convolve(node, inputs, weight, bias, output)
         return made if is_output or self._readers[output] == {"Activation"} else self._store(made)
 
-    def activation(self, node: Node, inputs: list[str], output: str) -> str:
-        """Apply ReLU and store the map; probabilities stay as they are."""
-        made = super().activation(node, inputs, output)
-        return self._store(made) if node.attrs["act_type"] == "relu" else made
+    def simple(self, node: Node, inputs: list[str], output: str) -> str:
+        """Add an operator, and store its map in 8 bits where another layer reads it as such.
 
-    def leaky(self, node: Node, inputs: list[str], output: str) -> str:
-        """Apply leaky ReLU and store the map."""
-        return self._store(super().leaky(node, inputs, output))
-
-    def pool(self, node: Node, inputs: list[str], output: str) -> str:
-        """Take the maximum of each window, whose steps are those of the map."""
-        return self._store(super().pool(node, inputs, output), self._limits[inputs[0]])
-
-    def enlarge(self, node: Node, inputs: list[str], output: str) -> str:
-        """Repeat every cell, whose steps are those of the map."""
-        return self._store(super().enlarge(node, inputs, output), self._limits[inputs[0]])
-
-    def concat(self, node: Node, inputs: list[str], output: str) -> str:
-        """Put channels one after the other and store them alike."""
-        return self._store(super().concat(node, inputs, output))
-
-    def addition(self, node: Node, inputs: list[str], output: str) -> str:
-        """Add two maps; a sum that only a ReLU reads is not stored itself."""
-        made = super().addition(node, inputs, output)
-        return made if self._readers[output] == {"Activation"} else self._store(made)
+        Pooled and enlarged maps have the steps of their source; a sum that only a ReLU reads is not stored itself, nor
+        are probabilities.
+        """
+        made = super().simple(node, inputs, output)
+        if node.op in ("Pooling", "UpSampling"):
+            return self._store(made, self._limits[inputs[0]])
+        active = node.op == "Activation" and node.attrs["act_type"] == "relu"
+        summed = node.op == "elemwise_add" and self._readers[output] != {"Activation"}
+        return self._store(made) if active or summed or node.op in ("LeakyReLU", "Concat") else made
 
     def _convolve(
         self, node: Node, inputs: list[str], weight: NDArray[np.float64], bias: NDArray[np.float64], output: str

@@ -18,7 +18,7 @@ from lffd.files import put_aside, recover_directory, replace_directory
 from lffd.graphs import batch_norm
 from lffd.graphs.graph import Graph, parse_graph
 from lffd.graphs.network import Network, network_from_dict
-from lffd.params import pack_params, parse_params
+from lffd.params import misfits, pack_params, parse_params
 
 SYMBOL_FILE, PARAMS_FILE, CARD_FILE = "symbol.json", "model.params", "card.json"
 CARD_FORMAT, KNOWN_FORMATS = 2, (1, 2)
@@ -92,14 +92,7 @@ def check_parameters(graph: Graph, params: Mapping[str, NDArray[Any]], where: st
     Raises:
         ModelError: naming every missing, extra and wrongly shaped parameter.
     """
-    asked = graph.parameter_shapes
-    problems = [f"missing {name}" for name in graph.parameter_names if name not in params]
-    problems += [f"extra {name}" for name in params if name not in asked]
-    problems += [
-        f"{name} has shape {params[name].shape} instead of {shape}"
-        for name, shape in asked.items()
-        if name in params and params[name].shape != shape
-    ]
+    problems = misfits(graph.parameter_shapes, params)
     problems += [f"{name} holds NaN or Inf" for name in params if not np.isfinite(params[name]).all()]
     if problems:
         raise ModelError(f"{where}: parameters do not fit the graph: {'; '.join(problems)}")

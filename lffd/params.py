@@ -127,6 +127,14 @@ def _read_name(cursor: _Cursor, index: int) -> str:
         raise cursor.fail(f"name {index} is not UTF-8") from error
 
 
+def misfits(expected: Mapping[str, tuple[int, ...]], arrays: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Return what makes arrays differ from the names and shapes expected: missing, extra or misshapen ones."""
+    problems = [f"missing {name}" for name in expected if name not in arrays]
+    problems += [f"extra {name}" for name in arrays if name not in expected]
+    shapes = {name: arrays[name].shape for name in expected if name in arrays}
+    return problems + [f"{n} has shape {s} instead of {expected[n]}" for n, s in shapes.items() if s != expected[n]]
+
+
 def pack_params(parameters: Mapping[str, NDArray[Any]], states: Mapping[str, NDArray[Any]] | None = None) -> bytes:
     """Return the bytes of a `.params` file, as `mx.nd.save` writes them, sorted by name: equal content, equal bytes.
 

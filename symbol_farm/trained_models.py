@@ -39,7 +39,8 @@ def resolve_model(spec: str | os.PathLike[str]) -> Model:
     if (Path(text) / CARD_FILE).is_file():
         return load_model(text)
     if text.endswith(".params"):
-        return _published(text)
+        version, symbol, file = _published_parts(text)
+        return load_published(file, version, symbol)
     if Path(text).is_dir():
         raise ModelError(f"{text}: not a model directory: it has no {CARD_FILE}")
     return load_model(_shipped_directory(text))
@@ -116,11 +117,6 @@ def _published_parts(text: str) -> tuple[str | None, Path | None, str]:
     if separator:
         return None, Path(symbol + ".json"), tail
     return None, None, text
-
-
-def _published(text: str) -> Model:
-    version, symbol, file = _published_parts(text)
-    return load_published(file, version, symbol)
 
 
 def shipped_models() -> dict[str, Path]:

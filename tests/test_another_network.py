@@ -141,7 +141,7 @@ def _steps(network: Network, loss: LossOptions, norm: bool) -> tuple[list[StepRe
     ours = TorchTrainingEngine(network, initial, loss=loss, optimizer=optimizer)
     batch = make_batch(3, network=network)
     reports = [engine.step([batch], 0.01).wait() for engine in (theirs, ours)]
-    return reports, [dict(theirs._gradient.read()), dict(ours._gradients.read())]
+    return reports, [dict(theirs._gradient.read()), dict(ours._gradient.read())]
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

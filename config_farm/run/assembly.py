@@ -30,8 +30,8 @@ from lffd.training.engine import TrainingEngine
 from lffd.training.loop import LoopOptions, Trainer
 from lffd.training.options import as_plain, differences
 from lffd.training.progress import Progress, restore_progress
-from lffd.training.run_log import METRICS_FILE, RunLog
-from metric_farm.branch_metrics import summarise
+from lffd.training.run_log import METRICS_FILE, Curve, RunLog
+from metric_farm.branch_metrics import METRICS, summarise
 
 MODEL, BEST, PICTURES = "model", "best", "pictures"
 """Names below the output directory: the finished model, the best one so far, what it finds in validation images."""
@@ -68,7 +68,14 @@ def train(network: Network, experiment: Experiment) -> int:
         if leader:
             stack.enter_context(OutputFolder(output))
         log = stack.enter_context(
-            RunLog(output, progress.iteration, experiment.iterations, experiment.tensorboard, quiet=not leader)
+            RunLog(
+                output,
+                progress.iteration,
+                experiment.iterations,
+                [Curve(m.name, m.title, log=m.name.endswith("_loss")) for m in METRICS if m.title],
+                tensorboard=experiment.tensorboard,
+                quiet=not leader,
+            )
         )
         run = _Run(network, experiment, engine, validator, log)
         run.introduce(source, progress)

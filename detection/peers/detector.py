@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from detection.detections import Detections, check_image
 from detection.peers.kinds import check_input, match_outputs, peer_kind
 from detection.selection import Selection
-from lffd.engines.base import first_line
+from lffd.engines.base import telling
 from lffd.engines.onnxruntime_engine import open_session, providers
 from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, ModelError
@@ -100,10 +100,6 @@ class PeerDetector:
 
     def forward(self, tensor: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Run the network on `(1, 3, h, w)` and return its outputs in the order of the kind."""
-        try:
+        with telling(f"ONNX Runtime failed on {self.name} at input {tensor.shape}"):
             outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, {self._input: tensor})
-        except Exception as error:  # ONNX Runtime raises a dozen classes that share only this one
-            raise EngineError(
-                f"ONNX Runtime failed on {self.name} at input {tensor.shape}: {first_line(error)}"
-            ) from error
         return outputs

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from lffd import hints
 from lffd.engines import Engine
@@ -35,7 +32,7 @@ class EngineKind:
     packages: tuple[str, ...]
     extra: str
     precisions: tuple[str, ...]
-    devices: tuple[Literal["cpu", "gpu"], ...]
+    devices: tuple[str, ...]
     build: Builder
 
     @property
@@ -44,43 +41,32 @@ class EngineKind:
         return all(importlib.util.find_spec(package) is not None for package in self.packages)
 
 
-def _mxnet(model: Model, runtime: Runtime) -> Engine:
-    """Build the MXNet engine; MXNet reads its number of threads once, when it is imported."""
-    if runtime.threads is not None:
-        asked = str(runtime.threads)
-        if "mxnet" in sys.modules and os.environ.get("OMP_NUM_THREADS") != asked:
-            raise EngineError(
-                f"MXNet reads its number of threads once per process: start again with OMP_NUM_THREADS={asked} in the "
-                "environment, or choose another engine"
-            )
-        os.environ["OMP_NUM_THREADS"] = asked
-    from lffd.engines.mxnet_engine import MXNetEngine
-
-    return MXNetEngine(model, runtime.device)
-
-
 def _from(module: str, name: str) -> Builder:
-    """Return the builder of an engine class that takes model, device, threads and precision."""
+    """Return the builder of an engine class, which takes model, device, threads and precision."""
 
     def build(model: Model, runtime: Runtime) -> Engine:
-        made = getattr(importlib.import_module(f"lffd.engines.{module}"), name)
+        made = getattr(importlib.import_module(f"lffd.engines.{module}_engine"), name)
         engine: Engine = made(model, runtime.device, runtime.threads, runtime.precision)
         return engine
 
     return build
 
 
-_ONNXRUNTIME = _from("onnxruntime_engine", "OnnxRuntimeEngine")
-_OPENVINO, _NCNN = _from("openvino_engine", "OpenVinoEngine"), _from("ncnn_engine", "NcnnEngine")
-_TENSORRT, _TORCH = _from("tensorrt_engine", "TensorRtEngine"), _from("torch_engine", "TorchEngine")
+_CPU, _GPU, _ANY = ("cpu",), ("gpu",), ("cpu", "gpu")
 
 ENGINES: dict[str, EngineKind] = {
-    "mxnet": EngineKind(("mxnet",), "", ("fp32",), ("cpu", "gpu"), _mxnet),
-    "onnxruntime": EngineKind(("onnxruntime", "onnx"), "onnx", ("fp32", "int8"), ("cpu", "gpu"), _ONNXRUNTIME),
-    "openvino": EngineKind(("openvino", "onnx"), "openvino", ("fp32", "bf16", "int8"), ("cpu", "gpu"), _OPENVINO),
-    "ncnn": EngineKind(("ncnn",), "ncnn", ("fp32", "bf16"), ("cpu",), _NCNN),
-    "tensorrt": EngineKind(("tensorrt", "cuda", "onnx"), "tensorrt", ("fp32", "fp16"), ("gpu",), _TENSORRT),
-    "torch": EngineKind(("torch",), "torch", ("fp32", "bf16"), ("cpu", "gpu"), _TORCH),
+    "mxnet": EngineKind(("mxnet",), "", ("fp32",), _ANY, _from("mxnet", "MXNetEngine")),
+    "onnxruntime": EngineKind(
+        ("onnxruntime", "onnx"), "onnx", ("fp32", "int8"), _ANY, _from("onnxruntime", "OnnxRuntimeEngine")
+    ),
+    "openvino": EngineKind(
+        ("openvino", "onnx"), "openvino", ("fp32", "bf16", "int8"), _ANY, _from("openvino", "OpenVinoEngine")
+    ),
+    "ncnn": EngineKind(("ncnn",), "ncnn", ("fp32", "bf16"), _CPU, _from("ncnn", "NcnnEngine")),
+    "tensorrt": EngineKind(
+        ("tensorrt", "cuda", "onnx"), "tensorrt", ("fp32", "fp16"), _GPU, _from("tensorrt", "TensorRtEngine")
+    ),
+    "torch": EngineKind(("torch",), "torch", ("fp32", "bf16"), _ANY, _from("torch", "TorchEngine")),
 }
 """Every engine by name."""
 

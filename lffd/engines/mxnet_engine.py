@@ -9,7 +9,7 @@ wrong scores and boxes, no error. The fusion is chosen by an environment variabl
 from __future__ import annotations
 
 import os
-import re
+import sys
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.engines.base import MapEngine
+from lffd.engines.base import MapEngine, gpu_number, telling
 from lffd.errors import EngineError
 from lffd.model import Model
 
@@ -75,24 +75,17 @@ def parse_device(name: str) -> mx.Context:
         EngineError: for another name, or a GPU that this MXNet cannot use.
     """
     mx = import_mxnet()
-    if name == "cpu":
+    number = gpu_number(name)
+    if number is None:
         return mx.cpu()
-    match = re.fullmatch(r"(?:gpu|cuda)(?::(\d+))?", name)
-    if match is None:
-        raise EngineError(f"unknown device {name!r}: use cpu, gpu:0, gpu:1, …")
-    number, count = int(match[1] or 0), _gpu_count(mx)
+    try:
+        count = int(mx.context.num_gpus())
+    except mx.base.MXNetError:  # a build or driver without CUDA
+        count = 0
     if number >= count:
         found = f"sees {count} GPU(s)" if count else "sees no GPU (the wheel from PyPI is built for CPUs)"
         raise EngineError(f"device {name} cannot be used: this MXNet {found}; use --device cpu or --engine torch")
     return mx.gpu(number)
-
-
-def _gpu_count(mx: ModuleType) -> int:
-    """Return the number of GPUs that MXNet sees; a build or driver without CUDA counts as none."""
-    try:
-        return int(mx.context.num_gpus())
-    except mx.base.MXNetError:
-        return 0
 
 
 class MXNetGraph:
@@ -102,13 +95,13 @@ class MXNetGraph:
     where executors bound shape by shape would each keep their own, and the faulty fusion never touches it.
     """
 
-    def __init__(self, symbol_json: str, params: Mapping[str, NDArray[Any]], device: str = "cpu") -> None:
+    def __init__(
+        self, symbol_json: str, params: Mapping[str, NDArray[Any]], device: str = "cpu", what: str = "the graph"
+    ) -> None:
         mx = import_mxnet()
         self._context = parse_device(device)
-        try:
+        with telling(f"MXNet refuses {what}"):
             symbol = mx.sym.load_json(symbol_json)
-        except mx.base.MXNetError as error:
-            raise EngineError(f"MXNet refuses the graph: {_first_line(error)}") from error
         names = symbol.list_inputs()
         self._slot = names.index("data")
         self._inputs: list[Any] = [
@@ -121,35 +114,31 @@ class MXNetGraph:
 
     def forward(self, data: NDArray[Any]) -> list[NDArray[np.float32]]:
         """Return the graph's raw outputs for `data` `(B, 3, H, W)`, BGR, 0–255."""
-        mx = import_mxnet()
-        with self._lock:
-            try:
-                if self._inputs[self._slot] is None or self._inputs[self._slot].shape != data.shape:
-                    self._inputs[self._slot] = mx.nd.empty(data.shape, ctx=self._context)
-                self._inputs[self._slot][:] = data
-                # The next call writes over these outputs, so they are copied while the lock is held.
-                outputs = self._operator(*self._inputs)
-                return [output.asnumpy() for output in (outputs if isinstance(outputs, list) else [outputs])]
-            except mx.base.MXNetError as error:
-                raise EngineError(f"MXNet cannot run an input of shape {data.shape}: {_first_line(error)}") from error
+        with self._lock, telling(f"MXNet cannot run an input of shape {data.shape}"):
+            if self._inputs[self._slot] is None or self._inputs[self._slot].shape != data.shape:
+                self._inputs[self._slot] = import_mxnet().nd.empty(data.shape, ctx=self._context)
+            self._inputs[self._slot][:] = data
+            # The next call writes over these outputs, so they are copied while the lock is held.
+            outputs = self._operator(*self._inputs)
+            return [output.asnumpy() for output in (outputs if isinstance(outputs, list) else [outputs])]
 
 
 class MXNetEngine(MapEngine):
-    """Runs a model through MXNet; safe from many threads."""
+    """Runs a model through MXNet, which reads its number of threads once, when it is imported."""
 
-    name = "mxnet"
+    name, title = "mxnet", "MXNet"
 
-    def __init__(self, model: Model, device: str = "cpu") -> None:
-        super().__init__(model.network, device)
-        self._graph = MXNetGraph(model.symbol_json, model.params, device)
+    def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, precision: str = "fp32") -> None:
+        super().__init__(model, device)
+        if threads is not None:
+            asked = str(threads)
+            if "mxnet" in sys.modules and os.environ.get("OMP_NUM_THREADS") != asked:
+                raise EngineError(
+                    f"MXNet reads its number of threads once per process: start again with OMP_NUM_THREADS={asked} in "
+                    "the environment, or choose another engine"
+                )
+            os.environ["OMP_NUM_THREADS"] = asked
+        self._graph = MXNetGraph(model.symbol_json, model.params, device, f"model {model.network.name}")
 
-    def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        """Return the maps of each branch; see `MapEngine.forward`."""
+    def _forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         return self._graph.forward(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-
-
-def _first_line(error: Exception) -> str:
-    """Return the line of an MXNet error that says what happened, without its C++ stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line or "Check failed" in line]
-    return (telling or lines or ["unknown error"])[-1]

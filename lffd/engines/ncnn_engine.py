@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.engines.base import MapEngine, refuse_gpu
+from lffd.engines.base import MapEngine, gpu_number
 from lffd.errors import EngineError
 from lffd.graphs.ncnn_graph import ncnn_files
 from lffd.hints import require
@@ -17,23 +17,17 @@ from lffd.model import Model
 
 
 class NcnnEngine(MapEngine):
-    """Runs the model through ncnn on the CPU, image after image; safe from many threads.
+    """Runs the model through ncnn on the CPU, image after image.
 
-    Args:
-        model: the network and its parameters.
-        device: `cpu`.
-        threads: CPU threads of one call; None for all cores.
-        precision: `fp32`, or `bf16`, which stores maps and weights in bf16 and computes in float32.
-
-    Raises:
-        EngineError: when ncnn cannot be imported or refuses the files, or for another device.
+    Its `bf16` stores maps and weights in bf16 and computes in float32.
     """
 
-    name = "ncnn"
+    name, title = "ncnn", "ncnn"
 
     def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, precision: str = "fp32") -> None:
-        super().__init__(model.network, device)
-        refuse_gpu(self.name, device)
+        super().__init__(model, device)
+        if gpu_number(device) is not None:
+            raise EngineError(f"engine ncnn runs on the CPU only; use --device cpu, or another engine for {device}")
         self._ncnn = require("ncnn", "ncnn")
         files = ncnn_files(model)
         self._outputs = files.outputs
@@ -57,17 +51,14 @@ class NcnnEngine(MapEngine):
             text.write_text(param)
             binary.write_bytes(weights)
             if self._net.load_param(str(text)) != 0 or self._net.load_model(str(binary)) != 0:
-                raise EngineError("ncnn refuses the network; a newer ncnn may read it: pip install --upgrade ncnn")
+                refused = f"ncnn refuses model {self.network.name}"
+                raise EngineError(f"{refused}; a newer ncnn may read it: pip install --upgrade ncnn")
 
-    def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        """Return the maps of each branch; see `MapEngine.forward`."""
-        single = [self._forward_one(image) for image in images]
-        if len(single) == 1:
-            return [output[None] for output in single[0]]
-        return [np.stack(parts) for parts in zip(*single, strict=True)]
+    def _forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        return [np.stack(parts) for parts in zip(*map(self._forward_one, images), strict=True)]
 
     def _forward_one(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Return the maps `(1, h, w)` and `(4, h, w)` of one image `(H, W, 3)`."""
+        """Return the maps `(channels, h, w)` of one image `(H, W, 3)`."""
         height, width = image.shape[:2]
         kind = self._ncnn.Mat.PixelType.PIXEL_BGR
         extractor = self._net.create_extractor()
@@ -76,6 +67,6 @@ class NcnnEngine(MapEngine):
         for name in self._outputs:
             code, output = extractor.extract(name)
             if code != 0:
-                raise EngineError(f"ncnn failed on an image of {width}x{height} (code {code}); is memory short?")
+                raise EngineError(f"no {name} (code {code}); is memory short?")
             found.append(np.array(output, np.float32))
         return found

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.engines.base import MapEngine, first_line, gpu_number, quantised_file
+from lffd.engines.base import MapEngine, gpu_number, onnx_content, telling
 from lffd.errors import EngineError
-from lffd.graphs.onnx_graph import maps_onnx
 from lffd.hints import require
 from lffd.model import Model
 
@@ -19,40 +18,23 @@ INT8_FILE = "int8.onnx"
 
 
 class OnnxRuntimeEngine(MapEngine):
-    """Runs the model's ONNX graph in an inference session; safe from many threads.
+    """Runs the model's ONNX graph in an inference session; GPUs through CUDA."""
 
-    Args:
-        model: the network and its parameters; for `int8` with the file that `deployment/quantize.py` adds.
-        device: `cpu`, or `gpu:0`, … through CUDA.
-        threads: CPU threads of one call; None for all cores.
-        precision: `fp32` or `int8`.
-
-    Raises:
-        EngineError: when ONNX Runtime cannot be imported, has no CUDA, or refuses the graph.
-    """
-
-    name = "onnxruntime"
+    name, title = "onnxruntime", "ONNX Runtime"
 
     def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, precision: str = "fp32") -> None:
-        super().__init__(model.network, device)
-        if precision == "int8":
-            content = quantised_file(model, INT8_FILE)
-        else:
-            content = maps_onnx(model, "nhwc-uint8").SerializeToString()
-        self._session = open_session(content, device, threads)
+        super().__init__(model, device)
+        content = onnx_content(model, precision, INT8_FILE)
+        self._session = open_session(content, device, threads, f"model {model.network.name}")
         self._outputs = model.network.output_names
 
-    def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        """Return the maps of each branch; see `MapEngine.forward`."""
-        try:
-            outputs: Sequence[NDArray[np.float32]] = self._session.run(self._outputs, {"data": images})
-        except Exception as error:  # ONNX Runtime raises a dozen classes that share only this one
-            raise EngineError(f"ONNX Runtime failed on images of shape {images.shape}: {first_line(error)}") from error
+    def _forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        outputs: Sequence[NDArray[np.float32]] = self._session.run(self._outputs, {"data": images})
         return outputs
 
 
-def open_session(content: bytes | str, device: str = "cpu", threads: int | None = None) -> Any:
-    """Return an inference session on an ONNX file's bytes, or on the file of that name.
+def open_session(content: bytes | str, device: str = "cpu", threads: int | None = None, what: str = "the graph") -> Any:
+    """Return an inference session on an ONNX file's bytes, or on the file of that name; errors speak of `what`.
 
     Raises:
         EngineError: for a GPU without CUDA in this build, or a graph that ONNX Runtime refuses.
@@ -63,10 +45,8 @@ def open_session(content: bytes | str, device: str = "cpu", threads: int | None 
     if threads is not None:
         options.intra_op_num_threads = threads
     chosen = providers(device)
-    try:
+    with telling(f"ONNX Runtime refuses {what}"):
         session = runtime.InferenceSession(content, options, providers=chosen)
-    except Exception as error:  # as in `forward`
-        raise EngineError(f"ONNX Runtime refuses the graph: {first_line(error)}") from error
     if gpu_number(device) is not None and "CUDAExecutionProvider" not in session.get_providers():
         raise EngineError(
             f"device {device} cannot be used: ONNX Runtime could not start CUDA there and fell back to CPU"

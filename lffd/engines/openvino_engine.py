@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.engines.base import MapEngine, first_line, gpu_number, quantised_file
+from lffd.engines.base import MapEngine, gpu_number, onnx_content, telling
 from lffd.errors import EngineError
-from lffd.graphs.onnx_graph import maps_onnx
 from lffd.hints import require
 from lffd.model import Model
 
@@ -25,32 +24,18 @@ by 4 MB with every new size."""
 
 
 class OpenVinoEngine(MapEngine):
-    """Runs the model's ONNX graph as a compiled OpenVINO model; a lock lets one thread run at a time.
+    """Runs the model's ONNX graph as a compiled OpenVINO model; its GPUs are Intel's. One thread runs at a time."""
 
-    Args:
-        model: the network and its parameters; for `int8` with the file that `deployment/quantize.py` adds.
-        device: `cpu`, or `gpu:0`, … for Intel GPUs.
-        threads: CPU threads; None for all cores.
-        precision: `fp32`, `bf16` or `int8`.
-
-    Raises:
-        EngineError: when OpenVINO cannot be imported, does not see the device, cannot compute in the precision, or
-            refuses the graph.
-    """
-
-    name = "openvino"
+    name, title = "openvino", "OpenVINO"
 
     def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, precision: str = "fp32") -> None:
-        super().__init__(model.network, device)
+        super().__init__(model, device)
         core = require("openvino", "openvino").Core()
         target = _target(core, device)
         has_bf16 = "BF16" in core.get_property(target, "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
             raise EngineError(f"OpenVINO cannot compute in bf16 on {device}; use --precision fp32 or int8")
-        if precision == "int8":
-            content = quantised_file(model, INT8_FILE)
-        else:
-            content = maps_onnx(model, "nhwc-uint8").SerializeToString()
+        content = onnx_content(model, precision, INT8_FILE)
         # Without the hint, fp32 would run in bf16 where the CPU has it. An int8 graph leaves few layers in floats.
         self._bf16 = precision != "fp32" and has_bf16
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if self._bf16 else "f32", "NUM_STREAMS": 1}
@@ -58,16 +43,13 @@ class OpenVinoEngine(MapEngine):
             settings["CPU_RUNTIME_CACHE_CAPACITY"] = KERNEL_CACHE
             if threads is not None:
                 settings["INFERENCE_NUM_THREADS"] = threads
-        try:
+        with telling(f"OpenVINO refuses model {model.network.name}"):
             compiled = core.compile_model(core.read_model(content), target, settings)
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO refuses the graph: {first_line(error)}") from error
         self._request = compiled.create_infer_request()
         self._count = len(compiled.outputs)
         self._lock = threading.Lock()
 
-    def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        """Return the maps of each branch; see `MapEngine.forward`."""
+    def _forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         with self._lock:
             if self._bf16 and len(images) > 1 and self._is_narrow(images):
                 single = [self._infer(image[None]) for image in images]
@@ -83,10 +65,7 @@ class OpenVinoEngine(MapEngine):
         return columns == 1 and rows > 1
 
     def _infer(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        try:
-            self._request.infer({0: images}, share_inputs=True)
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO failed on images of shape {images.shape}: {first_line(error)}") from error
+        self._request.infer({0: images}, share_inputs=True)
         # The next call writes over these tensors, so they are copied while the lock is held.
         return [self._request.get_output_tensor(i).data.copy() for i in range(self._count)]
 

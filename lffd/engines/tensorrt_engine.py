@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.engines.base import MapEngine, gpu_number
+from lffd.engines.base import MapEngine, gpu_number, onnx_content
 from lffd.errors import EngineError
-from lffd.graphs.onnx_graph import maps_onnx
 from lffd.hints import require
 from lffd.model import Model
 
@@ -21,24 +20,14 @@ LARGEST = (4, 2160, 3840)
 
 
 class TensorRtEngine(MapEngine):
-    """Builds a TensorRT engine from the model's ONNX graph, which takes a minute, and runs it.
+    """Builds a TensorRT engine from the model's ONNX graph, which takes a minute, and runs it on an NVIDIA GPU."""
 
-    Args:
-        model: the network and its parameters.
-        device: `gpu:0`, ….
-        threads: without meaning on a GPU.
-        precision: `fp32` or `fp16`.
-
-    Raises:
-        EngineError: without TensorRT, its CUDA bindings or the GPU, or when TensorRT refuses the graph.
-    """
-
-    name = "tensorrt"
+    name, title = "tensorrt", "TensorRT"
 
     def __init__(
         self, model: Model, device: str = "gpu:0", threads: int | None = None, precision: str = "fp32"
     ) -> None:
-        super().__init__(model.network, device)
+        super().__init__(model, device)
         number = gpu_number(device)
         if number is None:
             raise EngineError("engine tensorrt runs on NVIDIA GPUs only: use --device gpu:0, or another engine")
@@ -46,7 +35,7 @@ class TensorRtEngine(MapEngine):
         self._lock = threading.Lock()
         self._call("cudaSetDevice", number)
         logger = self._trt.Logger(self._trt.Logger.ERROR)
-        plan = self._build(logger, maps_onnx(model, "nhwc-uint8").SerializeToString(), precision)
+        plan = self._build(logger, onnx_content(model, precision, ""), precision)
         self._engine = self._trt.Runtime(logger).deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError("TensorRT built a plan that it cannot load")
@@ -60,7 +49,7 @@ class TensorRtEngine(MapEngine):
         parser = self._trt.OnnxParser(network, logger)
         if not parser.parse(content):
             reason = parser.get_error(0).desc() if parser.num_errors else "no reason given"
-            raise EngineError(f"TensorRT refuses the graph: {reason}")
+            raise EngineError(f"TensorRT refuses model {self.network.name}: {reason}")
         config = builder.create_builder_config()
         if precision == "fp16":
             config.set_flag(self._trt.BuilderFlag.FP16)
@@ -73,25 +62,24 @@ class TensorRtEngine(MapEngine):
             raise EngineError("TensorRT could not build an engine for this GPU; its log says why")
         return plan
 
-    def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        """Return the maps of each branch; see `MapEngine.forward`."""
+    def _forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         if any(size > limit for size, limit in zip(images.shape, LARGEST, strict=False)):
             raise EngineError(f"this TensorRT engine takes images up to {LARGEST}, not {images.shape[:3]}")
         graph, sizes = self.network.graph, self.network.map_sizes(images.shape[1], images.shape[2])
         channels = [graph.places[output].channels for output in graph.outputs]
         each = len(self.network.outputs)
         outputs = [np.empty((len(images), c, *sizes[i // each]), np.float32) for i, c in enumerate(channels)]
+        arrays: list[NDArray[Any]] = [images, *outputs]
         buffers: list[int] = []
         with self._lock:
             try:
-                arrays: list[NDArray[Any]] = [images, *outputs]
                 for name, array in zip(["data", *self._outputs], arrays, strict=True):
                     buffers.append(self._call("cudaMalloc", array.nbytes))
                     self._context.set_tensor_address(name, buffers[-1])
                 self._copy(buffers[0], images.ctypes.data, images.nbytes, "cudaMemcpyHostToDevice")
                 self._context.set_input_shape("data", images.shape)
                 if not self._context.execute_async_v3(0):
-                    raise EngineError(f"TensorRT failed on images of shape {images.shape}")
+                    raise EngineError("its log says why")
                 for buffer, array in zip(buffers[1:], outputs, strict=True):
                     self._copy(array.ctypes.data, buffer, array.nbytes, "cudaMemcpyDeviceToHost")
             finally:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import re
 import sys
 from pathlib import Path
 
 import torch
 
+from lffd.engines.base import gpu_number
 from lffd.errors import EngineError
 
 
@@ -18,13 +18,10 @@ def parse_device(name: str) -> torch.device:
     Raises:
         EngineError: for another name, or a GPU that this PyTorch cannot use.
     """
-    if name == "cpu":
+    number = gpu_number(name)
+    if number is None:
         return torch.device("cpu")
-    match = re.fullmatch(r"(?:gpu|cuda)(?::(\d+))?", name)
-    if match is None:
-        raise EngineError(f"unknown device {name!r}: use cpu, cuda:0, cuda:1, …")
-    number, count = int(match[1] or 0), torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if number >= count:
+    if number >= (count := torch.cuda.device_count() if torch.cuda.is_available() else 0):
         built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built for CPUs only"
         raise EngineError(
             f"device {name} cannot be used: PyTorch {torch.__version__} {built} and sees {count} GPU(s); "

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from lffd.engines.base import MapEngine
 from lffd.engines.torch_devices import parse_device
 from lffd.engines.torch_module import GraphModule, last_convolutions
-from lffd.errors import EngineError
 from lffd.model import Model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -20,24 +19,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class TorchEngine(MapEngine):
-    """Runs the deploy graph on a CPU or GPU; a lock lets one thread run at a time.
+    """Runs the deploy graph on a CPU or GPU, one thread at a time; `threads` are those of the whole process.
 
     Images are already channels-last as they come, so that they reach the first convolution without a transposition.
-
-    Args:
-        model: the network and its parameters.
-        device: `cpu`, `cuda:0`, …
-        threads: CPU threads of the whole process; None leaves PyTorch's choice.
-        precision: `fp32` or `bf16`.
-
-    Raises:
-        EngineError: when this PyTorch cannot use the device.
     """
 
-    name = "torch"
+    name, title = "torch", "PyTorch"
 
     def __init__(self, model: Model, device: str = "cpu", threads: int | None = None, precision: str = "fp32") -> None:
-        super().__init__(model.network, device)
+        super().__init__(model, device)
         if threads is not None:
             torch.set_num_threads(threads)
         self._place, self._dtype = parse_device(device), DTYPES[precision]
@@ -54,11 +44,7 @@ class TorchEngine(MapEngine):
         tensor = torch.tensor(value).to(self._place, dtype)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
-    def forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
-        """Return the maps of each branch; see `MapEngine.forward`."""
+    def _forward(self, images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         with self._lock, torch.inference_mode():
-            try:
-                data = torch.from_numpy(images).to(self._place).permute(0, 3, 1, 2).to(self._dtype)
-                return [output.cpu().numpy() for output in self._module(data)]
-            except torch.cuda.OutOfMemoryError as error:
-                raise EngineError(f"{self.device} has no memory left for images of shape {images.shape}") from error
+            data = torch.from_numpy(images).to(self._place).permute(0, 3, 1, 2).to(self._dtype)
+            return [output.cpu().numpy() for output in self._module(data)]

@@ -7,6 +7,7 @@ imported only when a PyTorch engine is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -45,7 +46,7 @@ class GraphModule(torch.nn.Module):
         """
         super().__init__()
         self.graph = graph
-        self._steps = [_step(node) for node in graph.nodes]
+        self._steps = {position: _step(node) for position, node in enumerate(graph.nodes) if node.op != "null"}
         self._last_use = _last_uses(graph)
         if missing := [name for name in graph.parameter_names if name not in parameters]:
             raise ModelError(f"parameters do not fit the graph: missing {', '.join(missing)}")
@@ -64,7 +65,7 @@ class GraphModule(torch.nn.Module):
         """Return the outputs, and in training mode the batch statistics in the order of `graph.state_names` pairs."""
         values: list[Any] = []
         statistics: list[BatchStatistics] = []
-        for position, (node, step) in enumerate(zip(self.graph.nodes, self._steps, strict=True)):
+        for position, node in enumerate(self.graph.nodes):
             if node.op == "null":
                 values.append(data if node.name == "data" else getattr(self, node.name))
                 continue
@@ -73,7 +74,7 @@ class GraphModule(torch.nn.Module):
                 value, seen = _normalise_batch(node, *inputs[:3])
                 statistics.append(seen)
             else:
-                value = step(*inputs)
+                value = self._steps[position](*inputs)
             values.append(value)
             for source in self._last_use.get(position, ()):
                 values[source] = None  # without gradients this frees the map at once
@@ -120,25 +121,6 @@ def _step(node: Node) -> Callable[..., Tensor]:
     return maker(node)
 
 
-def _variable(node: Node) -> Callable[..., Tensor]:
-    """Return what stands for a variable, which is looked up and never called."""
-
-    def unreachable() -> Tensor:
-        raise ModelError(f"variable {node.name} was called as an operator")
-
-    return unreachable
-
-
-def _subtract(node: Node) -> Callable[..., Tensor]:
-    scalar = node.number("scalar")
-    return lambda data: data - scalar
-
-
-def _divide(node: Node) -> Callable[..., Tensor]:
-    scalar = node.number("scalar")
-    return lambda data: data / scalar
-
-
 def _convolution(node: Node) -> Callable[..., Tensor]:
     stride, pad, dilate = (node.integers(key, default) for key, default in _CONVOLUTION_DEFAULTS.items())
     reach = dilate[1] * (node.integers("kernel")[1] - 1) - 2 * pad[1]
@@ -172,51 +154,32 @@ def _batch_norm(node: Node) -> Callable[..., Tensor]:
     return normalise
 
 
-def _activation(node: Node) -> Callable[..., Tensor]:
-    return functional.relu if node.attrs["act_type"] == "relu" else lambda data: torch.sigmoid(data.float())
-
-
-def _leaky(node: Node) -> Callable[..., Tensor]:
-    slope = node.number("slope", 0.25)
-    return lambda data: functional.leaky_relu(data, slope)
-
-
-def _pool(node: Node) -> Callable[..., Tensor]:
-    kernel, stride, pad = window(node)
-    return lambda data: functional.max_pool2d(data, kernel, stride, pad)
-
-
-def _enlarge(data: Tensor) -> Tensor:
-    return functional.interpolate(data, scale_factor=2, mode="nearest")
-
-
-def _concat(*maps: Tensor) -> Tensor:
-    return torch.cat(maps, dim=1)
-
-
-def _softmax(node: Node) -> Callable[..., Tensor]:
-    axis = node.integer("axis", -1)
-    return lambda data: functional.softmax(data, dim=axis, dtype=torch.float32)
-
-
 def _slice(node: Node) -> Callable[..., Tensor]:
     axis, begin, end = node.integer("axis"), node.integer("begin"), node.integer("end")
     return lambda data: data.narrow(axis, begin, end - begin)
 
 
+def _activation(node: Node) -> Callable[..., Tensor]:
+    return functional.relu if node.attrs["act_type"] == "relu" else lambda data: torch.sigmoid(data.float())
+
+
+def _pool(node: Node) -> Callable[..., Tensor]:
+    kernel, stride, pad = window(node)
+    return partial(functional.max_pool2d, kernel_size=kernel, stride=stride, padding=pad)
+
+
 _MAKERS: dict[str, Callable[[Node], Callable[..., Tensor]]] = {
-    "null": _variable,
-    "_minus_scalar": _subtract,
-    "_div_scalar": _divide,
+    "_minus_scalar": lambda node: partial(torch.sub, other=node.number("scalar")),
+    "_div_scalar": lambda node: partial(torch.div, other=node.number("scalar")),
     "Convolution": _convolution,
     "BatchNorm": _batch_norm,
     "Activation": _activation,
-    "LeakyReLU": _leaky,
+    "LeakyReLU": lambda node: partial(functional.leaky_relu, negative_slope=node.number("slope", 0.25)),
     "Pooling": _pool,
-    "UpSampling": lambda node: _enlarge,
+    "UpSampling": lambda node: partial(functional.interpolate, scale_factor=2, mode="nearest"),
     "elemwise_add": lambda node: torch.add,
-    "Concat": lambda node: _concat,
-    "softmax": _softmax,
+    "Concat": lambda node: lambda *maps: torch.cat(maps, dim=1),
+    "softmax": lambda node: partial(functional.softmax, dim=node.integer("axis", -1), dtype=torch.float32),
     "slice_axis": _slice,
 }
 """How each operator is computed; the same operators as in `lffd.graphs.graph`."""

@@ -8,7 +8,7 @@ pinned below what current runtimes ask for, so that older ones read the file too
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -91,7 +91,7 @@ class OnnxBuilder:
 
 
 class Translator:
-    """Adds a deployed network to a builder, one method per kind of operator; a subclass may change any of them."""
+    """Adds a deployed network to a builder; a subclass may change how convolutions and other operators are written."""
 
     def __init__(self, builder: OnnxBuilder, model: Model) -> None:
         self.builder = builder
@@ -106,22 +106,7 @@ class Translator:
             data: name of the float input `(B, 3, H, W)`.
             normalised: the input is what the graph's own normalisation would make of it, which is then left out.
 
-        Raises:
-            ModelError: for an operator that deployed networks do not use.
         """
-        methods = {
-            "_minus_scalar": self.scalar,
-            "_div_scalar": self.scalar,
-            "Convolution": self.convolution,
-            "Activation": self.activation,
-            "LeakyReLU": self.leaky,
-            "Pooling": self.pool,
-            "UpSampling": self.enlarge,
-            "elemwise_add": self.addition,
-            "Concat": self.concat,
-            "softmax": self.softmax,
-            "slice_axis": self.slice,
-        }
         if normalised:
             self._left_out = {i for i, node in enumerate(self.graph.nodes) if node.op in NORMALISING}
         self._fold = not normalised
@@ -132,20 +117,14 @@ class Translator:
                 names.append(data if node.name == "data" else node.name)
             elif position in self._left_out:
                 names.append(inputs[0])
-            elif node.op in methods:
-                names.append(methods[node.op](node, inputs, self.result_name(position)))
             else:
-                raise ModelError(f"node {node.name}: operator {node.op} has no ONNX translation here")
+                layer = self.convolution if node.op == "Convolution" else self.simple
+                names.append(layer(node, inputs, self.result_name(position)))
         return self.network.by_branch([names[output] for output in self.graph.outputs])
 
     def result_name(self, position: int) -> str:
         """Return what the exported graph calls a node's result: outputs by what they say, others as they are."""
         return self._names.get(position, self.graph.nodes[position].name)
-
-    def scalar(self, node: Node, inputs: list[str], output: str) -> str:
-        """Subtract or divide by a scalar, where that cannot be folded into the convolutions behind it."""
-        value = self.builder.constant(f"{output}_value", np.float32(node.number("scalar")))
-        return self.builder.add("Sub" if node.op == "_minus_scalar" else "Div", [inputs[0], value], output)
 
     def convolution(self, node: Node, inputs: list[str], output: str) -> str:
         """Convolve; the parameters are stored under their own names, with the image's normalisation in them."""
@@ -163,45 +142,45 @@ class Translator:
         weight = values[0] / factor
         return [weight, *(bias - weight.sum((1, 2, 3)) * offset for bias in values[1:])]
 
-    def activation(self, node: Node, inputs: list[str], output: str) -> str:
-        """Apply ReLU or the logistic function."""
-        return self.builder.add({"relu": "Relu", "sigmoid": "Sigmoid"}[node.attrs["act_type"]], inputs, output)
+    def simple(self, node: Node, inputs: list[str], output: str) -> str:
+        """Add an operator without parameters; scalars, scales and bounds become constants."""
+        operator, constants, attributes = _SIMPLE[node.op](node)
+        names = [value and self.builder.constant(f"{output}_{name}", value[0]) for name, value in constants.items()]
+        return self.builder.add(operator, [*inputs, *names], output, **attributes)
 
-    def leaky(self, node: Node, inputs: list[str], output: str) -> str:
-        """Apply leaky ReLU."""
-        return self.builder.add("LeakyRelu", inputs, output, alpha=node.number("slope", 0.25))
 
-    def pool(self, node: Node, inputs: list[str], output: str) -> str:
-        """Take the maximum of each window."""
-        kernel, stride, pad = window(node)
-        sides = {"kernel_shape": (kernel,) * 2, "strides": (stride,) * 2, "pads": (pad,) * 4}
-        return self.builder.add("MaxPool", inputs, output, **sides)
+Simple = tuple[str, dict[str, Any], dict[str, Any]]
+"""ONNX operator, further inputs by name (each in a tuple of one; empty for none), and attributes."""
 
-    def enlarge(self, node: Node, inputs: list[str], output: str) -> str:
-        """Repeat every cell twice both ways."""
-        scales = self.builder.constant("twice", np.array([1, 1, 2, 2], np.float32))
-        settings = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        return self.builder.add("Resize", [inputs[0], "", scales], output, **settings)
 
-    def addition(self, node: Node, inputs: list[str], output: str) -> str:
-        """Add two maps."""
-        return self.builder.add("Add", inputs, output)
+def _slice(node: Node) -> Simple:
+    bounds = {key: (np.array([node.integer(key)], np.int64),) for key in ("begin", "end", "axis")}
+    return "Slice", bounds, {}
 
-    def concat(self, node: Node, inputs: list[str], output: str) -> str:
-        """Put channels one after the other."""
-        return self.builder.add("Concat", inputs, output, axis=1)
 
-    def softmax(self, node: Node, inputs: list[str], output: str) -> str:
-        """Apply softmax over channels."""
-        return self.builder.add("Softmax", inputs, output, axis=1)
+def _pool(node: Node) -> Simple:
+    kernel, stride, pad = window(node)
+    return "MaxPool", {}, {"kernel_shape": (kernel,) * 2, "strides": (stride,) * 2, "pads": (pad,) * 4}
 
-    def slice(self, node: Node, inputs: list[str], output: str) -> str:
-        """Keep a range of channels."""
-        bounds = [
-            self.builder.constant(f"{node.op}_{node.integer(key)}", np.array([node.integer(key)], np.int64))
-            for key in ("begin", "end", "axis")
-        ]
-        return self.builder.add("Slice", [inputs[0], *bounds], output)
+
+def _enlarge(node: Node) -> Simple:
+    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return "Resize", {"region": "", "scales": (np.array([1, 1, 2, 2], np.float32),)}, how
+
+
+_SIMPLE: dict[str, Callable[[Node], Simple]] = {
+    "_minus_scalar": lambda node: ("Sub", {"value": (np.float32(node.number("scalar")),)}, {}),
+    "_div_scalar": lambda node: ("Div", {"value": (np.float32(node.number("scalar")),)}, {}),
+    "Activation": lambda node: ({"relu": "Relu", "sigmoid": "Sigmoid"}[node.attrs["act_type"]], {}, {}),
+    "LeakyReLU": lambda node: ("LeakyRelu", {}, {"alpha": node.number("slope", 0.25)}),
+    "Pooling": _pool,
+    "UpSampling": _enlarge,
+    "elemwise_add": lambda node: ("Add", {}, {}),
+    "Concat": lambda node: ("Concat", {}, {"axis": 1}),
+    "softmax": lambda node: ("Softmax", {}, {"axis": 1}),
+    "slice_axis": _slice,
+}
+"""How each operator without parameters is written."""
 
 
 def foldable(graph: Graph) -> list[int]:

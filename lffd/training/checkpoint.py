@@ -35,13 +35,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint as read.
-
-    Attributes:
-        path: its file.
-        arrays: the engine's state by name.
-        facts: plain JSON values: iteration, best score, the run's description.
-    """
+    """A checkpoint as read: the engine's state by name, and facts: iteration, best score, the run's description."""
 
     path: Path
     arrays: dict[str, NDArray[Any]]
@@ -58,13 +52,10 @@ def write_checkpoint(
 
     Args:
         folder: made when missing; one run writes to it.
-        iteration: gives the file its name.
-        arrays: the engine's state by name, none of them of Python objects.
+        iteration: gives the file its name, `iteration_XXXXXXXX.npz`.
+        arrays: the engine's state by name.
         facts: plain JSON values; `iteration` is one of them.
         keep: how many to keep, this one included.
-
-    Returns:
-        The file, `folder/iteration_XXXXXXXX.npz`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()

@@ -25,20 +25,16 @@ def choose_training_engine(
     """Return the engine and precision to train with.
 
     The engine `auto` is PyTorch where it is installed, because it was the faster one in every measurement (README),
-    and MXNet otherwise. The precision `auto` is bf16 where PyTorch trains on a device that has instructions for it,
-    and fp32 otherwise.
-
-    Args:
-        engine: what the user asked for.
-        device: `cpu`, `cuda:0`, …
-        precision: what the user asked for.
-        parameter_server: whether the workers meet at MXNet's parameter server, which only MXNet can.
+    and MXNet otherwise, or where the workers meet at its `parameter_server`. The precision `auto` is bf16 where PyTorch
+    trains on a device that has instructions for it, and fp32 otherwise.
 
     Raises:
         UsageError: for a combination that no engine offers.
         EngineError: when the engine is not installed, with the install command, or PyTorch cannot use the device.
     """
-    name = _first_installed(parameter_server) if engine == "auto" else engine
+    name = engine
+    if engine == "auto":
+        name = "torch" if _installed("torch") and not parameter_server else "mxnet"
     if not _installed(name):
         raise EngineError(f"engine {name} is not installed; install it with: {install_command(name)}")
     if parameter_server and name != "mxnet":
@@ -56,10 +52,6 @@ def choose_training_engine(
 
     fitting = "bf16" if computes_bf16(parse_device(device)) else "fp32"
     return Choice(name, fitting if precision == "auto" else precision)
-
-
-def _first_installed(parameter_server: bool) -> str:
-    return "torch" if _installed("torch") and not parameter_server else "mxnet"
 
 
 def _installed(engine: str) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError
+from lffd.params import misfits
 
 
 class TrainingBatch(Protocol):
@@ -22,17 +23,14 @@ class TrainingBatch(Protocol):
     @property
     def index(self) -> int:
         """Position in the run's endless sequence of batches."""
-        ...
 
     @property
     def names(self) -> tuple[str, ...]:
         """Records in the batch."""
-        ...
 
     @property
     def images(self) -> NDArray[np.uint8]:
         """Crops, `(B, S, S, 3)` BGR."""
-        ...
 
     @property
     def targets(self) -> Sequence[Mapping[str, NDArray[Any]]]:
@@ -41,7 +39,6 @@ class TrainingBatch(Protocol):
         `score` int8 `(B, A, h, w)`: 1 object, 0 background, −1 ignored; `box` float32 `(B, 4A, h, w)`: box code of the
         objects; and so on for further outputs.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -59,12 +56,17 @@ class StepReport:
     gradient_norm: float
 
 
+def unpack_report(values: NDArray[np.float64], names: Sequence[str]) -> StepReport:
+    """Return the report in a row of numbers: the statistics branch by branch, the loss, the gradient's norm."""
+    statistics = dict(zip(names, values[:-2].reshape(-1, len(names)).T, strict=True))
+    return StepReport(statistics, float(values[-2]), float(values[-1]))
+
+
 class PendingReport(Protocol):
     """A step that may still be running on the device."""
 
     def wait(self) -> StepReport:
         """Return the report once the device is there."""
-        ...
 
 
 class TrainingEngine(Protocol):
@@ -88,11 +90,9 @@ class TrainingEngine(Protocol):
         equals one larger batch; so does the report, which is summed over them. A gradient that is not finite changes
         no parameter. May return before the device is done.
         """
-        ...
 
     def agree(self, code: int) -> int:
         """Return the largest `code` that any worker of the run passes; every worker must call it at the same step."""
-        ...
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that the next step depends on, as arrays by name.
@@ -101,19 +101,15 @@ class TrainingEngine(Protocol):
         `optimizer:momentum:NAME` for SGD, `optimizer:mean:NAME` and `optimizer:variance:NAME` for AdamW;
         `optimizer:updates` the number of updates made, int64 of shape (1,).
         """
-        ...
 
     def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take a state that `state` returned; raises `ModelError` listing what is missing, extra or misshapen."""
-        ...
 
     def deployable(self) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
         """Return the parameters and running statistics to evaluate and save: the moving average where there is one."""
-        ...
 
     def nonfinite(self) -> list[str]:
         """Return the names of parameters whose last gradient, or value, holds NaN or Inf."""
-        ...
 
 
 def count_positives(batches: Sequence[TrainingBatch]) -> NDArray[np.float64]:
@@ -151,17 +147,6 @@ def loss_divisors(
 
 
 def check_state(expected: Mapping[str, tuple[int, ...]], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Compare a training state with the names and shapes that an engine holds.
-
-    Raises:
-        ModelError: listing what is missing, extra or misshapen.
-    """
-    problems = [f"missing {name}" for name in expected if name not in arrays]
-    problems += [f"extra {name}" for name in arrays if name not in expected]
-    problems += [
-        f"{name} has shape {arrays[name].shape} instead of {shape}"
-        for name, shape in expected.items()
-        if name in arrays and arrays[name].shape != shape
-    ]
-    if problems:
+    """Compare a training state with the names and shapes that an engine holds; a `ModelError` lists what differs."""
+    if problems := misfits(expected, arrays):
         raise ModelError(f"the training state does not fit this run: {'; '.join(problems[:20])}")

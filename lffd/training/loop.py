@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,15 +57,15 @@ class Trainer:
     """One run of the loop.
 
     Args:
-        engine: holds what learns.
+        engine: holds what learns, in the state that `progress` tells of.
         open_batches: opens the endless stream of batches at a given index.
         options: lengths and intervals.
         schedule: learning rate by iteration.
         folder: the run's output directory; checkpoints go below it.
         log: where to report.
-        progress: where to start from; the engine already holds the matching state.
+        progress: where to start from.
         summarise: turns summed statistics and a number of images into metrics per branch.
-        validate: returns scores of the engine's deployable model by name, the deciding one first; None for none.
+        validate: returns scores of the engine's deployable model by name, the deciding one first.
         keep_best: called when validation found a better model than ever before.
         leader: false for workers that must not write.
     """
@@ -132,30 +132,36 @@ class Trainer:
 
     def _step(self, batches: Iterator[TrainingBatch]) -> None:
         """Make one step, and look at the report of the one before, so that the device never waits for the host."""
-        started, iteration = time.perf_counter(), self.progress.iteration
+        started, iteration, window = time.perf_counter(), self.progress.iteration, self._window
         group = [next(batches) for _ in range(self.options.accumulate)]
-        waited = time.perf_counter() - started
+        window.waited += time.perf_counter() - started
         rate = self.schedule.rate(iteration, self.options.iterations)
         self._pending.append((iteration, group, self.engine.step(group, rate)))
         if len(self._pending) > 1:
             self._look(*self._pending.popleft())
         self.progress.iteration += 1
-        elapsed = time.perf_counter() - started
-        self.progress.seconds += elapsed
-        window = self._window
-        window.add_time(sum(len(batch.images) for batch in group), waited, elapsed)
-        loss = "" if window.loss is None else f"loss {window.loss:.4g}, "
-        rate_seen = window.images * self.engine.workers / window.seconds
-        share = f"{rate_seen:.1f} img/s, data wait {100 * window.waited / window.seconds:.0f} %"
-        self.log.advance(loss + share)
-        if self._due(self.options.log_every, self.progress.iteration == self.options.iterations):
+        self._count_time(started)
+        reporting = self._due(self.options.log_every, self.progress.iteration == self.options.iterations)
+        if reporting:
             self._settle()
+        window.steps += 1
+        window.images += sum(len(batch.images) for batch in group) * self.engine.workers
+        loss = f"loss {window.losses / window.reported:.4g}, " if window.reported else ""
+        self.log.advance(f"{loss}{window.images / window.seconds:.1f} img/s, data wait {100 * window.wait:.0f} %")
+        if reporting and window.statistics:
             self._report(rate)
 
     def _settle(self) -> None:
-        """Wait for every step under way."""
+        """Wait for every step under way; this time belongs to the steps too."""
+        started = time.perf_counter()
         while self._pending:
             self._look(*self._pending.popleft())
+        self._count_time(started)
+
+    def _count_time(self, started: float) -> None:
+        elapsed = time.perf_counter() - started
+        self.progress.seconds += elapsed
+        self._window.seconds += elapsed
 
     def _look(self, iteration: int, group: Sequence[TrainingBatch], pending: PendingReport) -> None:
         """Take in a finished step's report; refuse one that is not finite."""
@@ -163,7 +169,7 @@ class Trainer:
         figures = [*report.statistics.values(), np.array([report.loss, report.gradient_norm])]
         if not all(np.isfinite(values).all() for values in figures):
             raise self._failure(iteration, group, report)
-        self._window.add_report(report)
+        self._window.add(report)
 
     def _failure(self, iteration: int, group: Sequence[TrainingBatch], report: StepReport) -> NonFiniteError:
         """Save the offending batches and return an error that names them."""
@@ -194,20 +200,16 @@ class Trainer:
     def _report(self, rate: float) -> None:
         """Write what the steps since the last report found."""
         window, self._window = self._window, _Window()
-        if not window.statistics:
-            return
-        images = window.reported * window.images * self.engine.workers // max(window.steps, 1)
-        branches = self._summarise(window.statistics, images)
         self.log.record(
             {
                 "iteration": self.progress.iteration,
-                "loss": window.loss,
+                "loss": window.losses / window.reported,
                 "learning_rate": rate,
                 "gradient_norm": window.norm / window.reported,
-                "images_per_second": window.images * self.engine.workers / window.seconds,
-                "data_wait": window.waited / window.seconds,
+                "images_per_second": window.images / window.seconds,
+                "data_wait": window.wait,
                 "seconds": self.progress.seconds,
-                "branches": branches,
+                "branches": self._summarise(window.statistics, window.reported * window.images // window.steps),
             }
         )
 
@@ -242,27 +244,26 @@ class Trainer:
             write_checkpoint(self.folder / "checkpoints", self.progress.iteration, self.engine.state(), facts)
 
 
+@dataclass
 class _Window:
-    """Sums over the steps since the last report."""
+    """Sums over the steps since the last report; images are those of all workers."""
 
-    def __init__(self) -> None:
-        self.statistics: dict[str, NDArray[np.float64]] = {}
-        self.losses = self.norm = self.waited = self.seconds = 0.0
-        self.reported = self.steps = self.images = 0
+    statistics: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    losses: float = 0.0
+    norm: float = 0.0
+    waited: float = 0.0
+    seconds: float = 0.0
+    reported: int = 0
+    steps: int = 0
+    images: int = 0
 
-    def add_time(self, images: int, waited: float, seconds: float) -> None:
-        self.steps += 1
-        self.images += images
-        self.waited += waited
-        self.seconds += seconds
+    @property
+    def wait(self) -> float:
+        return self.waited / self.seconds
 
-    def add_report(self, report: StepReport) -> None:
+    def add(self, report: StepReport) -> None:
         self.reported += 1
         self.losses += report.loss
         self.norm += report.gradient_norm
         for name, values in report.statistics.items():
             self.statistics[name] = self.statistics.get(name, 0.0) + values
-
-    @property
-    def loss(self) -> float | None:
-        return self.losses / self.reported if self.reported else None

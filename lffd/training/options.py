@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -67,13 +67,11 @@ class LossOptions:
         for name, known in (("score", SCORE_LOSSES), ("box", BOX_LOSSES), ("landmarks", POINT_LOSSES)):
             value = getattr(self, name)
             _require(value in known, f"loss.{name} {value!r} is not one of {', '.join(known)}")
-        for name in ("negatives_per_positive", "focal_gamma"):
-            _require(0 <= getattr(self, name) < math.inf, f"loss.{name} must be finite and at least 0")
-        _require(0 <= self.negatives_without_positive <= 1, "loss.negatives_without_positive must lie in 0–1")
-        _require(0 <= self.focal_alpha <= 1, "loss.focal_alpha must lie in 0–1")
+        _check(self, "loss", ("negatives_per_positive focal_gamma", *_FINITE))
+        _check(self, "loss", ("negatives_without_positive focal_alpha", *_SHARE))
         kinds = ("score", "box", "landmarks", *TEACHER)
         weights = (*(getattr(self, f"{kind}_weight") for kind in kinds), *self.branch_weights)
-        _require(all(w >= 0 and math.isfinite(w) for w in weights), "loss weights must be finite and at least 0")
+        _require(all(0 <= weight < math.inf for weight in weights), "loss weights must be finite and at least 0")
 
     def terms(self, targets: Sequence[str]) -> list[Term]:
         """Return the weighted terms of the loss for these targets."""
@@ -111,12 +109,15 @@ class OptimizerOptions:
 
     def __post_init__(self) -> None:
         """Refuse values outside their meaning."""
-        for name in ("momentum", "beta2", "ema"):
-            _require(0 <= getattr(self, name) < 1, f"optimizer.{name} must lie in 0–1, below 1")
         most = LIMITS["weight_decay"][1]
-        _require(0 <= self.weight_decay <= most, f"optimizer.weight_decay must be at least 0 and at most {most:,}")
-        _require(0 <= self.clip_norm < math.inf, "optimizer.clip_norm must be finite and at least 0")
-        _require(0 < self.epsilon < math.inf, "optimizer.epsilon must be finite and above 0")
+        _check(
+            self,
+            "optimizer",
+            ("momentum beta2 ema", lambda value: 0 <= value < 1, "lie in 0–1, below 1"),
+            ("weight_decay", lambda value: 0 <= value <= most, f"be at least 0 and at most {most:,}"),
+            ("clip_norm", *_FINITE),
+            ("epsilon", lambda value: 0 < value < math.inf, "be finite and above 0"),
+        )
 
 
 @dataclass(frozen=True)
@@ -142,11 +143,14 @@ class ScheduleOptions:
     def __post_init__(self) -> None:
         """Refuse values outside their meaning."""
         most = LIMITS["learning_rate"][1]
-        _require(0 < self.learning_rate <= most, f"schedule.learning_rate must be above 0 and at most {most:,}")
-        _require(self.warm_up >= 0, "schedule.warm_up must be at least 0")
-        _require(all(0 <= m <= 1 for m in self.milestones), "schedule.milestones must lie in 0–1")
-        for name in ("final", "factor", "decay"):
-            _require(0 <= getattr(self, name) <= 1, f"schedule.{name} must lie in 0–1")
+        _check(
+            self,
+            "schedule",
+            ("learning_rate", lambda value: 0 < value <= most, f"be above 0 and at most {most:,}"),
+            ("warm_up", lambda value: value >= 0, "be at least 0"),
+            ("milestones", lambda values: all(0 <= value <= 1 for value in values), "lie in 0–1"),
+            ("final factor decay", *_SHARE),
+        )
 
     def rate(self, iteration: int, iterations: int) -> float:
         """Return the learning rate of `iteration` (from 0) of a run of `iterations`."""
@@ -162,6 +166,17 @@ class ScheduleOptions:
         span = max(1, iterations - 1 - self.warm_up)
         progress = min(1.0, max(0.0, (iteration - self.warm_up) / span))
         return self.learning_rate * warm * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+_FINITE = (lambda value: 0 <= value < math.inf, "be finite and at least 0")
+_SHARE = (lambda value: 0 <= value <= 1, "lie in 0–1")
+
+
+def _check(options: Any, section: str, *rows: tuple[str, Callable[[Any], bool], str]) -> None:
+    """Refuse options that their row (names, test, what they must do) does not let pass."""
+    for names, fits, duty in rows:
+        for name in names.split():
+            _require(fits(getattr(options, name)), f"{section}.{name} must {duty}")
 
 
 def _require(condition: bool, message: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import FrameType
 from typing import Any
 
@@ -25,22 +25,18 @@ class Progress:
 
     def to_facts(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
-        return {**self.facts, **{name: getattr(self, name) for name in _PROGRESS}}
+        return {**self.facts, **{name: getattr(self, name) for name in _NAMES}}
 
 
-_PROGRESS = ("iteration", "best_score", "best_iteration", "without_gain", "validation_owed", "seconds")
+_NAMES = tuple(entry.name for entry in fields(Progress) if entry.name != "facts")
 
 
 def restore_progress(facts: Mapping[str, Any]) -> Progress:
-    """Return the progress that a checkpoint's facts describe.
-
-    Raises:
-        ModelError: when they are not those of a run.
-    """
-    if missing := [name for name in _PROGRESS if name not in facts]:
+    """Return the progress that a checkpoint's facts describe; a `ModelError` when they are not those of a run."""
+    if missing := [name for name in _NAMES if name not in facts]:
         raise ModelError(f"the checkpoint's facts lack {', '.join(missing)}")
-    rest = {name: value for name, value in facts.items() if name not in _PROGRESS}
-    return Progress(**{name: facts[name] for name in _PROGRESS}, facts=rest)
+    rest = {name: value for name, value in facts.items() if name not in _NAMES}
+    return Progress(**{name: facts[name] for name in _NAMES}, facts=rest)
 
 
 class StopRequest:
@@ -48,11 +44,9 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
+        self._previous = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -6,9 +6,11 @@ import importlib.util
 import io
 import json
 import logging
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -19,6 +21,14 @@ from lffd.files import write_atomic
 METRICS_FILE, LOG_FILE, CURVES_FILE = "metrics.jsonl", "log.txt", "curves.png"
 
 
+class Curve(NamedTuple):
+    """A figure of every branch that `curves.png` shows: its key in `branches`, a title, and whether on a log scale."""
+
+    key: str
+    title: str
+    log: bool = False
+
+
 class RunLog:
     """Writes a run's records; use as a context manager.
 
@@ -26,27 +36,28 @@ class RunLog:
         folder: the run's output directory.
         first: iteration that the run starts from; later lines of an earlier try are removed from `metrics.jsonl`.
         iterations: total of the run.
+        curves: what to draw of each branch beside the run's own figures.
         tensorboard: also write TensorBoard events into `folder/tensorboard`.
         quiet: no live line and no console output (workers other than the first).
     """
 
     def __init__(
-        self, folder: Path, first: int, iterations: int, tensorboard: bool = False, quiet: bool = False
+        self,
+        folder: Path,
+        first: int,
+        iterations: int,
+        curves: Sequence[Curve] = (),
+        *,
+        tensorboard: bool = False,
+        quiet: bool = False,
     ) -> None:
-        self.folder = folder
-        self._metrics = folder / METRICS_FILE
-        self._quiet = quiet
+        self._folder, self._metrics = folder, folder / METRICS_FILE
+        self._curves, self._quiet = curves, quiet
         if not quiet:
             _keep_until(self._metrics, first)
         live = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=iterations,
-            initial=first,
-            unit="it",
-            disable=quiet,
-            dynamic_ncols=True,
-            mininterval=0.5 if live else 30,
-        )
+        pace = {"mininterval": 0.5 if live else 30, "dynamic_ncols": True}
+        self._bar = tqdm(total=iterations, initial=first, unit="it", disable=quiet, **pace)
         self._logger = logging.Logger(f"lffd run {folder}")
         self._handler: logging.Handler = logging.NullHandler() if quiet else logging.FileHandler(folder / LOG_FILE)
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -90,7 +101,7 @@ class RunLog:
     def draw_curves(self) -> None:
         """Redraw `curves.png` from `metrics.jsonl`; a machine that only trains may lack Matplotlib."""
         if not self._quiet and self._can_draw:
-            draw_curves(read_metrics(self._metrics), self.folder / CURVES_FILE)
+            _draw(read_metrics(self._metrics), self._curves, self._folder / CURVES_FILE)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -142,44 +153,37 @@ def _tensorboard(folder: Path) -> Any:
     return SummaryWriter(str(folder / "tensorboard"))
 
 
-def draw_curves(entries: list[dict[str, Any]], path: Path) -> None:
-    """Draw loss, learning rate, branch metrics and validation AP over iterations."""
+def _draw(entries: list[dict[str, Any]], curves: Sequence[Curve], path: Path) -> None:
+    """Draw loss and learning rate, validation, and those curves of the branches that the run has, over iterations."""
     from matplotlib.figure import Figure
 
     steps = [entry for entry in entries if "loss" in entry]
     checks = [entry for entry in entries if "validation" in entry]
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    axes = figure.subplots(2, 3).ravel()
+    drawn = [curve for curve in curves if steps and curve.key in steps[-1]["branches"][0]]
+    rows = math.ceil((len(drawn) + 2) / 3)
+    figure = Figure(figsize=(12, 3.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, 3, squeeze=False).ravel()
     x = [entry["iteration"] for entry in steps]
-    axes[0].plot(x, [entry["loss"] for entry in steps], color="black")
-    axes[0].set(title="loss (all branches, weighted)", yscale="log")
-    for place, key, title in (
-        (1, "score_loss", "score loss per cell"),
-        (2, "box_loss", "box loss per positive"),
-        (3, "iou", "mean IoU of positives"),
-        (4, "recall", "recall at 0.5 (cells)"),
-    ):
-        for index in range(len(steps[0]["branches"]) if steps else 0):
-            values = [entry["branches"][index][key] for entry in steps]
-            axes[place].plot(x, [np.nan if v is None else v for v in values], label=f"branch {index}", lw=1)
-        axes[place].set(title=title)
-        if place in (1, 2):
-            axes[place].set_yscale("log")
-    if steps:
-        axes[1].legend(fontsize=7)
-    names = sorted({name for entry in checks for name in entry["validation"]})
-    for name in names:
-        points = [(e["iteration"], e["validation"][name]) for e in checks if name in e["validation"]]
-        axes[5].plot(*zip(*points, strict=True), "o-", ms=3, label=name)
-    axes[5].set(title="validation", ylim=(0, 1))
-    if names:
-        axes[5].legend(fontsize=7)
-    rate = axes[0].twinx()
+    panels[0].plot(x, [entry["loss"] for entry in steps], color="black")
+    panels[0].set(title="loss (all branches, weighted)", yscale="log")
+    rate = panels[0].twinx()
     rate.plot(x, [entry["learning_rate"] for entry in steps], color="tab:orange", lw=0.8)
     rate.set_ylabel("learning rate", color="tab:orange")
-    for panel in axes:
+    for name in sorted({name for entry in checks for name in entry["validation"]}):
+        points = [(e["iteration"], e["validation"][name]) for e in checks if name in e["validation"]]
+        panels[1].plot(*zip(*points, strict=True), "o-", ms=3, label=name)
+    panels[1].set(title="validation", ylim=(0, 1))
+    for panel, curve in zip(panels[2:], drawn, strict=False):
+        for index in range(len(steps[0]["branches"])):
+            values = [entry["branches"][index].get(curve.key) for entry in steps]
+            panel.plot(x, [np.nan if v is None else v for v in values], label=f"branch {index}", lw=1)
+        panel.set(title=curve.title, yscale="log" if curve.log else "linear")
+    for panel in panels:
         panel.set_xlabel("iteration")
         panel.grid(lw=0.3)
+    for panel in panels[1:3]:
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize=7)
     content = io.BytesIO()
     figure.savefig(content, dpi=90, format="png")
     write_atomic(path, content.getvalue())

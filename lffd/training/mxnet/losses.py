@@ -20,11 +20,15 @@ from lffd.training.losses import (
     compare_boxes,
     statistic_names,
 )
-from lffd.training.mxnet.batches import target_name
 from lffd.training.options import LossOptions
 
 if TYPE_CHECKING:
     import mxnet as mx
+
+
+def target_name(output: str, branch: int) -> str:
+    """Return the training graph's input that holds a branch's target for an output."""
+    return f"target_{output}_{branch}"
 
 
 def training_symbol(network: Network, options: LossOptions, batch_norm: bool, distilled: bool = False) -> mx.sym.Symbol:

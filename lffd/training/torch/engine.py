@@ -1,8 +1,7 @@
 """Training with PyTorch: CPUs and any present GPU, bfloat16, several GPUs and machines through `torchrun`.
 
-Parameters, gradients, optimizer state and moving average are one vector each (`FlatTensors`), so that an update is a
-dozen operations however many layers there are, and workers exchange all gradients in one. Images cross to the GPU as
-uint8 from pinned memory, on a stream of their own, while the step before still runs.
+Workers exchange all gradients as one vector (`FlatTensors`). Images cross to the GPU as uint8 from pinned memory, on a
+stream of their own, while the step before still runs.
 """
 
 from __future__ import annotations
@@ -20,22 +19,20 @@ from lffd.engines.torch_devices import describe_device, parse_device, prepare_fo
 from lffd.engines.torch_module import BatchStatistics, GraphModule
 from lffd.graphs import batch_norm
 from lffd.graphs.network import Network
-from lffd.training.engine import StepReport, TrainingBatch, check_state, loss_divisors
+from lffd.training.engine import StepReport, TrainingBatch, loss_divisors, unpack_report
+from lffd.training.flat import FlatState
 from lffd.training.losses import statistic_names
 from lffd.training.options import LossOptions, OptimizerOptions
 from lffd.training.torch.flat import FlatTensors
-from lffd.training.torch.losses import Labels, Targets, collect_labels, training_loss
+from lffd.training.torch.losses import Targets, collect_labels, training_loss
 from lffd.training.torch.workers import Workers
 
 
 @dataclass(frozen=True)
 class TorchReport:
-    """A step that may still be running: numbers on their way to the host.
+    """A step that may still be running: float64 numbers, see `unpack_report`, on their way to the host.
 
-    Attributes:
-        values: float64; the statistics branch by branch, the loss, the gradient's norm.
-        names: of the statistics.
-        arrival: when they are there; None for at once.
+    They are there after `arrival`; None is for at once.
     """
 
     values: Tensor
@@ -46,19 +43,11 @@ class TorchReport:
         """Return the report; waits for the device."""
         if self.arrival is not None:
             self.arrival.synchronize()
-        values = self.values.numpy()
-        statistics = dict(zip(self.names, values[:-2].reshape(-1, len(self.names)).T, strict=True))
-        return StepReport(statistics, float(values[-2]), float(values[-1]))
+        return unpack_report(self.values.numpy(), self.names)
 
 
-class TorchTrainingEngine:
-    """Holds parameters, optimizer state and moving average, and makes steps; see `TrainingEngine`.
-
-    Attributes:
-        name: `torch`.
-        device: the device's name and the precision.
-        rank, workers: this process among those that `torchrun` started; 0 of 1 otherwise.
-    """
+class TorchTrainingEngine(FlatState[FlatTensors]):
+    """Holds parameters, optimizer state and moving average, and makes steps; see `TrainingEngine`."""
 
     name = "torch"
 
@@ -94,57 +83,47 @@ class TorchTrainingEngine:
         self._place = parse_device(self._workers.device_name(device))
         self._workers.join(self._place)
         self.device = f"{describe_device(self._place)}, {precision}"
-        self._loss, self._optimizer, self._half = loss, optimizer, precision == "bf16"
+        self._loss, self._half = loss, precision == "bf16"
         prepare_for_training(self._place)
         self._copying = torch.cuda.Stream(self._place) if self._place.type == "cuda" else None
-        self._params, self._states = (FlatTensors(shapes, self._place) for shapes in _shapes(initial))
-        self._gradients = self._params.like()
-        self._decayed = next((start for name, start in self._params.starts.items() if not _decays(name)), None)
-        self._moments = {role: self._params.like() for role in _MOMENTS[optimizer.name]}
-        self._averages = {"arg": self._params.like(), "aux": self._states.like()} if optimizer.ema else {}
-        self._updates = 0
+        super().__init__(initial, optimizer, lambda shapes: FlatTensors(shapes, self._place))
         self._network = network
         graph = batch_norm.training_graph(network, batch_norm=bool(self._states.shapes))
         self._module = GraphModule(graph, {**self._params.views, **self._states.views}).train()
         cancelled = batch_norm.cancelled_biases(self._params.views)
         for name, parameter in self._module.named_parameters():
             parameter.requires_grad_(name not in cancelled)
-            parameter.grad = self._gradients.views[name]  # backward adds in place
+            parameter.grad = self._gradient.views[name]  # backward adds in place
         self._run = torch.compile(self._module.run) if compiled else self._module.run
-        self._take(initial)
+        self._start(initial)
 
-    def _take(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Start from these parameters, the same for all workers, and let the average start from them too."""
-        self._params.fill(arrays, "arg:")
-        self._states.fill(arrays, "aux:")
+    def _join(self) -> None:
         self._workers.share(self._params.vector, self._states.vector)
-        for kind, average in self._averages.items():
-            average.vector.copy_((self._params if kind == "arg" else self._states).vector)
 
     def step(self, batches: Sequence[TrainingBatch], learning_rate: float) -> TorchReport:
         """Make one update; see `TrainingEngine.step`."""
         labels = [collect_labels(batch) for batch in batches]
         positives = np.sum([found.counts["objects"] for found in labels], axis=0, dtype=np.float64)
-        counts = self._workers.add_counts(positives)
+        counts = self._sum_over_workers("positives", positives)
         divisor = self._to_device(loss_divisors(counts, self._loss.normalizer, batches, self.workers))
-        self._gradients.vector.zero_()
+        self._gradient.vector.zero_()
         names = statistic_names(list(batches[0].targets[0]))
         sums = torch.zeros(len(positives) * len(names) + 1, dtype=torch.float64, device=self._place)
         for batch, found in zip(batches, labels, strict=True):
             images = self._to_device(batch.images)
-            sums += self._accumulate(images, self._targets(found), divisor)
-        self._workers.add(self._gradients.vector)
+            sums += self._accumulate(images, found.move(self._to_device), divisor)
+        self._workers.add(self._gradient.vector)
         self._workers.add(sums)
         self._workers.average(self._states.vector)
-        with torch.no_grad():
-            norm = self._update(learning_rate)
+        norm, scale = torch.linalg.vector_norm(self._gradient.vector), 1.0
+        if self._optimizer.clip_norm:
+            scale = (self._optimizer.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        # A gradient that is not finite moves nothing, and stays readable for `nonfinite`.
+        self._update(torch.where(norm.isfinite(), self._gradient.vector * scale, 0.0), learning_rate)
         return self._report(torch.cat([sums, norm.double().reshape(1)]), names)
 
-    def agree(self, code: int) -> int:
-        """Return the largest code of all workers; see `TrainingEngine.agree`."""
-        codes = np.zeros(self.workers)
-        codes[self.rank] = code
-        return int(self._workers.add_counts(codes).max())
+    def _sum_over_workers(self, what: str, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._workers.add_counts(counts)
 
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         """Start copying an array to the device; what is queued there later waits for it, the host does not."""
@@ -158,13 +137,6 @@ class TorchTrainingEngine:
         tensor.record_stream(current)
         return tensor
 
-    def _targets(self, labels: Labels) -> Targets:
-        positions, values = (
-            {name: self._to_device(array) for name, array in group.items()}
-            for group in (labels.positions, labels.values)
-        )
-        return Targets(self._to_device(labels.classes), positions, labels.counts, values)
-
     def _accumulate(self, images: Tensor, targets: Targets, divisor: Tensor) -> Tensor:
         """Add one batch's gradient and move the running statistics; return statistics and loss in one float64 row."""
         with torch.autocast(self._place.type, torch.bfloat16, enabled=self._half):
@@ -176,31 +148,21 @@ class TorchTrainingEngine:
             self._states.vector.lerp_(self._states.pack(_named_statistics(self._module, seen)), 1 - batch_norm.MOMENTUM)
         return torch.cat([statistics.flatten(), loss.detach().reshape(1)]).double()
 
-    def _update(self, rate: float) -> Tensor:
-        """Apply one optimizer step and move the average along; return the gradient's norm before clipping."""
-        options, gradient, vector = self._optimizer, self._gradients.vector, self._params.vector
-        norm = torch.linalg.vector_norm(gradient)
-        scale = (options.clip_norm / (norm + 1e-6)).clamp(max=1.0) if options.clip_norm else norm.new_ones(())
-        # A gradient that is not finite moves nothing, and stays readable for `nonfinite`.
-        gradient = torch.where(norm.isfinite(), gradient * scale, 0.0)
-        self._updates += 1
-        decayed = slice(0, self._decayed)
+    def _move(self, gradient: Tensor, rate: float) -> None:
+        options, vector, decayed = self._optimizer, self._params.vector, self._params.vector[self._decayed]
+        moments = [moment.vector for moment in self._moments.values()]
         if options.name == "sgd":
-            momentum = self._moments["momentum"].vector
+            (momentum,) = moments
             momentum.mul_(options.momentum).add_(gradient)
-            momentum[decayed].add_(vector[decayed], alpha=options.weight_decay)
+            momentum[self._decayed].add_(decayed, alpha=options.weight_decay)
             vector.add_(momentum, alpha=-rate)
         else:
-            mean, variance = (self._moments[role].vector for role in _MOMENTS["adamw"])
+            mean, variance = moments
             mean.lerp_(gradient, 1 - options.momentum)
             variance.mul_(options.beta2).addcmul_(gradient, gradient, value=1 - options.beta2)
             root = (variance / (1 - options.beta2**self._updates)).sqrt_().add_(options.epsilon)
-            vector[decayed].mul_(1 - rate * options.weight_decay)
+            decayed.mul_(1 - rate * options.weight_decay)
             vector.addcdiv_(mean, root, value=-rate / (1 - options.momentum**self._updates))
-        decay = min(options.ema, (1 + self._updates) / (10 + self._updates))
-        for kind, average in self._averages.items():
-            average.vector.lerp_((self._params if kind == "arg" else self._states).vector, 1 - decay)
-        return norm
 
     def _report(self, values: Tensor, names: tuple[str, ...]) -> TorchReport:
         if self._copying is None:
@@ -210,56 +172,6 @@ class TorchTrainingEngine:
         arrival = torch.cuda.Event()
         arrival.record()
         return TorchReport(host, names, arrival)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return everything that the next step depends on; see `TrainingEngine.state`."""
-        found: dict[str, NDArray[Any]] = {"optimizer:updates": np.array([self._updates], np.int64)}
-        for prefix, tensors in self._stored().items():
-            found |= tensors.read(prefix)
-        return found
-
-    def _stored(self) -> dict[str, FlatTensors]:
-        """Return all state by the prefix of its names."""
-        averages = {f"ema:{kind}:": average for kind, average in self._averages.items()}
-        moments = {f"optimizer:{role}:": moment for role, moment in self._moments.items()}
-        return {"arg:": self._params, "aux:": self._states, **averages, **moments}
-
-    def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take a state that `state` returned; see `TrainingEngine.load_state`."""
-        stored = self._stored()
-        shapes = {prefix + name: shape for prefix, part in stored.items() for name, shape in part.shapes.items()}
-        check_state({**shapes, "optimizer:updates": (1,)}, arrays)
-        for prefix, part in stored.items():
-            part.fill(arrays, prefix)
-        self._updates = int(arrays["optimizer:updates"][0])
-
-    def deployable(self) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        """Return parameters and running statistics to evaluate and save; see `TrainingEngine.deployable`."""
-        parts = self._averages or {"arg": self._params, "aux": self._states}
-        return dict(parts["arg"].read()), dict(parts["aux"].read())
-
-    def nonfinite(self) -> list[str]:
-        """Return the parameters whose gradient or value holds NaN or Inf."""
-        gradients, values = self._gradients.read(), self._params.read()
-        return [n for n in values if not (np.isfinite(gradients[n]).all() and np.isfinite(values[n]).all())]
-
-
-_MOMENTS = {"sgd": ("momentum",), "adamw": ("mean", "variance")}
-"""What each optimizer remembers of every parameter."""
-
-
-def _decays(name: str) -> bool:
-    """Return whether weight decay acts on a parameter: on convolution weights only."""
-    return name.endswith("_weight")
-
-
-def _shapes(initial: Mapping[str, NDArray[Any]]) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    """Return the shapes of parameters, those that decay first, and of running statistics."""
-    params, states = (
-        {name.removeprefix(kind): value.shape for name, value in initial.items() if name.startswith(kind)}
-        for kind in ("arg:", "aux:")
-    )
-    return dict(sorted(params.items(), key=lambda item: not _decays(item[0]))), states
 
 
 def _named_statistics(module: GraphModule, seen: Sequence[BatchStatistics]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ because no loss reads others. That saves most of the copy to the device and of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,21 +30,13 @@ from lffd.training.losses import (
 )
 from lffd.training.options import LossOptions
 
-OPERATORS = Operators(
-    torch.maximum,
-    torch.minimum,
-    functional.relu,
-    torch.abs,
-    torch.where,
-    torch.exp,
-    torch.sigmoid,
-    functional.softplus,
-)
+_OF_TORCH = (torch.maximum, torch.minimum, functional.relu, torch.abs, torch.where, torch.exp, torch.sigmoid)
+OPERATORS = Operators(*_OF_TORCH, functional.softplus)
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Labels of one batch on the host, the branches one after another; groups as in `losses.FurtherTerm.where`.
+class Targets:
+    """Labels of one batch, the branches one after another; groups as in `losses.FurtherTerm.where`.
 
     Attributes:
         classes: int8 `(predictions,)`: 1 object, 0 background, −1 ignored.
@@ -53,24 +45,19 @@ class Labels:
         values: targets by name, float32 `(members of their group, channels)`.
     """
 
-    classes: NDArray[np.int8]
-    positions: dict[str, NDArray[np.int64]]
+    classes: Any
+    positions: dict[str, Any]
     counts: dict[str, tuple[int, ...]]
-    values: dict[str, NDArray[np.float32]]
+    values: dict[str, Any]
+
+    def move(self, to_device: Callable[[NDArray[Any]], Tensor]) -> Targets:
+        """Return the same labels with their arrays as tensors on the device."""
+        positions, values = ({k: to_device(v) for k, v in part.items()} for part in (self.positions, self.values))
+        return Targets(to_device(self.classes), positions, self.counts, values)
 
 
-@dataclass(frozen=True)
-class Targets:
-    """`Labels` with their arrays on the device."""
-
-    classes: Tensor
-    positions: dict[str, Tensor]
-    counts: dict[str, tuple[int, ...]]
-    values: dict[str, Tensor]
-
-
-def collect_labels(batch: TrainingBatch) -> Labels:
-    """Return the labels of a batch in the form that the losses read: image, cell, prediction from slow to fast."""
+def collect_labels(batch: TrainingBatch) -> Targets:
+    """Return the labels of a batch, on the host: image, cell, prediction from slow to fast."""
     targets = batch.targets
     classes = [_listed(said["score"]) for said in targets]
     members = {"objects": [np.flatnonzero(values == 1) for values in classes]}
@@ -87,7 +74,7 @@ def collect_labels(batch: TrainingBatch) -> Labels:
     counts = {group: tuple(at.size for at in found) for group, found in members.items()}
     positions = {group: np.concatenate(found) for group, found in members.items()}
     counts["everywhere"] = tuple(part.size for part in classes)
-    return Labels(np.concatenate(classes), positions, counts, values)
+    return Targets(np.concatenate(classes), positions, counts, values)
 
 
 def _listed(maps: NDArray[Any]) -> NDArray[Any]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lffd.engines import Engine, factory
@@ -117,6 +118,26 @@ def test_requests_that_cannot_be_met(options: dict[str, object], error: type[Exc
         pytest.skip(f"{name} is not installed")
     with pytest.raises(error, match=message):
         create_engine(random_model(), Runtime(**options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("failure", [ValueError("it broke\nin a stack"), KeyError(), EngineError("it broke")])
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_failure_of_an_engine_names_the_model(
+    name: str, failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not ENGINES[name].installed or "cpu" not in ENGINES[name].devices:
+        pytest.skip(f"{name} cannot run here")
+    model = random_model()
+    engine = create_engine(model, Runtime(name))
+
+    def fail(images: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(engine, "_forward", fail)
+    with pytest.raises(EngineError, match=f"model {model.network.name}: .* failed on images of shape") as caught:
+        engine.run(np.zeros((1, 200, 210, 3), np.uint8))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("KeyError" if isinstance(failure, KeyError) else "it broke")
 
 
 def test_every_precision_has_engines_that_know_it() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from lffd.training.loop import LoopOptions, NonFiniteError, Trainer
 from lffd.training.losses import statistic_names
 from lffd.training.options import ScheduleOptions
 from lffd.training.progress import Progress, restore_progress
-from lffd.training.run_log import RunLog, read_metrics
+from lffd.training.run_log import Curve, RunLog, read_metrics
 from metric_farm.branch_metrics import summarise
 from tests.training_batches import FakeBatch, make_batch
 
@@ -197,6 +198,40 @@ def test_the_last_line_reports_and_few_checkpoints_stay(tmp_path: Path) -> None:
     assert [entry["iteration"] for entry in entries] == [4, 8, 11]
     assert {"loss", "learning_rate", "images_per_second", "data_wait", "branches"} <= entries[0].keys()
     assert entries[0]["branches"][0]["positives"] == pytest.approx(4 / 8)
+
+
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_the_time_that_a_device_takes_counts(tmp_path: Path, log_every: int) -> None:
+    """An engine that comes back at once and works on, as MXNet does: the waiting is part of the steps."""
+
+    class Slow(NumpyEngine):
+        def step(self, batches: Sequence[TrainingBatch], learning_rate: float) -> Report:
+            report, done = super().step(batches, learning_rate), time.monotonic() + 0.05
+
+            class Later(Report):
+                def wait(self) -> StepReport:
+                    time.sleep(max(0.0, done - time.monotonic()))
+                    return self.report
+
+            return Later(report.report)
+
+    _, progress, _ = run(tmp_path, LoopOptions(iterations=6, log_every=log_every, checkpoint_every=2), Slow())
+    entries = read_metrics(tmp_path / "metrics.jsonl")
+    assert progress.seconds >= 3 * 0.05
+    assert all(entry["images_per_second"] <= 2 * 2 / 0.05 for entry in entries)
+    if log_every == 1:
+        assert all(entry["images_per_second"] <= 2 / 0.05 for entry in entries)
+
+
+def test_curves_are_those_that_are_handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda self, label, **more: titles.append(label))
+    with RunLog(tmp_path, 0, 1, [Curve("iou", "mean IoU"), Curve("points_loss", "of another task")]) as log:
+        log.record({"iteration": 1, "loss": 0.5, "learning_rate": 0.1, "branches": [{"iou": None}, {"iou": 0.5}]})
+        log.record({"iteration": 1, "validation": {"AP50": 0.5}})
+        log.draw_curves()
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert titles == ["loss (all branches, weighted)", "validation", "mean IoU"]
 
 
 def test_a_half_written_metrics_line_is_dropped(tmp_path: Path) -> None:

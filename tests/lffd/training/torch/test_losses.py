@@ -37,7 +37,7 @@ def _gradients(loss: LossOptions, batch_norm: bool, batch: FakeBatch) -> tuple[A
     theirs = MXNetTrainingEngine(symbol, initial, optimizer=STILL, normalizer=loss.normalizer)
     ours = TorchTrainingEngine(NETWORK, initial, loss=loss, optimizer=STILL)
     reports = [engine.step([batch], 0.0).wait() for engine in (theirs, ours)]
-    return (*reports, theirs._gradient.read(), ours._gradients.read())
+    return (*reports, theirs._gradient.read(), ours._gradient.read())
 
 
 def _assert_statistics(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], atol: float = 0.0) -> None:
