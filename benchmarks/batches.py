@@ -11,10 +11,8 @@ import cProfile
 import json
 import pstats
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,25 +20,27 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from data_iterator_farm.batch import BatchPlan
 from data_iterator_farm.batch_builder import BatchBuilder
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import BadRecordError, decode_image
 from data_iterator_farm.jitter import jitter
 from data_iterator_farm.label_maps import LabelMaker
-from data_iterator_farm.policies import Policies, PresetName, preset
-from data_iterator_farm.process_loader import BatchWork, ProcessLoader
+from data_iterator_farm.policies import PresetName, preset
+from data_iterator_farm.process_loader import ProcessLoader
 from data_iterator_farm.record_order import RecordKinds, sort_records
 from data_iterator_farm.rendering import draw_window
 from data_provider_farm.pack_format.packed_file import PackReader
 from lffd.cli import run
 from lffd.errors import UsageError
-from lffd.graphs.network import Network
 from lffd.limits import check_batch_memory, check_limits
 from lffd.records import Record, RecordSource
 from symbol_farm.versions import version_network
 
 WARM_UP = 6
 CROWD_SAMPLES = 40
+
+FIGURES = ("images_per_second", "decode_images_per_second", "ratio", "ratio_low", "ratio_high")
 
 Workers = Literal["threads", "processes"]
 
@@ -85,53 +85,31 @@ class Options:
             raise UsageError("give numbers of threads or processes, each at least 1")
 
 
-@dataclass(frozen=True)
-class LoaderRates:
-    """What one number of workers reached; medians over the turns, and the extremes of the ratio of the two rates."""
-
-    workers: Workers
-    count: int
-    images_per_second: float
-    decode_images_per_second: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-
-
 class Bench:
     """The things that every measurement needs."""
 
-    def __init__(
-        self, source: RecordSource, kinds: RecordKinds, network: Network, policies: Policies, options: Options
-    ) -> None:
-        self.source, self.kinds, self.network, self.policies = source, kinds, network, policies
-        self.options = options
-        self.input_size = options.input_size or network.train_input
-        self.settings: dict[str, Any] = {
-            **{"batch_size": options.batch_size, "input_size": self.input_size, "seed": options.seed},
-            **{"rank": 0, "size": 1, "skip_bad_records": False},
-        }
-
-    def builder(self, kinds: RecordKinds | None = None, **changes: Any) -> BatchBuilder:
-        """Return a new maker of batches, from all records or those of `kinds`."""
-        settings = {**self.settings, **changes}
-        return BatchBuilder(self.source, kinds or self.kinds, self.network, self.policies, **settings)
+    def __init__(self, source: RecordSource, kinds: RecordKinds, plan: BatchPlan, options: Options) -> None:
+        self.source, self.kinds, self.plan, self.options = source, kinds, plan, options
 
     def loader(self, workers: Workers, count: int, start: int) -> BatchLoader | ProcessLoader:
         """Return a loader that begins at batch `start`."""
         if workers == "processes":
             opening = partial(PackReader, self.options.pack)
-            work = BatchWork(opening, self.kinds, self.network, self.policies, self.settings)
-            return ProcessLoader(work, processes=count, start=start)
-        settings = {**self.settings, "threads": count, "start": start, "kinds": self.kinds}
-        return BatchLoader(self.source, self.network, self.policies, **settings)
+            return ProcessLoader(opening, self.kinds, self.plan, processes=count, start=start)
+        return BatchLoader(self.source, self.plan, threads=count, start=start, kinds=self.kinds)
 
-    def rates(self, workers: Workers, count: int) -> LoaderRates:
-        """Measure batches and decoding in turns, on the same records, which the system's cache holds by then."""
+    def rates(self, workers: Workers, count: int) -> dict[str, Any]:
+        """Measure batches and decoding in turns, on the same records, which the system's cache holds by then.
+
+        Returns:
+            Kind and number of workers, images per second of both and the ratio of the two rates: medians over the
+            turns, and of the ratio also the extremes.
+        """
         # Processes make several batches ahead and finish several at a time: they need more of both.
         more = 0 if workers == "threads" else count
         warm_up, timed = WARM_UP + 2 * more, max(self.options.batches, 4 * more)
-        order, size = self.builder().order, self.options.batch_size
+        order = BatchBuilder(self.source, self.kinds, self.plan).order
+        size = self.options.batch_size
         pairs = []
         for turn in range(self.options.repeats):
             first = turn * (WARM_UP + self.options.batches)
@@ -145,13 +123,12 @@ class Bench:
                 pairs.append((made / (time.perf_counter() - start), _time_decoding(records, count)))
         rates = np.array(pairs)
         ratios = rates[:, 0] / rates[:, 1]
-        batches, decoding_only = np.median(rates, axis=0)
-        figures = (batches, decoding_only, np.median(ratios), ratios.min(), ratios.max())
-        return LoaderRates(workers, count, *(float(figure) for figure in figures))
+        figures = (*np.median(rates, axis=0), np.median(ratios), ratios.min(), ratios.max())
+        return {"workers": workers, "count": count} | dict(zip(FIGURES, map(float, figures), strict=True))
 
     def stages(self) -> dict[str, float]:
         """Return the share of one thread's time that each stage takes, from a profile of single calls."""
-        builder, profile = self.builder(), cProfile.Profile()
+        builder, profile = BatchBuilder(self.source, self.kinds, self.plan), cProfile.Profile()
         for index in range(WARM_UP):
             builder.build(index)
         for index in range(self.options.batches):
@@ -163,12 +140,8 @@ class Bench:
             return float(stats.get((code.co_filename, code.co_firstlineno, code.co_name), (0,) * 4)[3])
 
         whole = spent(BatchBuilder.build)
-        shares = {
-            "decode": spent(decode_image),
-            "resize": spent(draw_window) - spent(decode_image),
-            "jitter": spent(jitter),
-            "labels": spent(LabelMaker.write),
-        }
+        shares = {"decode": spent(decode_image), "resize": spent(draw_window) - spent(decode_image)}
+        shares |= {"jitter": spent(jitter), "labels": spent(LabelMaker.write)}
         shares["reading, sampling, the rest"] = whole - sum(shares.values())
         return {name: share / whole for name, share in shares.items()}
 
@@ -184,7 +157,8 @@ class Bench:
     def _record_cost(self, index: int) -> float:
         """Return the median milliseconds that one thread takes for a crop of one record."""
         none = np.zeros(0, np.int64)
-        builder = self.builder(RecordKinds(np.array([index]), none, none, bad={}), batch_size=1)
+        alone = RecordKinds(np.array([index]), none, none, bad={})
+        builder = BatchBuilder(self.source, alone, replace(self.plan, batch_size=1))
         times = []
         for number in range(CROWD_SAMPLES):
             start = time.perf_counter()
@@ -217,48 +191,38 @@ def _decode_many(records: list[Record]) -> None:
             raise BadRecordError(record, f"the JPEG is damaged: {error}; make the pack again") from error
 
 
-@contextmanager
-def _one_opencv_thread() -> Iterator[None]:
-    """Keep OpenCV from starting threads of its own, which would make one thread look like several."""
-    import cv2
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
 def main(options: Options) -> None:
     """Measure how fast batches are made from a pack, and where the time goes."""
+    import cv2
+
+    cv2.setNumThreads(1)  # with threads of its own, OpenCV would make one thread look like several
     network = version_network(options.version)
     policies = preset(options.preset, network)
     if not options.jitter:
         policies = policies._replace(jitter=replace(policies.jitter, probability=0.0))
-    with PackReader(options.pack) as source, _one_opencv_thread():
-        bench = Bench(source, sort_records(source, max(options.threads, default=1)), network, policies, options)
-        size = f"{bench.input_size}x{bench.input_size}"
-        print(f"{options.pack}: {len(source):,} records; {options.version}, {options.preset} preset, {size}")
+    with PackReader(options.pack) as source:
+        side = options.input_size or network.train_input
+        plan = BatchPlan(network, policies, options.batch_size, side, options.seed)
+        bench = Bench(source, sort_records(source, max(options.threads, default=1)), plan, options)
+        print(f"{options.pack}: {len(source):,} records; {options.version}, {options.preset} preset, {side}x{side}")
         results = [bench.rates("threads", count) for count in options.threads]
         results += [bench.rates("processes", count) for count in options.processes]
         stages, crowd = bench.stages(), bench.crowd()
     _print(results, stages, crowd)
     if options.json:
-        last = {name: value for name, value in asdict(results[-1]).items() if name not in ("workers", "count")}
-        values = {**asdict(options), "pack": str(options.pack), "input_size": bench.input_size, **last}
-        values |= {"json": str(options.json), "results": [asdict(rates) for rates in results]}
-        options.json.write_text(json.dumps({**values, "stages": stages, "crowd": crowd}, indent=2) + "\n")
+        last = {name: results[-1][name] for name in FIGURES}
+        values = {**vars(options), "input_size": side, **last, "results": results, "stages": stages, "crowd": crowd}
+        options.json.write_text(json.dumps(values, indent=2, default=str) + "\n")
 
 
-def _print(results: list[LoaderRates], stages: dict[str, float], crowd: dict[str, float]) -> None:
+def _print(results: list[dict[str, Any]], stages: dict[str, float], crowd: dict[str, float]) -> None:
     """Print the measurements as a user reads them."""
     print("workers        batches: images/s   decoding only: images/s   ratio (lowest–highest)")
     for rates in results:
-        spread = f"{rates.ratio:.2f} ({rates.ratio_low:.2f}–{rates.ratio_high:.2f})"
-        one = {"threads": "thread", "processes": "process"}[rates.workers]
-        workers = f"{rates.count} {rates.workers if rates.count > 1 else one}"
-        print(f"{workers:12s}{rates.images_per_second:20.0f}{rates.decode_images_per_second:26.0f}   {spread}")
+        one = {"threads": "thread", "processes": "process"}[rates["workers"]]
+        workers = f"{rates['count']} {rates['workers'] if rates['count'] > 1 else one}"
+        images, decoded, *ratios = (rates[name] for name in FIGURES)
+        print("{:12s}{:20.0f}{:26.0f}   {:.2f} ({:.2f}–{:.2f})".format(workers, images, decoded, *ratios))
     print("one thread's time: " + ", ".join(f"{name} {share:.0%}" for name, share in stages.items()))
     print(
         f"the record with most boxes ({crowd['boxes']:,}): {crowd['milliseconds']:.1f} ms per crop, "

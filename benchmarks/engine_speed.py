@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -68,15 +69,11 @@ class Options:
 
 
 def parse_subject(text: str) -> dict[str, Any]:
-    """Return the fields of an experiment that `ENGINE:PRECISION[:compiled]` means.
-
-    Raises:
-        UsageError: when it is spelt otherwise.
-    """
-    engine, precision, *more = [*text.split(":"), ""][:3] if text.count(":") < 3 else ("", "", "")
-    if engine not in ("mxnet", "torch") or precision not in ("fp32", "bf16") or more not in ([""], ["compiled"]):
+    """Return the fields of an experiment that `ENGINE:PRECISION[:compiled]` means; raises `UsageError` for others."""
+    found = re.fullmatch(r"(mxnet|torch):(fp32|bf16)(:compiled)?", text)
+    if not found:
         raise UsageError(f"{text!r} is not ENGINE:PRECISION[:compiled], such as torch:bf16")
-    return {"engine": engine, "precision": precision, "compiled": more == ["compiled"]}
+    return {"engine": found[1], "precision": found[2], "compiled": bool(found[3])}
 
 
 @dataclass
@@ -101,12 +98,14 @@ def measure(options: Options, version: str) -> list[Rates]:
     """Return the rates of every subject that can run here, on one network."""
     images = options.steps * options.batch_size
     kinds = ("steps", "batches", "loop") if options.train_data else ("steps",)
+    names = ("device", "input_size", "batch_size", "threads", "processes", "cache_gib")
+    shared = {name: getattr(options, name) for name in names} | {"train_data": options.train_data or DRAWN}
     with ExitStack() as stack:
         workers: dict[str, WorkerProcess] = {}
         for subject in options.subjects:
             worker = stack.enter_context(WorkerProcess(options.threads, subject, "benchmarks.engine_speed_worker"))
             try:
-                worker.ask(do="load", version=version, **_settings(options), **parse_subject(subject))
+                worker.ask(do="load", version=version, **shared, **parse_subject(subject))
             except EngineError as error:
                 print(f"  left out: {error}")
                 worker.close()
@@ -118,12 +117,6 @@ def measure(options: Options, version: str) -> list[Rates]:
                 for subject, worker in workers.items():
                     found[subject].add(kind, worker.ask(do=kind, count=options.steps), images)
     return list(found.values())
-
-
-def _settings(options: Options) -> dict[str, Any]:
-    """Return the fields of the experiment that all subjects share."""
-    names = ("device", "input_size", "batch_size", "threads", "processes", "cache_gib")
-    return {name: getattr(options, name) for name in names} | {"train_data": options.train_data or DRAWN}
 
 
 def describe(found: list[Rates]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from config_farm.run.assembly import create_run_engine
 from config_farm.run.data import open_batches, training_records
-from config_farm.run.experiment import Experiment, recipe
+from config_farm.run.experiment import recipe
 from inference_speed_evaluation.processes import run_worker
 from lffd.errors import UsageError
 from lffd.training.engine import TrainingBatch
@@ -30,10 +30,7 @@ WARM_UP = 3
 
 @contextmanager
 def watch_gpu(device: str) -> Iterator[list[float]]:
-    """Ask `nvidia-smi` ten times per second for the share of time in which the GPU computed.
-
-    Args:
-        device: `cuda:0`, `gpu:1`, …; nothing is watched for `cpu`.
+    """Ask `nvidia-smi` ten times per second for the share of time in which the GPU computed; nothing for `cpu`.
 
     Yields:
         A list that holds the percent of every look once the block has ended.
@@ -62,11 +59,7 @@ class SpeedWorker:
         self._stack = ExitStack()
 
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one order.
-
-        Raises:
-            LffdError: when it cannot be met.
-        """
+        """Carry out one order; raises `LffdError` when it cannot be met."""
         if order["do"] == "load":
             self._load(order)
             return {"device": self._engine.device}
@@ -80,8 +73,7 @@ class SpeedWorker:
     def _load(self, order: dict[str, Any]) -> None:
         """Make engine, records and a batch; run the first steps, which choose algorithms and compile."""
         self._network = version_network(order["version"])
-        names = {field.name for field in dataclasses.fields(Experiment)} - {"version"}
-        chosen = {name: value for name, value in order.items() if name in names}
+        chosen = {name: value for name, value in order.items() if name not in ("do", "version")}
         self._experiment = dataclasses.replace(recipe(self._network, "ours"), **chosen)
         self._source = self._stack.enter_context(training_records(self._experiment))
         self._engine, _ = create_run_engine(self._network, self._experiment, self._source, None)
@@ -115,17 +107,10 @@ class SpeedWorker:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             batches = stack.enter_context(self._warm_batches())
             log = stack.enter_context(RunLog(folder, 0, count, quiet=True))
-            trainer = Trainer(
-                self._engine,
-                lambda start: nullcontext(batches),
-                LoopOptions(iterations=count, checkpoint_every=0, validate_every=0, log_every=count),
-                self._experiment.schedule,
-                folder=folder,
-                log=log,
-                progress=Progress(),
-                summarise=summarise,
-                leader=False,
-            )
+            options = LoopOptions(iterations=count, checkpoint_every=0, validate_every=0, log_every=count)
+            about: dict[str, Any] = {"folder": folder, "log": log, "progress": Progress(), "summarise": summarise}
+            schedule = self._experiment.schedule
+            trainer = Trainer(self._engine, lambda _: nullcontext(batches), options, schedule, leader=False, **about)
             started = time.perf_counter()
             trainer.run()
             return time.perf_counter() - started

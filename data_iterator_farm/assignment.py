@@ -1,75 +1,27 @@
 """Which objects train which cells: the rule that a network declares, by name.
 
-A rule marks cells of the class maps as ignored and says which ones are positive, and for which box; what these are then
-taught (box codes and whatever else the network says) is written by `data_iterator_farm.label_maps`. To add a rule,
-write a class with the interface of `Assignment` and list it in `ASSIGNMENTS`.
+To add a rule, write a `LabelMaker`, made from network, crop side in pixels and policy, and list it in `ASSIGNMENTS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_iterator_farm.label_maps import IGNORED, ClassMap, LabelMaker, Positives
 from data_iterator_farm.policies import LabelPolicy
 from lffd.boxes import Boxes, longer_sides
+from lffd.errors import UsageError
 from lffd.graphs.network import Network
 
-POSITIVE, BACKGROUND, IGNORED = 1, 0, -1
-
-ClassMap = NDArray[np.int8]
+Exact = NDArray[np.float64]
 Cells = NDArray[np.intp]
 """Rectangles of cells: left, top, right, bottom, the last two excluded."""
 
 
-class Positives(NamedTuple):
-    """Positive predictions of one branch.
-
-    Attributes:
-        places: `(M,)` growing positions in the branch's class map `(B, A, h, w)`, flattened.
-        owners: `(M,)` the box that each is positive for.
-        scored: `(M,)` bool: whether its score is taught too; the others are ignored there.
-    """
-
-    places: NDArray[np.intp]
-    owners: NDArray[np.intp]
-    scored: NDArray[np.bool_]
-
-
-class Assignment(Protocol):
-    """A rule for crops of one size."""
-
-    def claim(
-        self, boxes: Boxes, ignored: NDArray[np.bool_], crops: NDArray[np.intp], classes: Sequence[ClassMap]
-    ) -> list[Positives]:
-        """Mark ignored cells, and return the positive ones of each branch.
-
-        Args:
-            boxes: `(N, 4)` float32 xyxy in pixels, of all crops; they may reach beyond them.
-            ignored: `(N,)`.
-            crops: `(N,)` the crop that each box lies in.
-            classes: per branch `(B, A, h, w)` int8, contiguous, all background.
-        """
-        ...
-
-
-class _Claims(NamedTuple):
-    """Cells of all branches and crops that boxes claim as positive; a cell may appear several times.
-
-    Attributes:
-        cells: `(M,)` numbers; those of a branch follow each other, and so do those of a crop within it.
-        owners: `(M,)` the box that claims each.
-        distances: `(M,)` squared distance of the cell's centre from the box's centre, in cells.
-    """
-
-    cells: NDArray[np.intp]
-    owners: NDArray[np.intp]
-    distances: NDArray[np.float64]
-
-
-class RangeAssignment:
+class RangeAssignment(LabelMaker):
     """LFFD's rule (arXiv 1904.10633, section 3.3), for all crops of a batch at once.
 
     The receptive field's centre decides, and the box's longer side says on which branch. Inside one box of the
@@ -78,8 +30,8 @@ class RangeAssignment:
     """
 
     def __init__(self, network: Network, size: int, policy: LabelPolicy) -> None:
-        shapes, branches = network.map_sizes(size, size), network.branch_geometry
-        self._policy = policy
+        super().__init__(network)
+        shapes, branches, self._policy = network.map_sizes(size, size), network.branch_geometry, policy
         ranges = np.array([branch.object_range for branch in branches], np.float64)
         grays = np.array([branch.gray_range for branch in branches], np.float64)
         ranges[-1, 1] *= policy.last_range_factor
@@ -97,7 +49,7 @@ class RangeAssignment:
     def claim(
         self, boxes: Boxes, ignored: NDArray[np.bool_], crops: NDArray[np.intp], classes: Sequence[ClassMap]
     ) -> list[Positives]:
-        """Mark ignored cells, and return the positive ones of each branch; see `Assignment`."""
+        """Mark ignored cells, and return the positive ones of each branch; see `LabelMaker`."""
         sides = longer_sides(boxes).astype(np.float64)
         small = sides < self._policy.smallest
         faces = ~ignored & ~small
@@ -105,12 +57,11 @@ class RangeAssignment:
         positive = faces & _within(sides, self._ranges)
         gray = faces & ~positive & _within(sides, self._grays)
         exact = boxes.astype(np.float64)
-        nothing = np.zeros(0, np.intp)
         if not positive.any():
             self._ignore(exact, crops, gray | hidden, classes)
+            nothing = np.zeros(0, np.intp)
             return [Positives(nothing, nothing, nothing.astype(bool))] * len(classes)
-        claims = self._claims(exact, crops, positive, classes[0].shape[0])
-        cells, owners, contested = self._settle(claims)
+        cells, owners, contested = self._settle(*self._claims(exact, crops, positive, classes[0].shape[0]))
         self._ignore(exact, crops, hidden & np.ones_like(gray), classes)
         shown = self._not_ignored(cells, classes)
         self._ignore(exact, crops, gray, classes)
@@ -124,24 +75,17 @@ class RangeAssignment:
         for maps, clash in zip(classes, self._split(contested, classes), strict=True):
             maps.reshape(-1)[clash] = IGNORED
         parts = self._split(cells, classes)
-        ends = np.cumsum([0, *(part.size for part in parts)])
-        spans = [slice(ends[k], ends[k + 1]) for k in range(len(parts))]
-        return [Positives(part, owners[span], scored[span]) for part, span in zip(parts, spans, strict=True)]
+        ends = np.cumsum([part.size for part in parts])[:-1]
+        return list(map(Positives, parts, np.split(owners, ends), np.split(scored, ends)))
 
-    def _cells(self, boxes: NDArray[np.float64], branches: NDArray[np.intp]) -> Cells:
+    def _cells(self, boxes: Exact, branches: NDArray[np.intp]) -> Cells:
         """Return `(P, 4)`: the cells of a branch with centres in each box `(P, 4)`, borders included."""
         places = (boxes - self._starts[branches]) / self._strides[branches]
-        first, after = np.ceil(places[:, :2]), np.floor(places[:, 2:]) + 1
-        limits = self._limits[branches]
-        corners = np.minimum(np.maximum(np.concatenate((first, after), axis=1), 0), np.tile(limits, 2))
-        return corners.astype(np.intp)
+        corners = np.concatenate((np.ceil(places[:, :2]), np.floor(places[:, 2:]) + 1), axis=1)
+        return np.minimum(np.maximum(corners, 0), np.tile(self._limits[branches], 2)).astype(np.intp)
 
     def _ignore(
-        self,
-        boxes: NDArray[np.float64],
-        crops: NDArray[np.intp],
-        chosen: NDArray[np.bool_],
-        classes: Sequence[ClassMap],
+        self, boxes: Exact, crops: NDArray[np.intp], chosen: NDArray[np.bool_], classes: Sequence[ClassMap]
     ) -> None:
         """Ignore every cell with its centre in the boxes `(N, 4)` chosen by `(branches, N)`."""
         branches, which = np.nonzero(chosen)
@@ -152,9 +96,14 @@ class RangeAssignment:
             classes[k][crop, :, top:bottom, left:right] = IGNORED
 
     def _claims(
-        self, boxes: NDArray[np.float64], crops: NDArray[np.intp], positive: NDArray[np.bool_], count: int
-    ) -> _Claims:
-        """List the cells that boxes `(N, 4)` in `count` crops claim on the branches of `positive` `(branches, N)`."""
+        self, boxes: Exact, crops: NDArray[np.intp], positive: NDArray[np.bool_], count: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+        """List the cells that boxes `(N, 4)` in `count` crops claim on the branches of `positive` `(branches, N)`.
+
+        Returns:
+            Numbers of cells, perhaps several times each; those of a branch follow each other, and so do those of a
+            crop within it. The box that claims each; its centre's squared distance from the cell's, in cells.
+        """
         branches, owners = np.nonzero(positive)
         boxes = boxes[owners]
         middle = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -173,21 +122,19 @@ class RangeAssignment:
         widths = self._limits[branches, 0].astype(np.intp)
         cells = start[which] + rows * widths[which] + columns
         distances = (middle_cell[which, 0] - columns) ** 2 + (middle_cell[which, 1] - rows) ** 2
-        return _Claims(cells, owners[which], distances)
+        return cells, owners[which], distances
 
-    def _settle(self, claims: _Claims) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        """Decide cells that several boxes claim.
-
-        Returns:
-            Positive cells in growing order, their boxes, and cells to ignore in growing order.
-        """
+    def _settle(
+        self, cells: NDArray[np.intp], owners: NDArray[np.intp], distances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Return the positive ones among claimed cells, their boxes, and cells to ignore; cells in growing order."""
         if self._policy.overlap == "nearest":
-            order = np.argsort(claims.distances, kind="stable")
-            cells, first = np.unique(claims.cells[order], return_index=True)
-            return cells, claims.owners[order][first], cells[:0]
-        cells, first, count = np.unique(claims.cells, return_index=True, return_counts=True)
+            order = np.argsort(distances, kind="stable")
+            cells, first = np.unique(cells[order], return_index=True)
+            return cells, owners[order][first], cells[:0]
+        cells, first, count = np.unique(cells, return_index=True, return_counts=True)
         alone = count == 1
-        return cells[alone], claims.owners[first[alone]], cells[~alone]
+        return cells[alone], owners[first[alone]], cells[~alone]
 
     def _not_ignored(self, cells: NDArray[np.intp], classes: Sequence[ClassMap]) -> NDArray[np.bool_]:
         """Return which of the cells are not ignored so far."""
@@ -212,11 +159,7 @@ def _empty(cells: Cells) -> NDArray[np.bool_]:
 
 
 def _list_cells(rectangles: Cells) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """List the cells of rectangles `(P, 4)` one after the other.
-
-    Returns:
-        Three arrays `(M,)`: which rectangle, column, row.
-    """
+    """List the cells of rectangles `(P, 4)` one after the other; `(M,)` each: which rectangle, column, row."""
     width = np.maximum(rectangles[:, 2] - rectangles[:, 0], 0)
     counts = width * np.maximum(rectangles[:, 3] - rectangles[:, 1], 0)
     which = np.repeat(np.arange(len(rectangles)), counts)
@@ -225,5 +168,13 @@ def _list_cells(rectangles: Cells) -> tuple[NDArray[np.intp], NDArray[np.intp], 
     return which, rectangles[which, 0] + column, rectangles[which, 1] + row
 
 
-ASSIGNMENTS: dict[str, Callable[[Network, int, LabelPolicy], Assignment]] = {"ranges": RangeAssignment}
-"""Every rule by the name under which a network declares it; made from network, crop side in pixels, and policy."""
+ASSIGNMENTS: dict[str, Callable[[Network, int, LabelPolicy], LabelMaker]] = {"ranges": RangeAssignment}
+"""Every rule by the name under which a network declares it."""
+
+
+def label_maker(network: Network, size: int, policy: LabelPolicy) -> LabelMaker:
+    """Return what labels crops of `size` pixels by the network's rule; raises `UsageError` for an unknown one."""
+    if network.assignment not in ASSIGNMENTS:
+        known = ", ".join(ASSIGNMENTS)
+        raise UsageError(f"{network.name}: assignment {network.assignment!r} is not one of {known}")
+    return ASSIGNMENTS[network.assignment](network, size, policy)

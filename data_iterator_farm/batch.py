@@ -1,18 +1,21 @@
-"""What a batch is, and the memory it is made in."""
+"""What a batch is, and how it lies in memory."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_iterator_farm.policies import Policies
+from lffd.errors import UsageError
 from lffd.graphs.network import Network
 from lffd.training.losses import TARGET_CHANNELS
+
+_ALIGN = 64
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,9 @@ class Batch:
         names: of the records in each crop; those of a mosaic joined by ` + `.
         images: `(B, S, S, 3)` uint8, BGR.
         targets: per branch, by output name; `A` predictions per cell. `score`: int8 `(B, A, h, w)`, 1 positive, 0
-            background, −1 ignored. `box`: float32 `(B, 4A, h, w)` box codes, 0 where not positive. `landmarks`, where
-            the network has them: float32 `(B, 11A, h, w)`, ten coordinates and whether they are known.
+            background, −1 ignored. `box`: float32 `(B, 4A, h, w)` box codes, 0 where not positive (`gray_keep_box`
+            apart). `landmarks`, where the network has them: float32 `(B, 11A, h, w)`, ten coordinates and whether
+            they are known.
         faces: `(B,)` int32: boxes in each crop that are not ignored.
     """
 
@@ -36,12 +40,41 @@ class Batch:
     faces: NDArray[np.int32]
 
 
-TargetShapes = Sequence[Mapping[str, tuple[tuple[int, ...], Any]]]
-"""Per branch, by output name: shape without the batch, and type."""
+@dataclass(frozen=True)
+class BatchPlan:
+    """What the batches of a run are, whoever makes them.
+
+    Attributes:
+        network: whose branches are labelled and whose ranges the sampling follows.
+        policies: how crops are made and labelled; `policies.preset` gives them by name.
+        batch_size: crops per batch (of this worker).
+        input_size: side of the square crops in pixels.
+        seed: of every random choice.
+        rank, size: this worker's number and how many there are. Together, the workers' batches `i` are exactly the
+            batch `i` of one worker with `size` times the batch size.
+        skip_bad_records: replace a record that cannot be used by another one; each is logged once.
+    """
+
+    network: Network
+    policies: Policies
+    batch_size: int
+    input_size: int
+    seed: int
+    rank: int = 0
+    size: int = 1
+    skip_bad_records: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if self.batch_size < 1 or not 0 <= self.rank < self.size or self.seed < 0:
+            raise UsageError(
+                f"batch size {self.batch_size} must be at least 1, seed {self.seed} at least 0, "
+                f"and rank {self.rank} below size {self.size}"
+            )
 
 
 def target_shapes(network: Network, size: int) -> list[dict[str, tuple[tuple[int, ...], Any]]]:
-    """Return what the targets of crops of `size` pixels look like; see `TargetShapes`."""
+    """Return the shape without the batch, and type, of the targets of crops of `size` pixels, by branch and output."""
     types = {name: np.int8 if name == "score" else np.float32 for name in network.outputs}
     return [
         {name: ((TARGET_CHANNELS[name] * network.predictions, *shape), types[name]) for name in network.outputs}
@@ -49,45 +82,53 @@ def target_shapes(network: Network, size: int) -> list[dict[str, tuple[tuple[int
     ]
 
 
+class Layout:
+    """Where the arrays of a batch lie in bytes: targets branch by branch, numbers of faces, images.
+
+    Attributes:
+        targets: what each branch is taught, see `target_shapes`.
+        label_bytes, image_bytes: how many a batch takes.
+    """
+
+    def __init__(self, plan: BatchPlan) -> None:
+        self.targets = target_shapes(plan.network, plan.input_size)
+        self._images_shape = (plan.batch_size, plan.input_size, plan.input_size, 3)
+        kinds = [kind for said in self.targets for kind in said.values()]
+        self._fields: list[tuple[tuple[int, ...], Any, slice]] = []
+        self.label_bytes, self.image_bytes = 0, math.prod(self._images_shape)
+        for one, kind in [*kinds, ((), np.int32)]:
+            shape = (plan.batch_size, *one)
+            end = self.label_bytes + math.prod(shape) * np.dtype(kind).itemsize
+            self._fields.append((shape, kind, slice(self.label_bytes, end)))
+            self.label_bytes = -(-end // _ALIGN) * _ALIGN
+
+    def batch(
+        self, index: int, names: tuple[str, ...], memory: NDArray[np.uint8], images: NDArray[np.uint8] | None = None
+    ) -> Batch:
+        """Return the batch that lies in these bytes, its `images` perhaps elsewhere; labels of 0 are background."""
+        arrays = iter([memory[part].view(kind).reshape(shape) for shape, kind, part in self._fields])
+        targets = tuple({name: next(arrays) for name in said} for said in self.targets)
+        if images is None:
+            images = memory[self.label_bytes :][: self.image_bytes]  # the system may have rounded the block up
+        return Batch(index, names, images.reshape(self._images_shape), targets, next(arrays))
+
+
 class BatchMemory:
     """Gives new batches their arrays.
 
     The images of a batch that nobody refers to any more are used again, because memory fresh from the system has to
-    be cleared page by page first. The reference count says so; a batch may be kept for any time.
-
-    Args:
-        batch_size: crops per batch.
-        size: side of the crops in pixels.
-        targets: what each branch is taught.
-        keep: how many arrays of images are kept at most for use again.
+    be cleared page by page first. The reference count says so; a batch may be kept for any time. At most `keep` arrays
+    of images are kept for use again.
     """
 
-    def __init__(self, batch_size: int, size: int, targets: TargetShapes, keep: int) -> None:
-        self._images_shape = (batch_size, size, size, 3)
-        self._targets, self._keep = targets, keep
+    def __init__(self, layout: Layout, keep: int) -> None:
+        self._layout, self._keep = layout, keep
         self._kept: list[NDArray[np.uint8]] = []
 
     def batch(self, index: int) -> Batch:
         """Return batch `index` without names: labels all background, images of undefined content."""
-        count = self._images_shape[0]
-        shapes = {
-            (branch, name): (count, *shape)
-            for branch, said in enumerate(self._targets)
-            for name, (shape, kind) in said.items()
-            if kind is np.float32
-        }
-        # In one block the codes come as fresh zero pages, of which only the few with positive cells are ever touched.
-        sizes = [math.prod(shape) for shape in shapes.values()]
-        parts = np.split(np.zeros(sum(sizes), np.float32), np.cumsum(sizes)[:-1])
-        made = {key: part.reshape(shape) for (key, shape), part in zip(shapes.items(), parts, strict=True)}
-        targets = tuple(
-            {
-                name: made[branch, name] if (branch, name) in made else np.zeros((count, *shape), kind)
-                for name, (shape, kind) in said.items()
-            }
-            for branch, said in enumerate(self._targets)
-        )
-        return Batch(index, (), self._images()[:], targets, np.zeros(count, np.int32))
+        # In one block the labels come as fresh zero pages; of the codes, only few are ever touched.
+        return self._layout.batch(index, (), np.zeros(self._layout.label_bytes, np.uint8), self._images())
 
     def _images(self) -> NDArray[np.uint8]:
         """Return an array of images of which no view is left."""
@@ -95,6 +136,6 @@ class BatchMemory:
             # The list, this variable and the call hold one reference each, every view of the array another one.
             if sys.getrefcount(images) == 3:
                 return images
-        images = np.empty(self._images_shape, np.uint8)  # unlike np.zeros, in huge pages
+        images = np.empty(self._layout.image_bytes, np.uint8)  # unlike np.zeros, in huge pages
         self._kept = [*self._kept, images][-self._keep :]
         return images

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
 
-from data_iterator_farm.batch import Batch, BatchMemory
+from data_iterator_farm.assignment import label_maker
+from data_iterator_farm.batch import Batch, BatchMemory, BatchPlan, Layout
 from data_iterator_farm.crop_sampling import Crop, sample_crop
 from data_iterator_farm.decoding import BadRecordError, Scratch
 from data_iterator_farm.jitter import jitter
-from data_iterator_farm.label_maps import LabelMaker
-from data_iterator_farm.policies import Policies
 from data_iterator_farm.record_order import RecordKinds, RecordOrder
-from lffd.errors import DataError, LffdError, UsageError
-from lffd.graphs.network import Network
+from lffd.errors import DataError, LffdError
 from lffd.records import Record, RecordSource
 
 MAX_TRIES = 100
@@ -27,85 +27,48 @@ class BatchError(LffdError, RuntimeError):
     """Something failed while a crop was made that is no fault of the data; the message names batch and record."""
 
 
+@dataclass
 class Making:
     """A batch in the making.
 
     Attributes:
-        batch: whose arrays are being filled; its labels are all background at first.
-        crops: those that are made so far.
+        batch: whose arrays are being filled; its labels are all background, and it has no names, until the end.
+        crops: by place, those that are made so far.
+        left: how many are not made.
     """
 
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.crops: list[Crop | None] = [None] * len(batch.images)
-        self._left = len(self.crops)
-        self._lock = threading.Lock()
-
-    def count(self, made: int) -> bool:
-        """Count crops as made; whether these were the last."""
-        with self._lock:
-            self._left -= made
-            return self._left == 0
-
-    def finished(self) -> Batch:
-        """Return the batch, once every crop is made."""
-        names = tuple(" + ".join(crop.names) for crop in self.crops if crop is not None)
-        return replace(self.batch, names=names)
+    batch: Batch
+    crops: dict[int, Crop]
+    left: int
 
 
 class BatchBuilder:
     """Makes the crops of batches; safe from many threads, and the result does not depend on how many there are.
 
-    Args: as for `BatchLoader`; `kinds` is what `sort_records` said about the source, `keep` how many batches' memory
-    is kept for use again.
+    `kinds` is what `sort_records` said about the source, `keep` how many batches' memory is kept for use again.
     """
 
-    def __init__(
-        self,
-        source: RecordSource,
-        kinds: RecordKinds,
-        network: Network,
-        policies: Policies,
-        *,
-        batch_size: int,
-        input_size: int,
-        seed: int,
-        rank: int,
-        size: int,
-        skip_bad_records: bool,
-        keep: int = 2,
-    ) -> None:
-        if batch_size < 1 or not 0 <= rank < size or seed < 0:
-            raise UsageError(
-                f"batch size {batch_size} must be at least 1, seed {seed} at least 0, and rank {rank} below size {size}"
-            )
-        self.labels = LabelMaker(network, input_size, policies.labels)
-        use_ignored = policies.labels.ignored_boxes == "ignore"
-        self.order = RecordOrder(kinds, policies.sampling.background_share, use_ignored, seed)
+    def __init__(self, source: RecordSource, kinds: RecordKinds, plan: BatchPlan, keep: int = 2) -> None:
+        sampling, _, labels = plan.policies
+        self._labels = label_maker(plan.network, plan.input_size, labels)
+        self.order = RecordOrder(kinds, sampling.background_share, labels.ignored_boxes == "ignore", plan.seed)
         self.bad_records: dict[int, str] = {}
-        self._memory = BatchMemory(batch_size, input_size, self.labels.targets, keep)
-        self._source, self._network, self._policies = source, network, policies
-        self.batch_size, self._input_size, self._seed = batch_size, input_size, seed
-        self._rank, self._size, self._skip = rank, size, skip_bad_records
+        self.layout = Layout(plan)
+        self._memory, self._scratch = BatchMemory(self.layout, keep), Scratch()
+        self._source, self._plan = source, plan
         self._lock = threading.Lock()
-        self._local = threading.local()
         for index, fault in kinds.bad.items():
             self._note(index, fault)
 
-    def begin(self, index: int) -> Making:
-        """Return batch `index` with none of its crops made."""
-        return Making(self._memory.batch(index))
+    def begin(self, index: int, into: Batch | None = None) -> Making:
+        """Return batch `index` with none of its crops made; `into` is where to, with labels that are all background."""
+        return Making(self._memory.batch(index) if into is None else into, {}, self._plan.batch_size)
 
     def build(self, index: int, into: Batch | None = None) -> Batch:
-        """Return batch `index`, made by this thread alone; raises what `make_crops` raises.
-
-        Args:
-            index: of the batch.
-            into: a batch of that index to fill, with labels that are all background.
-        """
-        making = Making(self._memory.batch(index) if into is None else into)
-        self.make_crops(making, range(self.batch_size))
-        return making.finished()
+        """Return batch `index`, made by this thread alone; see `begin`, and `make_crops` for what is raised."""
+        making = self.begin(index, into)
+        self.make_crops(making, range(self._plan.batch_size))
+        return making.batch
 
     def make_crops(self, making: Making, slots: range) -> None:
         """Make some crops of a batch; the thread that makes the last ones also labels the batch.
@@ -116,20 +79,29 @@ class BatchBuilder:
         """
         for slot in slots:
             making.crops[slot] = self._make_crop(making.batch, slot)
-        if making.count(len(slots)):
-            self._label(making)
+        with self._lock:
+            making.left -= len(slots)
+            last = not making.left
+        if last:
+            self._finish(making)
 
     def _make_crop(self, batch: Batch, slot: int) -> Crop:
         """Make the pixels of one crop; where bad records are skipped, from the first usable record."""
-        number = self._rank * self.batch_size + slot
-        rng = default_rng(SeedSequence([self._seed, batch.index, number]))
-        record = self.order.at(batch.index * self.batch_size * self._size + number)
+        plan = self._plan
+        number = plan.rank * plan.batch_size + slot
+        rng = default_rng(SeedSequence([plan.seed, batch.index, number]))
+        record = self.order.at(batch.index * plan.batch_size * plan.size + number)
+        memory: dict[str, Any] = {"out": batch.images[slot], "scratch": self._scratch}
         for _ in range(MAX_TRIES):
             reading = _Reading(self._source, record)
+            partner = partial(reading.partner, self.order)
             try:
-                return self._draw_crop(batch, slot, reading, rng)
+                sampling, first = plan.policies.sampling, reading.read(record)
+                crop = sample_crop(first, plan.input_size, plan.network, sampling, rng, partner=partner, **memory)
+                jitter(crop.image, plan.policies.jitter, rng)
+                return crop
             except DataError as error:
-                if not self._skip:
+                if not plan.skip_bad_records:
                     raise
                 self._note(reading.blamed(error), str(error))
             except LffdError:
@@ -140,36 +112,15 @@ class BatchBuilder:
             record = self.order.random_face(rng)
         raise DataError(f"batch {batch.index}, crop {slot}: {MAX_TRIES} records in a row are bad; see the log for each")
 
-    def _draw_crop(self, batch: Batch, slot: int, reading: _Reading, rng: Generator) -> Crop:
-        """Make the pixels of one crop from the record of `reading`."""
-        crop = sample_crop(
-            reading.first(),
-            self._input_size,
-            self._network,
-            self._policies.sampling,
-            rng,
-            partner=lambda numbers: reading.read(self.order.random_face(numbers)),
-            out=batch.images[slot],
-            scratch=self._scratch(),
-        )
-        jitter(crop.image, self._policies.jitter, rng)
-        return crop
-
-    def _label(self, making: Making) -> None:
-        """Write the labels of a batch whose crops are made."""
-        crops = [crop for crop in making.crops if crop is not None]
+    def _finish(self, making: Making) -> None:
+        """Write the labels and names of a batch whose crops are made."""
+        crops = [making.crops[slot] for slot in range(len(making.crops))]
         boxes = np.concatenate([crop.boxes for crop in crops])
         ignored = np.concatenate([crop.ignored for crop in crops])
         slots = np.repeat(np.arange(len(crops)), [len(crop.boxes) for crop in crops])
-        self.labels.write(boxes, ignored, slots, making.batch.targets)
+        self._labels.write(boxes, ignored, slots, making.batch.targets)
         making.batch.faces[:] = np.bincount(slots[~ignored], minlength=len(crops))
-
-    def _scratch(self) -> Scratch:
-        """Return this thread's own memory."""
-        if not hasattr(self._local, "scratch"):
-            self._local.scratch = Scratch()
-        scratch: Scratch = self._local.scratch
-        return scratch
+        making.batch = replace(making.batch, names=tuple(" + ".join(crop.names) for crop in crops))
 
     def _note(self, index: int, fault: str) -> None:
         """Count and log a bad record, once."""
@@ -181,36 +132,29 @@ class BatchBuilder:
 
 
 class _Reading:
-    """Which records were read for one crop, so that an error can name them.
-
-    Args:
-        source: where they come from.
-        index: of the first one.
-    """
+    """Which records were read for one crop, the last one at `index`, so that an error can name them."""
 
     def __init__(self, source: RecordSource, index: int) -> None:
-        self._source, self._index = source, index
-        self._read: list[tuple[int, Record]] = []
+        self._source, self.index = source, index
+        self._read: dict[int, Record] = {}
 
     def __str__(self) -> str:
-        done = [f"{index} {record.name!r}" for index, record in self._read if index != self._index]
-        names = [record.name for index, record in self._read if index == self._index]
-        last = f"{self._index} {names[0]!r}" if names else str(self._index)
-        return f"record {' + '.join([*done, last])}"
-
-    def first(self) -> Record:
-        """Read the first record."""
-        return self.read(self._index)
+        names = {index: f"{index} {record.name!r}" for index, record in self._read.items()}
+        last = names.pop(self.index, str(self.index))
+        return f"record {' + '.join([*names.values(), last])}"
 
     def read(self, index: int) -> Record:
-        """Read a record."""
-        self._index = index
-        record = self._source[index]
-        self._read.append((index, record))
-        return record
+        """Return a record, read at most once."""
+        self.index = index
+        if index not in self._read:
+            self._read[index] = self._source[index]
+        return self._read[index]
+
+    def partner(self, order: RecordOrder, rng: Generator) -> Record:
+        """Return a random record with a face."""
+        return self.read(order.random_face(rng))
 
     def blamed(self, error: DataError) -> int:
         """Return the index of the record that an error is about: the last one asked for, unless it says otherwise."""
-        if isinstance(error, BadRecordError):
-            return next((index for index, record in self._read if record is error.record), self._index)
-        return self._index
+        wrong = error.record if isinstance(error, BadRecordError) else None
+        return next((index for index, record in self._read.items() if record is wrong), self.index)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from data_iterator_farm.decoding import BadRecordError, Scratch
+from data_iterator_farm.decoding import BadRecordError, Image, Scratch
 from data_iterator_farm.policies import MAX_SCALE, SamplingPolicy
 from data_iterator_farm.rendering import CropWindow, draw_window
 from lffd.boxes import Boxes, areas, as_boxes, clip, longer_sides, shift
@@ -34,7 +34,7 @@ class Crop(NamedTuple):
         names: of the records in it: one, or the four of a mosaic.
     """
 
-    image: NDArray[np.uint8]
+    image: Image
     boxes: Boxes
     ignored: NDArray[np.bool_]
     names: tuple[str, ...]
@@ -67,8 +67,7 @@ def check_boxes(record: Record) -> None:
     """
     boxes, ignored = record.boxes, record.ignored
     if boxes.ndim != 2 or boxes.shape[1] != 4 or ignored.shape != (len(boxes),):
-        fault = f"boxes {boxes.shape} and ignore flags {ignored.shape} must be (N, 4) and (N,)"
-        raise BadRecordError(record, fault)
+        raise BadRecordError(record, f"boxes {boxes.shape} and ignore flags {ignored.shape} must be (N, 4) and (N,)")
     if record.width < 1 or record.height < 1:
         raise BadRecordError(record, f"an image of {record.width}x{record.height} pixels is empty")
     unusable = ~np.isfinite(boxes).all(axis=1)
@@ -76,8 +75,7 @@ def check_boxes(record: Record) -> None:
     if unusable.any():
         number = int(np.flatnonzero(unusable)[0])
         fault = f"box {number} of {len(boxes)} is {boxes[number].tolist()}, not a box inside the image of "
-        fault += f"{record.width}x{record.height} pixels; correct it, or mark it as ignored"
-        raise BadRecordError(record, fault)
+        raise BadRecordError(record, f"{fault}{record.width}x{record.height} pixels; correct it, or mark it as ignored")
 
 
 def sample_crop(
@@ -119,30 +117,24 @@ def sample_crop(
         focus = choose_focus(record, network, policy, rng, focus.wanted)
     fill = policy.mosaic_fill * size
     too_small = max(record.width, record.height) * focus.scale < fill
-    if partner is not None and (rng.random() < policy.mosaic or too_small):
-        tiles = [(record, focus)]
-        for _ in range(3):
-            other = partner(rng)
-            chosen = choose_focus(other, network, policy, rng)
-            # A partner is there to fill its tile, so it does not become smaller than that.
-            filling = fill / 2 / max(other.width, other.height)
-            tiles.append((other, chosen._replace(scale=max(chosen.scale, filling))))
-        mixed = [tiles[k] for k in rng.permutation(4)]
-        return _mosaic(mixed, policy, rng, image, scratch)
-    return _draw(record, place_on_face(record, focus, (size, size), policy, rng), image, policy, scratch)
+    if partner is None or not (rng.random() < policy.mosaic or too_small):
+        return _draw(record, place_on_face(record, focus, (size, size), policy, rng), image, policy, scratch)
+    tiles = [(record, focus)]
+    for _ in range(3):
+        other = partner(rng)
+        chosen = choose_focus(other, network, policy, rng)
+        # A partner is there to fill its tile, so it does not become smaller than that.
+        filling = fill / 2 / max(other.width, other.height)
+        tiles.append((other, chosen._replace(scale=max(chosen.scale, filling))))
+    return _mosaic([tiles[k] for k in rng.permutation(4)], policy, rng, image, scratch)
 
 
 def choose_focus(
     record: Record, network: Network, policy: SamplingPolicy, rng: Generator, wanted: float | None = None
 ) -> Focus:
-    """Choose one of the record's faces, and its size in the crop.
+    """Choose one of the record's faces that are not ignored, and its size in the crop.
 
-    Args:
-        record: has at least one box that is not ignored.
-        network: whose ranges decide.
-        policy: how to choose.
-        rng: where chance comes from.
-        wanted: for `log-uniform` sizes: the longer side in crop pixels, instead of drawing one.
+    For `log-uniform` sizes, `wanted` is the longer side in crop pixels, instead of drawing one.
     """
     faces = np.flatnonzero(~record.ignored)
     limit = MAX_SCALE if policy.max_upscale is None else min(policy.max_upscale, MAX_SCALE)
@@ -150,14 +142,20 @@ def choose_focus(
         wanted = _log_uniform(policy, rng) if wanted is None else wanted
         reaching = faces[longer_sides(record.boxes[faces]) * limit >= wanted]
         faces = reaching if reaching.size else faces
-    face = _choose_face(record.boxes, faces, network, policy, rng)
+    inner_ends = [branch.object_range[1] for branch in network.branches[:-1]]
+    if policy.face_choice == "uniform":
+        face = int(faces[rng.integers(len(faces))])
+    else:
+        branches = np.searchsorted(inner_ends, longer_sides(record.boxes[faces]), side="left")
+        branch = rng.choice(np.unique(branches))
+        face = int(rng.choice(faces[branches == branch]))
     x0, y0, x1, y1 = record.boxes[face].tolist()
     side = max(x1 - x0, y1 - y0)
     if policy.target == "branch":
         wanted, stride = _branch_side(side, network, policy, rng)
     else:
         wanted = _log_uniform(policy, rng) if wanted is None else wanted
-        stride = network.branch_geometry[sum(wanted > end for end in _inner_ends(network))].stride
+        stride = network.branch_geometry[sum(wanted > end for end in inner_ends)].stride
     return Focus(face, min(wanted / side, limit), stride, wanted, reached=wanted <= limit * side)
 
 
@@ -165,22 +163,6 @@ def _log_uniform(policy: SamplingPolicy, rng: Generator) -> float:
     """Draw a longer side within `side_range`, evenly over the logarithm."""
     low, high = policy.side_range
     return math.exp(rng.uniform(math.log(low), math.log(high)))
-
-
-def _inner_ends(network: Network) -> list[float]:
-    """Return where one branch's range ends and the next one's begins, in pixels."""
-    return [branch.object_range[1] for branch in network.branches[:-1]]
-
-
-def _choose_face(
-    boxes: Boxes, faces: NDArray[np.intp], network: Network, policy: SamplingPolicy, rng: Generator
-) -> int:
-    """Return the index of one of the `faces` among `boxes`."""
-    if policy.face_choice == "uniform":
-        return int(faces[rng.integers(len(faces))])
-    branches = np.searchsorted(_inner_ends(network), longer_sides(boxes[faces]), side="left")
-    branch = rng.choice(np.unique(branches))
-    return int(rng.choice(faces[branches == branch]))
 
 
 def _branch_side(side: float, network: Network, policy: SamplingPolicy, rng: Generator) -> tuple[float, int]:
@@ -204,17 +186,18 @@ def place_on_face(
 
     The face lies in the middle up to a random move, or anywhere; a share of the windows looks elsewhere in the image.
     """
-    scaled = (record.width * focus.scale, record.height * focus.scale)
+    # First and last start of a window on each axis: it lies within the image, or the image within it.
+    spare = (record.width * focus.scale - size[0], record.height * focus.scale - size[1])
+    limits = [(min(0.0, more), max(0.0, more)) for more in spare]
     box = record.boxes[focus.face].astype(np.float64) * focus.scale
     if rng.random() < policy.random_window:
-        corner = [rng.uniform(*_within(length, side)) for length, side in zip(scaled, size, strict=True)]
+        corner = [rng.uniform(low, high) for low, high in limits]
     elif policy.placement == "centre":
         reach = policy.centre_offset * focus.stride
         corner = [(box[k] + box[k + 2]) / 2 - size[k] / 2 + rng.uniform(-reach, reach) for k in (0, 1)]
     else:
         corner = [rng.uniform(*sorted((box[k + 2] - size[k], box[k]))) for k in (0, 1)]
         if policy.inside_image:
-            limits = [_within(length, side) for length, side in zip(scaled, size, strict=True)]
             corner = [min(max(start, low), high) for start, (low, high) in zip(corner, limits, strict=True)]
     return CropWindow(focus.scale, corner[0], corner[1], *size, *_flips(policy, rng))
 
@@ -232,21 +215,12 @@ def _flips(policy: SamplingPolicy, rng: Generator) -> tuple[bool, bool]:
     return bool(rng.random() < policy.flip), policy.vertical_flip > 0 and bool(rng.random() < policy.vertical_flip)
 
 
-def _within(length: float, side: int) -> tuple[float, float]:
-    """Return the first and last start of a window of `side` on an axis of `length`: one lies within the other."""
-    return min(0.0, length - side), max(0.0, length - side)
-
-
-def _draw(
-    record: Record, window: CropWindow, image: NDArray[np.uint8], policy: SamplingPolicy, scratch: Scratch
-) -> Crop:
+def _draw(record: Record, window: CropWindow, image: Image, policy: SamplingPolicy, scratch: Scratch) -> Crop:
     """Draw a window; keep the boxes that show in it, and ignore those that hardly do."""
     window = draw_window(record, window, image, scratch)
     boxes, ignored = window.boxes(as_boxes(record.boxes)), record.ignored
-    shown = (boxes < (window.width, window.height, np.inf, np.inf)) & (boxes > (-np.inf, -np.inf, 0, 0))
-    shown = shown.all(axis=1)
-    if not shown.all():
-        boxes, ignored = boxes[shown], ignored[shown]
+    shown = ((boxes < (window.width, window.height, np.inf, np.inf)) & (boxes > (-np.inf, -np.inf, 0, 0))).all(axis=1)
+    boxes, ignored = boxes[shown], ignored[shown]
     if policy.min_visible > 0:
         visible = areas(clip(boxes, window.width, window.height))
         ignored = ignored | (visible < policy.min_visible * areas(boxes))
@@ -254,16 +228,12 @@ def _draw(
 
 
 def _mosaic(
-    tiles: Sequence[tuple[Record, Focus]],
-    policy: SamplingPolicy,
-    rng: Generator,
-    image: NDArray[np.uint8],
-    scratch: Scratch,
+    tiles: Sequence[tuple[Record, Focus]], policy: SamplingPolicy, rng: Generator, image: Image, scratch: Scratch
 ) -> Crop:
     """Fill a crop with 2×2 tiles, left to right and top to bottom, each looking at its own face."""
     size = image.shape[0]
     half = size // 2
-    boxes, ignored, names = [], [], []
+    boxes, ignored = [], []
     for tile, (record, focus) in enumerate(tiles):
         x, y = (tile % 2) * half, (tile // 2) * half
         width, height = (size - half if x else half), (size - half if y else half)
@@ -274,5 +244,4 @@ def _mosaic(
         crop = _draw(record, window, image[y : y + height, x : x + width], policy, scratch)
         boxes.append(shift(clip(crop.boxes, width, height), x, y))
         ignored.append(crop.ignored)
-        names.append(record.name)
-    return Crop(image, np.concatenate(boxes), np.concatenate(ignored), tuple(names))
+    return Crop(image, np.concatenate(boxes), np.concatenate(ignored), tuple(record.name for record, _ in tiles))

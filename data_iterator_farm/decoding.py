@@ -30,8 +30,8 @@ class BadRecordError(DataError):
         self.record = record
 
 
-class Scratch:
-    """Memory that one thread uses again and again: fresh pages cost as much as half a resize."""
+class Scratch(threading.local):
+    """Memory that each thread uses again and again, its own: fresh pages cost as much as half a resize."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, Image] = {}
@@ -56,17 +56,12 @@ class CachedRecord(Record):
 class CachedSource:
     """A record source that keeps decoded images in memory until `byte_limit` is used up; the pixels stay the same.
 
-    Which records are kept depends on which come first. Dropping old ones for new ones would gain nothing: every
-    record is equally likely to be next. Safe from many threads.
-
-    Args:
-        source: where the records come from.
-        byte_limit: memory for encoded and decoded images together, in bytes.
+    That counts encoded and decoded images. Which records are kept depends on which come first: dropping old ones for
+    new ones would gain nothing, as every record is equally likely to be next. Safe from many threads.
     """
 
     def __init__(self, source: RecordSource, byte_limit: int) -> None:
-        self._source = source
-        self._left = int(byte_limit)
+        self._source, self._left = source, int(byte_limit)
         self._records: dict[int, CachedRecord] = {}
         self._images: dict[tuple[int, int], Image] = {}
         self._lock = threading.Lock()
@@ -75,9 +70,8 @@ class CachedSource:
         return len(self._source)
 
     def __getitem__(self, index: int) -> CachedRecord:
-        kept = self._records.get(index)
-        if kept is not None:
-            return kept
+        if index in self._records:
+            return self._records[index]
         record = self._source[index]
         values = {item.name: getattr(record, item.name) for item in fields(Record)}
         cached = CachedRecord(**values, index=index, source=self)
@@ -88,9 +82,8 @@ class CachedSource:
     def decoded(self, record: CachedRecord, reduction: int, scratch: Scratch) -> Image:
         """Return what `decode_image` returns, from memory where it is kept; do not write to it."""
         key = (record.index, reduction)
-        kept = self._images.get(key)
-        if kept is not None:
-            return kept
+        if key in self._images:
+            return self._images[key]
         image = _decode(record, reduction, scratch)
         if self._reserve(image.nbytes):
             self._images[key] = image = image.copy()
@@ -106,12 +99,10 @@ class CachedSource:
 
 
 def reduction_for(scale: float, width: int, height: int) -> int:
-    """Return the largest factor of 1, 2, 4, 8 by which an image may be decoded smaller before it is scaled.
+    """Return the largest factor of 1, 2, 4, 8 by which an image of `width`×`height` may be decoded smaller.
 
-    Args:
-        scale: how the full image is to be scaled; the reduced one still shrinks after decoding, by less than two.
-        width: of the full image in pixels.
-        height: of the full image in pixels; very small ones are never reduced.
+    `scale` is that of the full image; the reduced one still shrinks after decoding, by less than two. Very small images
+    are never reduced.
     """
     if min(width, height) < MIN_REDUCED_SIDE:
         return 1
@@ -152,9 +143,13 @@ def _decode(record: Record, reduction: int, scratch: Scratch, rows: int | None =
         check_size((header.width, header.height), (record.width, record.height), "its image")
         check_scans(record.image, header, "its image")
         shortened = None if rows is None else lower_height(record.image, header, rows * reduction)
-        image = None if shortened is None else _decode_shortened(*shortened, header.width, reduction, scratch)
-        if image is not None:
-            return image
+        if shortened is not None:
+            try:
+                return _decode_jpeg(*shortened, header.width, reduction, scratch)
+            except DataError as error:
+                # Of several faults libjpeg tells the first one; this one comes after the last row.
+                if STOPPED_EARLY in str(error):
+                    return scratch.array("decoded", -(-shortened[1] // reduction), -(-header.width // reduction))
         return _decode_jpeg(record.image, header.height, header.width, reduction, scratch)
     except DataError as error:
         raise BadRecordError(record, f"{error}; make the pack again") from error
@@ -170,22 +165,10 @@ def _decode_jpeg(data: bytes | bytearray, height: int, width: int, reduction: in
     # far less than the jitter does, and save an eighth of the time.
     speed = {"fastdct": True, "fastupsample": True, "min_factor": reduction}
     try:
-        return np.asarray(
-            simplejpeg.decode_jpeg(data, "BGR", min_height=rows, min_width=columns, buffer=buffer, **speed), np.uint8
-        )
+        image = simplejpeg.decode_jpeg(data, "BGR", min_height=rows, min_width=columns, buffer=buffer, **speed)
+        return np.asarray(image, np.uint8)
     except ValueError as error:
         raise DataError(f"the JPEG is damaged: {error}") from error
-
-
-def _decode_shortened(data: bytearray, height: int, width: int, reduction: int, scratch: Scratch) -> Image | None:
-    """Decode a JPEG that `lower_height` shortened; None when anything but its early end was found wrong."""
-    try:
-        return _decode_jpeg(data, height, width, reduction, scratch)
-    except DataError as error:
-        if STOPPED_EARLY not in str(error):
-            return None
-    # Of several faults libjpeg tells the first one; this one comes after the last row.
-    return scratch.array("decoded", -(-height // reduction), -(-width // reduction))
 
 
 def _reduce(image: Image, reduction: int) -> Image:

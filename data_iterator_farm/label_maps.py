@@ -5,77 +5,66 @@ That is a class for each prediction, and for positive ones a box code and whatev
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_iterator_farm.assignment import ASSIGNMENTS, BACKGROUND, IGNORED, POSITIVE
-from data_iterator_farm.batch import target_shapes
-from data_iterator_farm.policies import LabelPolicy
 from lffd.boxes import Boxes
-from lffd.errors import UsageError
 from lffd.graphs.network import Network
 
-__all__ = ["BACKGROUND", "IGNORED", "POSITIVE", "LabelMaker", "label_maps"]
+POSITIVE, BACKGROUND, IGNORED = 1, 0, -1
+
+ClassMap = NDArray[np.int8]
+Targets = Sequence[Mapping[str, NDArray[Any]]]
 
 
-def label_maps(
-    boxes: Boxes, ignored: NDArray[np.bool_], network: Network, size: int, policy: LabelPolicy
-) -> list[dict[str, NDArray[Any]]]:
-    """Return the targets of one square crop, by branch and output.
-
-    Args:
-        boxes: `(N, 4)` float32 xyxy in pixels of the crop; they may reach beyond it.
-        ignored: `(N,)` bool.
-        network: whose branches are labelled.
-        size: side of the crop in pixels.
-        policy: which cells are positive or ignored.
-
-    Returns:
-        Per branch: `score` int8 `(A, h, w)` with 1 positive, 0 background, -1 ignored; `box` float32 `(4A, h, w)`
-        codes, which `BranchGeometry.decode` turns into pixels, 0 where not positive (`gray_keep_box` apart).
-    """
-    maker = LabelMaker(network, size, policy)
-    targets = [{name: np.zeros((1, *shape), kind) for name, (shape, kind) in said.items()} for said in maker.targets]
-    maker.write(boxes, ignored, np.zeros(len(boxes), np.intp), targets)
-    return [{name: values[0] for name, values in said.items()} for said in targets]
-
-
-class LabelMaker:
-    """`label_maps` for all crops of a batch at once: most of the time is overhead that one call pays once.
+class Positives(NamedTuple):
+    """Positive predictions of one branch.
 
     Attributes:
-        targets: what each branch is taught, see `batch.TargetShapes`.
+        places: `(M,)` growing positions in the branch's class map `(B, A, h, w)`, flattened.
+        owners: `(M,)` the box that each is positive for.
+        scored: `(M,)` bool: whether its score is taught too; the others are ignored there.
     """
 
-    def __init__(self, network: Network, size: int, policy: LabelPolicy) -> None:
-        if network.assignment not in ASSIGNMENTS:
-            known = ", ".join(ASSIGNMENTS)
-            raise UsageError(f"{network.name}: assignment {network.assignment!r} is not one of {known}")
-        self.targets = target_shapes(network, size)
-        self._branches = network.branch_geometry
-        self._assignment = ASSIGNMENTS[network.assignment](network, size, policy)
+    places: NDArray[np.intp]
+    owners: NDArray[np.intp]
+    scored: NDArray[np.bool_]
 
-    def write(
-        self,
-        boxes: Boxes,
-        ignored: NDArray[np.bool_],
-        crops: NDArray[np.intp],
-        targets: Sequence[Mapping[str, NDArray[Any]]],
-    ) -> None:
+
+class LabelMaker(ABC):
+    """Writes the targets of all crops of a batch at once: most of the time is overhead that one call pays once.
+
+    Subclasses say by which rule objects claim cells.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._branches = network.branch_geometry
+
+    @abstractmethod
+    def claim(
+        self, boxes: Boxes, ignored: NDArray[np.bool_], crops: NDArray[np.intp], classes: Sequence[ClassMap]
+    ) -> list[Positives]:
+        """Mark ignored cells, and return the positive ones of each branch.
+
+        Args: as for `write`; `classes` are the targets of the scores, per branch `(B, A, h, w)` int8.
+        """
+
+    def write(self, boxes: Boxes, ignored: NDArray[np.bool_], crops: NDArray[np.intp], targets: Targets) -> None:
         """Write the labels of `B` crops.
 
         Args:
-            boxes: `(N, 4)` of all crops.
+            boxes: `(N, 4)` xyxy in pixels, of all crops; they may reach beyond them.
             ignored: `(N,)`.
             crops: `(N,)` the crop that each box lies in.
-            targets: per branch and output, `(B, …)` contiguous, all 0.
+            targets: per branch and output, see `Batch`: contiguous, all 0.
         """
         if not len(boxes):
             return
-        found = self._assignment.claim(boxes, ignored, crops, [said["score"] for said in targets])
+        found = self.claim(boxes, ignored, crops, [said["score"] for said in targets])
         for branch, positives, said in zip(self._branches, found, targets, strict=True):
             said["score"].reshape(-1)[positives.places[positives.scored]] = POSITIVE
             _, predictions, height, width = said["score"].shape

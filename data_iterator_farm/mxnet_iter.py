@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_iterator_farm.batch import Batch
 from data_iterator_farm.batch_loader import BatchLoader
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.errors import UsageError
@@ -20,12 +19,10 @@ ImageType = Literal["float32", "uint8"]
 
 
 def image_array(images: NDArray[np.uint8], image_type: ImageType) -> NDArray[Any]:
-    """Return images `(B, S, S, 3)` uint8 as what the graph takes.
+    """Return images `(B, S, S, 3)` uint8 BGR as what the graph takes.
 
-    Args:
-        images: BGR.
-        image_type: `float32` gives `(B, 3, S, S)`, 0–255, the input of the networks of `symbol_farm`; `uint8` leaves
-            them as they are, a quarter of the bytes, for graphs that convert on the device.
+    `float32` gives `(B, 3, S, S)`, 0–255, the input of the networks of `symbol_farm`; `uint8` leaves them as they are,
+    a quarter of the bytes, for graphs that convert on the device.
     """
     if image_type == "uint8":
         return images
@@ -38,11 +35,10 @@ def _iterator_class() -> type:
     mx = import_mxnet()
 
     class LFFDDataIter(mx.io.DataIter):  # type: ignore[name-defined]
-        """Batches of a `BatchLoader` as `mx.io.DataBatch`es.
+        """Batches of a `BatchLoader` as `mx.io.DataBatch`es; `index` is that in the whole stream of batches.
 
-        Data is `data`; labels are `score_0`, `box_0`, `score_1`, … with the
-        shapes and types of `Batch.targets`. An epoch is a
-        number of batches; `reset` begins the next one, and the stream of batches goes on.
+        Data is `data`; labels are `score_0`, `box_0`, `score_1`, … with the shapes and types of `Batch.targets`.
+        An epoch is a number of batches; `reset` begins the next one, and the stream of batches goes on.
 
         Args:
             loader: an open loader; closing it stays with the caller.
@@ -55,26 +51,17 @@ def _iterator_class() -> type:
         """
 
         def __init__(self, loader: BatchLoader, epoch_size: int, image_type: ImageType = "float32") -> None:
-            super().__init__(loader.batch_size)
+            count, side = loader.plan.batch_size, loader.plan.input_size
+            super().__init__(count)
             if epoch_size < 1 or image_type not in ("float32", "uint8"):
                 raise UsageError(f"epoch_size {epoch_size} must be at least 1, image_type {image_type!r} known")
-            self._loader, self._epoch_size, self._image_type = loader, epoch_size, image_type
-            self._done = 0
-
-        @property
-        def provide_data(self) -> list[Any]:
-            """Name, shape, type and layout of the images."""
-            count, side = self.batch_size, self._loader.input_size
-            if self._image_type == "uint8":
-                return [mx.io.DataDesc("data", (count, side, side, 3), np.uint8, "NHWC")]
-            return [mx.io.DataDesc("data", (count, 3, side, side), np.float32, "NCHW")]
-
-        @property
-        def provide_label(self) -> list[Any]:
-            """Name, shape, type and layout of the label maps."""
-            return [
-                mx.io.DataDesc(f"{name}_{index}", (self.batch_size, *shape), kind, "NCHW")
-                for index, said in enumerate(self._loader.targets)
+            self._loader, self._epoch_size, self._image_type, self._done = loader, epoch_size, image_type, 0
+            shapes = {"float32": (count, 3, side, side), "uint8": (count, side, side, 3)}
+            layout = "NCHW" if image_type == "float32" else "NHWC"
+            self.provide_data = [mx.io.DataDesc("data", shapes[image_type], np.dtype(image_type).type, layout)]
+            self.provide_label = [
+                mx.io.DataDesc(f"{name}_{index}", (count, *shape), kind, "NCHW")
+                for index, said in enumerate(loader.targets)
                 for name, (shape, kind) in said.items()
             ]
 
@@ -83,28 +70,18 @@ def _iterator_class() -> type:
             self._done = 0
 
         def next(self) -> Any:
-            """Return the next batch of the epoch; its `index` is that in the whole stream."""
+            """Return the next batch of the epoch."""
             if self._done == self._epoch_size:
                 raise StopIteration
             batch = next(self._loader)
             self._done += 1
-            return _data_batch(batch, self._image_type, self.provide_data, self.provide_label)
+            images = image_array(batch.images, self._image_type)
+            data = [mx.nd.array(images, dtype=images.dtype)]
+            label = [mx.nd.array(maps, dtype=maps.dtype) for said in batch.targets for maps in said.values()]
+            described = {"provide_data": self.provide_data, "provide_label": self.provide_label}
+            return mx.io.DataBatch(data, label, pad=0, index=batch.index, **described)
 
     return LFFDDataIter
-
-
-def _data_batch(batch: Batch, image_type: ImageType, provide_data: list[Any], provide_label: list[Any]) -> Any:
-    """Return a batch as MXNet's arrays."""
-    mx = import_mxnet()
-    images = image_array(batch.images, image_type)
-    return mx.io.DataBatch(
-        data=[mx.nd.array(images, dtype=images.dtype)],
-        label=[mx.nd.array(maps, dtype=maps.dtype) for said in batch.targets for maps in said.values()],
-        pad=0,
-        index=batch.index,
-        provide_data=provide_data,
-        provide_label=provide_label,
-    )
 
 
 def __getattr__(name: str) -> Any:

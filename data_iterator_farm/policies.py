@@ -7,6 +7,7 @@ Two presets exist by name. `published` is the behaviour of the published LFFD sy
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -72,12 +73,10 @@ class SamplingPolicy:
     min_visible: float = 0.4
 
     def __post_init__(self) -> None:
-        _check_shares(self, "background_share", "flip", "vertical_flip", "beyond_last")
-        _check_shares(self, "random_window", "mosaic", "mosaic_fill", "min_visible")
-        _check_ranges(self, "background_scale", "side_range")
-        _check_choices(self)
-        _check_at_least(self, 0, "restricted_branches", "centre_offset", "redraws")
-        _check_at_least(self, 1, "beyond_last_factor")
+        shares = ("background_share", "flip", "vertical_flip", "beyond_last")
+        more = ("random_window", "mosaic", "mosaic_fill", "min_visible")
+        least = {"restricted_branches": 0, "centre_offset": 0, "redraws": 0, "beyond_last_factor": 1}
+        _check(self, shares=(*shares, *more), ranges=("background_scale", "side_range"), least=least)
         if self.max_upscale is not None and not self.max_upscale > 0:
             raise UsageError(f"SamplingPolicy.max_upscale must be above 0 or None, not {self.max_upscale}")
 
@@ -115,8 +114,8 @@ class JitterPolicy:
     cutout_side: tuple[float, float] = (0.1, 0.4)
 
     def __post_init__(self) -> None:
-        _check_shares(self, "probability", "each", "grey", "blur", "jpeg", "cutout")
-        _check_ranges(self, "brightness", "saturation", "contrast", "blur_sigma", "jpeg_quality", "cutout_side")
+        ranges = ("brightness", "saturation", "contrast", "blur_sigma", "jpeg_quality", "cutout_side")
+        _check(self, shares=("probability", "each", "grey", "blur", "jpeg", "cutout"), ranges=ranges)
         if self.jpeg_quality[1] > 100 or self.cutout_side[1] > 1:
             raise UsageError("JitterPolicy: jpeg_quality ends at 100 and cutout_side at 1")
 
@@ -152,9 +151,7 @@ class LabelPolicy:
     def __post_init__(self) -> None:
         if not 0 < self.positive_region <= 1:
             raise UsageError(f"LabelPolicy.positive_region must lie in 0–1, 0 excluded, not {self.positive_region}")
-        _check_choices(self)
-        _check_at_least(self, 0, "smallest")
-        _check_at_least(self, 1, "last_range_factor")
+        _check(self, least={"smallest": 0, "last_range_factor": 1})
 
 
 class Policies(NamedTuple):
@@ -193,7 +190,6 @@ def published(network: Network) -> Policies:
         mosaic_fill=0.0,
         min_visible=0.0,
     )
-    sampling = replace(sampling, **PUBLISHED_SAMPLING.get(network.name, {}))
     labels = LabelPolicy(
         positive_region=1.0,
         nearest_cell=False,
@@ -205,7 +201,7 @@ def published(network: Network) -> Policies:
         last_range_factor=1.0,
         ignore_larger=False,
     )
-    return Policies(sampling, JitterPolicy(), labels)
+    return Policies(replace(sampling, **PUBLISHED_SAMPLING.get(network.name, {})), JitterPolicy(), labels)
 
 
 def ours(network: Network) -> Policies:
@@ -215,12 +211,9 @@ def ours(network: Network) -> Policies:
     that is cut by the crop's border still teaches the deepest branch, as long as `min_visible` of it shows.
     """
     low, high = network.object_range
-    sides = (math.floor(round(0.9 * low, 6)), 1.3125 * min(high, network.train_input))
-    return Policies(
-        SamplingPolicy(side_range=(float(sides[0]), float(sides[1]))),
-        JitterPolicy(),
-        LabelPolicy(smallest=float(sides[0])),
-    )
+    smallest = float(math.floor(round(0.9 * low, 6)))
+    sampling = SamplingPolicy(side_range=(smallest, 1.3125 * min(high, network.train_input)))
+    return Policies(sampling, JitterPolicy(), LabelPolicy(smallest=smallest))
 
 
 PRESETS = {"published": published, "ours": ours}
@@ -233,30 +226,22 @@ def preset(name: str, network: Network) -> Policies:
     return PRESETS[name](network)
 
 
-def _check_shares(policy: object, *names: str) -> None:
-    for name in names:
-        value = getattr(policy, name)
-        if not 0 <= value <= 1:
-            raise UsageError(f"{type(policy).__name__}.{name} must lie in 0–1, not {value}")
+def _check(
+    policy: object, shares: Sequence[str] = (), ranges: Sequence[str] = (), least: Mapping[str, int] | None = None
+) -> None:
+    """Refuse values that cannot be, and words that the field's type does not list: policies also come from files."""
 
+    def require(holds: bool, name: str, rule: str) -> None:
+        if not holds:
+            raise UsageError(f"{type(policy).__name__}.{name} must {rule}, not {values[name]!r}")
 
-def _check_ranges(policy: object, *names: str) -> None:
-    for name in names:
-        low, high = getattr(policy, name)
-        if not 0 < low <= high < math.inf:
-            raise UsageError(f"{type(policy).__name__}.{name} must be two growing numbers above 0, not {low}, {high}")
-
-
-def _check_choices(policy: object) -> None:
-    """Refuse words that the field's type does not list: policies also come from files and other programs."""
+    values = vars(policy)
+    for name in shares:
+        require(0 <= values[name] <= 1, name, "lie in 0–1")
+    for name in ranges:
+        require(0 < values[name][0] <= values[name][1] < math.inf, name, "be two growing numbers above 0")
+    for name, low in (least or {}).items():
+        require(low <= values[name] < math.inf, name, f"be at least {low}")
     for name, kind in get_type_hints(type(policy)).items():
-        value, known = getattr(policy, name), get_args(kind)
-        if get_origin(kind) is Literal and value not in known:
-            raise UsageError(f"{type(policy).__name__}.{name} must be one of {', '.join(known)}, not {value!r}")
-
-
-def _check_at_least(policy: object, least: float, *names: str) -> None:
-    for name in names:
-        value = getattr(policy, name)
-        if not least <= value < math.inf:
-            raise UsageError(f"{type(policy).__name__}.{name} must be at least {least}, not {value}")
+        if get_origin(kind) is Literal:
+            require(values[name] in get_args(kind), name, f"be one of {', '.join(get_args(kind))}")

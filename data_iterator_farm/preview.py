@@ -13,9 +13,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from data_iterator_farm.assignment import BACKGROUND, IGNORED, POSITIVE, ClassMap
-from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch import Batch, BatchPlan
 from data_iterator_farm.batch_loader import BatchLoader
+from data_iterator_farm.label_maps import BACKGROUND, IGNORED, POSITIVE, ClassMap
 from data_iterator_farm.policies import PresetName, preset
 from lffd.cli import run
 from lffd.errors import UsageError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 POSITIVE_COLOUR, IGNORED_COLOUR, BACKGROUND_COLOUR = "#27d17c", "#ffb020", "#6b7c93"
+INK = "#222222"
 PANEL_INCHES = 2.7
 CELLS_SHOWN = 44
 DOTS_PER_INCH = 110
@@ -65,13 +66,9 @@ class Options:
 
 
 def draw_batch(batch: Batch, network: Network) -> Figure:
-    """Return a figure with one row per crop: its pixels, then each branch's cells over them.
+    """Return a figure with one row per crop: its pixels, then the cells of each branch of `network` over them.
 
     Branches with small cells show the part of the crop where they have most to learn.
-
-    Args:
-        batch: from a loader of `network`.
-        network: whose branches are drawn.
     """
     from matplotlib.figure import Figure
 
@@ -80,9 +77,17 @@ def draw_batch(batch: Batch, network: Network) -> Figure:
     axes: Any = figure.subplots(rows, columns, squeeze=False)
     height = figure.get_figheight()
     figure.subplots_adjust(0.005, 0.36 / height, 0.995, 1 - 0.66 / height, wspace=0.04, hspace=0.14)
+    axes[0, 0].set_title("crop", fontsize=9, color=INK)
+    for branch in network.branch_geometry:
+        title = "branch {0}: {2:g}–{3:g} px, stride {1}".format(branch.index, branch.stride, *branch.object_range)
+        axes[0, branch.index + 1].set_title(title, fontsize=9, color=INK)
     for row in range(rows):
         image = batch.images[row][..., ::-1]
-        _draw_image(axes[row, 0], image, batch.names[row], int(batch.faces[row]))
+        axes[row, 0].imshow(image, interpolation="nearest")
+        first, *others = (name.rsplit("/", 1)[-1] for name in batch.names[row].split(" + "))
+        label = first if len(first) <= 34 else "…" + first[-33:]
+        label += f" + {len(others)} more" if others else ""
+        _caption(axes[row, 0], f"{label}\n{batch.faces[row]} face{'' if batch.faces[row] == 1 else 's'}")
         for branch in network.branch_geometry:
             said = batch.targets[branch.index]
             classes, codes = said["score"][row, 0], said["box"][row, :4]
@@ -92,11 +97,6 @@ def draw_batch(batch: Batch, network: Network) -> Figure:
             panel.set(xlim=(left, left + side), ylim=(top + side, top))
             if side < image.shape[0]:
                 _mark(axes[row, 0], left, top, side, branch.index)
-    axes[0, 0].set_title("crop", fontsize=9, color="#222222")
-    for branch in network.branch_geometry:
-        low, high = branch.object_range
-        title = f"branch {branch.index}: {low:g}–{high:g} px, stride {branch.stride}"
-        axes[0, branch.index + 1].set_title(title, fontsize=9, color="#222222")
     _draw_legend(figure)
     return figure
 
@@ -110,9 +110,8 @@ def _part(classes: ClassMap, branch: BranchGeometry, size: int) -> tuple[float, 
         return -0.5, -0.5, size
     weight = np.where(classes == POSITIVE, 8.0, np.where(classes == IGNORED, 1.0, 0.0))
     weight[classes.shape[0] // 2, classes.shape[1] // 2] += 0.5  # without anything to see, the middle
-    sums = cv2.boxFilter(
-        weight, -1, (CELLS_SHOWN - 4, CELLS_SHOWN - 4), normalize=False, borderType=cv2.BORDER_CONSTANT
-    )
+    around = (CELLS_SHOWN - 4, CELLS_SHOWN - 4)
+    sums = cv2.boxFilter(weight, -1, around, normalize=False, borderType=cv2.BORDER_CONSTANT)
     rows, columns = np.nonzero(sums >= sums.max() - 1e-6)
     middle = branch.first_center + branch.stride * np.array([columns.mean(), rows.mean()])
     left, top = np.clip(middle - side / 2, 0, size - side) - 0.5
@@ -126,17 +125,7 @@ def _mark(axes: Axes, left: float, top: float, side: float, index: int) -> None:
     for colour, width, alpha in (("black", 1.6, 0.6), ("white", 0.7, 1)):
         axes.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=colour, linewidth=width, alpha=alpha))
     style = {"boxstyle": "square,pad=0.15", "facecolor": "white", "linewidth": 0, "alpha": 0.85}
-    axes.text(left, top, str(index), fontsize=5.5, color="#222222", va="top", ha="left", bbox=style, clip_on=True)
-
-
-def _draw_image(axes: Axes, image: NDArray[np.uint8], names: str, faces: int) -> None:
-    """Draw a crop as the network gets it."""
-    axes.imshow(image, interpolation="nearest")
-    first, *others = (name.rsplit("/", 1)[-1] for name in names.split(" + "))
-    label = first if len(first) <= 34 else "…" + first[-33:]
-    label += f" + {len(others)} more" if others else ""
-    axes.set_xlabel(f"{label}\n{faces} face{'' if faces == 1 else 's'}", fontsize=6.5, color="#444444", labelpad=2)
-    _strip(axes)
+    axes.text(left, top, str(index), fontsize=5.5, color=INK, va="top", ha="left", bbox=style, clip_on=True)
 
 
 def _draw_branch(
@@ -162,13 +151,12 @@ def _draw_branch(
     boxes = np.unique(branch.decode(codes[:, positive].T, centers).round(1), axis=0)
     patches = [Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes.tolist()]
     axes.add_collection(PatchCollection(patches, facecolor="none", edgecolor="white", linewidth=0.9))
-    counts = f"{np.count_nonzero(positive):,} positive · {np.count_nonzero(ignored):,} ignored"
-    axes.set_xlabel(counts, fontsize=6.5, color="#444444", labelpad=2)
-    _strip(axes)
+    _caption(axes, f"{np.count_nonzero(positive):,} positive · {np.count_nonzero(ignored):,} ignored")
 
 
-def _strip(axes: Axes) -> None:
-    """Leave nothing but the picture and its caption."""
+def _caption(axes: Axes, text: str) -> None:
+    """Leave nothing but the picture and a caption."""
+    axes.set_xlabel(text, fontsize=6.5, color="#444444", labelpad=2)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
@@ -199,9 +187,8 @@ def main(options: Options) -> None:
     network = version_network(options.version)
     policies = preset(options.preset, network)
     with PackReader(options.pack) as source:
-        size, seed = options.input_size or network.train_input, options.seed
-        settings: dict[str, Any] = {"batch_size": options.crops, "input_size": size, "seed": seed}
-        with BatchLoader(source, network, policies, **settings, threads=2, stop=1) as loader:
+        plan = BatchPlan(network, policies, options.crops, options.input_size or network.train_input, options.seed)
+        with BatchLoader(source, plan, threads=2, stop=1) as loader:
             figure = draw_batch(next(loader), network)
     figure.savefig(options.output, dpi=DOTS_PER_INCH)
     print(f"{options.output}: {options.crops} crops of {options.pack}, {options.version}, {options.preset} preset")

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
@@ -19,7 +18,6 @@ from lffd.errors import DataError
 from lffd.records import RecordSource
 
 Indices = NDArray[np.int64]
-Kind = Literal["faces", "ignored-only", "background", "bad"]
 
 SCAN_CHUNK = 1024
 ORDER_TAG = 1
@@ -44,17 +42,12 @@ class RecordKinds:
 
 
 def sort_records(source: RecordSource, threads: int = 1, skip_bad: bool = False) -> RecordKinds:
-    """Read every record once, check its boxes, and sort it by kind; images are not decoded.
-
-    Args:
-        source: the records.
-        threads: how many read at once.
-        skip_bad: collect records that cannot be used instead of raising.
+    """Read every record once, by `threads` at once, check its boxes, and sort it by kind; images are not decoded.
 
     Raises:
-        DataError: names the first record that cannot be used.
+        DataError: names the first record that cannot be used, unless `skip_bad` collects such records.
     """
-    found: dict[Kind, list[int]] = {"faces": [], "ignored-only": [], "background": []}
+    found: dict[str, list[int]] = {"faces": [], "ignored-only": [], "background": []}
     bad: dict[int, str] = {}
     chunks = range(0, len(source), SCAN_CHUNK)
     with ThreadPoolExecutor(threads, thread_name_prefix="lffd-scan") as pool:
@@ -72,9 +65,9 @@ def sort_records(source: RecordSource, threads: int = 1, skip_bad: bool = False)
     return RecordKinds(faces, ignored_only, background, bad)
 
 
-def _scan_chunk(source: RecordSource, skip_bad: bool, start: int) -> list[tuple[Kind, str]]:
+def _scan_chunk(source: RecordSource, skip_bad: bool, start: int) -> list[tuple[str, str]]:
     """Return the kind of each record of one chunk, and its fault if it is bad."""
-    kinds: list[tuple[Kind, str]] = []
+    kinds = []
     for index in range(start, min(start + SCAN_CHUNK, len(source))):
         try:
             record = source[index]
@@ -84,7 +77,7 @@ def _scan_chunk(source: RecordSource, skip_bad: bool, start: int) -> list[tuple[
                 raise
             kinds.append(("bad", str(error)))
             continue
-        kind: Kind = "ignored-only" if record.ignored.all() else "faces"
+        kind = "ignored-only" if record.ignored.all() else "faces"
         kinds.append((kind if len(record.boxes) else "background", ""))
     return kinds
 
@@ -95,16 +88,8 @@ class RecordOrder:
     (What `SamplingPolicy.redraws` puts in the place of a record is drawn at random.)
 
     Records with faces and background records are two streams, each a new permutation per round; which stream a place
-    belongs to follows from the background share alone. Safe from many threads.
-
-    Args:
-        kinds: the records.
-        background_share: share of places for background records, when there are any.
-        use_ignored_only: let records whose boxes are all ignored take turns with those with faces.
-        seed: of the permutations.
-
-    Raises:
-        DataError: when there is no record with a face.
+    belongs to follows from the background share alone. With `use_ignored_only`, records whose boxes are all ignored
+    take turns with those with faces. Safe from many threads; raises `DataError` when no record has a face.
     """
 
     def __init__(self, kinds: RecordKinds, background_share: float, use_ignored_only: bool, seed: int) -> None:
@@ -140,8 +125,7 @@ class RecordOrder:
             found = self._rounds.get((stream, number))
             if found is None:
                 rng = default_rng(SeedSequence([self._seed, stream, number, ORDER_TAG]))
-                found = rng.permutation(self._streams[stream])
-                self._rounds[stream, number] = found
+                found = self._rounds[stream, number] = rng.permutation(self._streams[stream])
                 for key in [key for key in self._rounds if key[0] == stream and abs(key[1] - number) > 1]:
                     del self._rounds[key]
             return found

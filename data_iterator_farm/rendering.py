@@ -82,13 +82,9 @@ class _Span(NamedTuple):
 def draw_window(
     record: Record, window: CropWindow, out: NDArray[np.uint8], scratch: Scratch | None = None
 ) -> CropWindow:
-    """Decode a record's image and draw a window of it.
+    """Decode a record's image and draw a window of it; `scratch` is memory to use again.
 
-    Args:
-        record: the encoded image.
-        window: which part.
-        out: `(window.height, window.width, 3)` uint8, BGR; every pixel is written, black outside the image.
-        scratch: memory to use again.
+    Every pixel of `out`, `(window.height, window.width, 3)` uint8, BGR, is written, black outside the image.
 
     Returns:
         The window as drawn, moved by at most half a crop pixel: the boxes that fit the pixels are its `boxes`.
@@ -102,46 +98,37 @@ def draw_window(
     across = _Span.of(window.left, window.width, scale, -(-record.width // reduction))
     down = _Span.of(window.top, window.height, scale, -(-record.height // reduction))
     image = decode_image(record, reduction, scratch, rows=down.last)
-    _draw(image, across, down, out, scratch, scale=scale, flips=(window.mirror, window.upside_down))
+    source = image[down.first : down.last, across.first : across.last]
+    _draw(source, (across.offset, down.offset), out, scratch, scale=scale, flips=(window.mirror, window.upside_down))
     return window._replace(left=across.left, top=down.left)
 
 
 def _draw(
-    image: Image, across: _Span, down: _Span, out: Image, scratch: Scratch, *, scale: float, flips: tuple[bool, bool]
+    source: Image, offset: tuple[int, int], out: Image, scratch: Scratch, *, scale: float, flips: tuple[bool, bool]
 ) -> None:
-    """Resize the part of a decoded image between two spans into `out`; `scale` is crop pixels per pixel of it.
-
-    `flips` says whether left and right, and top and bottom, change places.
-    """
+    """Resize `source` into `out` at the offset `(x, y)`; `flips`: exchange left and right, top and bottom."""
     import cv2
 
-    columns, rows = round((across.last - across.first) * scale), round((down.last - down.first) * scale)
-    x0, x1 = max(across.offset, 0), min(across.offset + columns, out.shape[1])
-    y0, y1 = max(down.offset, 0), min(down.offset + rows, out.shape[0])
+    rows, columns = (round(length * scale) for length in source.shape[:2])
+    (x, y), (height, width) = offset, out.shape[:2]
+    x0, x1, y0, y1 = max(x, 0), min(x + columns, width), max(y, 0), min(y + rows, height)
     if x0 >= x1 or y0 >= y1:
         out[:] = 0
         return
-    source = image[down.first : down.last, across.first : across.last]
-    left, top = x0 - across.offset, y0 - down.offset
+    shown = np.s_[y0 - y : y1 - y, x0 - x : x1 - x]
     if flips[0]:
-        x0, x1 = out.shape[1] - x1, out.shape[1] - x0
+        x0, x1 = width - x1, width - x0
     if flips[1]:
-        y0, y1 = out.shape[0] - y1, out.shape[0] - y0
-    axes = {(True, False): 1, (False, True): 0, (True, True): -1}.get(flips)  # as OpenCV numbers them
+        y0, y1 = height - y1, height - y0
     part = out[y0:y1, x0:x1]
+    whole = part.shape[:2] == (rows, columns)
+    space = part if whole else scratch.array("resized", rows, columns)
     # Without a target size, OpenCV keeps the exact factor instead of the ratio of the rounded sizes.
-    if part.shape[:2] == (rows, columns):
-        cv2.resize(source, None, part, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-        if axes is not None:
-            cv2.flip(part, axes, part)
-    else:
-        space = scratch.array("resized", rows, columns)
-        resized = cv2.resize(source, None, space, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-        piece = resized[top : top + y1 - y0, left : left + x1 - x0]
-        if axes is not None:
-            cv2.flip(piece, axes, part)
-        else:
-            part[:] = piece
+    resized = cv2.resize(source, None, space, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)[shown]
+    axes = {(True, False): 1, (False, True): 0, (True, True): -1}.get(flips)  # as OpenCV numbers them
+    if axes is not None:
+        cv2.flip(resized, axes, part)
+    elif not whole:
+        part[:] = resized
     for border in (out[:y0], out[y1:], out[y0:y1, :x0], out[y0:y1, x1:]):
-        if border.size:
-            border.fill(0)
+        border[...] = 0

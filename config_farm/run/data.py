@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from config_farm.run.experiment import Experiment
-from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch import Batch, BatchPlan
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import CachedSource
 from data_iterator_farm.policies import Policies
-from data_iterator_farm.process_loader import BatchWork, ProcessLoader
+from data_iterator_farm.process_loader import ProcessLoader
 from data_iterator_farm.record_order import sort_records
 from data_provider_farm.pack_format.packed_file import PackReader
 from detection.dense_teacher import DenseTeacher
@@ -68,15 +67,14 @@ def open_batches(
     """
     kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
     policies = Policies(experiment.sampling, experiment.jitter, experiment.labels)
-    settings: dict[str, Any] = {"rank": worker[0], "size": worker[1]}
-    settings |= {name: getattr(experiment, name) for name in ("batch_size", "input_size", "seed", "skip_bad_records")}
+    size, seed, skip = experiment.input_size, experiment.seed, experiment.skip_bad_records
+    plan = BatchPlan(network, policies, experiment.batch_size, size, seed, *worker, skip_bad_records=skip)
     loader: AbstractContextManager[Iterator[Batch]]
     if experiment.processes:
-        work = BatchWork(partial(training_records, experiment), kinds, network, policies, settings)
-        loader = ProcessLoader(work, processes=experiment.processes, start=start)
+        opening = partial(training_records, experiment)
+        loader = ProcessLoader(opening, kinds, plan, processes=experiment.processes, start=start)
     else:
-        threads = experiment.threads
-        loader = BatchLoader(source, network, policies, threads=threads, start=start, kinds=kinds, **settings)
+        loader = BatchLoader(source, plan, threads=experiment.threads, start=start, kinds=kinds)
     with loader as batches:
         if experiment.distill is None:
             yield batches

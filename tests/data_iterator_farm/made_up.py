@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 
-from lffd.boxes import as_boxes
+from data_iterator_farm.assignment import label_maker
+from data_iterator_farm.batch import target_shapes
+from data_iterator_farm.policies import LabelPolicy
+from lffd.boxes import Boxes, as_boxes
+from lffd.graphs.network import Network
 from lffd.records import Record
 
 
@@ -58,3 +64,15 @@ def make_source(
 def broken(record: Record) -> Record:
     """The same record with the second half of its image missing."""
     return replace(record, image=record.image[: len(record.image) // 2])
+
+
+def label_maps(
+    boxes: Boxes, ignored: NDArray[np.bool_], network: Network, size: int, policy: LabelPolicy
+) -> list[dict[str, NDArray[Any]]]:
+    """The targets of one square crop, by branch and output; `boxes` `(N, 4)` xyxy in its pixels."""
+    targets = [
+        {name: np.zeros((1, *shape), kind) for name, (shape, kind) in said.items()}
+        for said in target_shapes(network, size)
+    ]
+    label_maker(network, size, policy).write(boxes, ignored, np.zeros(len(boxes), np.intp), targets)
+    return [{name: values[0] for name, values in said.items()} for said in targets]

@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_iterator_farm.batch import Batch
+from data_iterator_farm.batch import Batch, BatchPlan
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import CachedSource
-from data_iterator_farm.label_maps import label_maps
 from data_iterator_farm.policies import Policies, ours, preset, published
 from data_iterator_farm.record_order import sort_records
 from lffd.errors import UsageError
 from lffd.records import Record, RecordSource
 from symbol_farm.versions import version_network
-from tests.data_iterator_farm.made_up import make_record, make_source
+from tests.data_iterator_farm.made_up import label_maps, make_record, make_source
 
 HEAD = version_network("head")
 pytestmark = pytest.mark.timeout(60)
@@ -30,8 +29,9 @@ pytestmark = pytest.mark.timeout(60)
 
 def open_loader(source: RecordSource, name: str = "ours", **arguments: Any) -> BatchLoader:
     policies = preset(name, HEAD)._replace(**{k: arguments.pop(k) for k in Policies._fields if k in arguments})
-    settings: dict[str, Any] = {"batch_size": 4, "input_size": 96, "seed": 1, "threads": 2}
-    return BatchLoader(source, HEAD, policies, **(settings | arguments))
+    planned: dict[str, Any] = {"batch_size": 4, "input_size": 96, "seed": 1}
+    planned |= {name: arguments.pop(name) for name in BatchPlan.__dataclass_fields__ if name in arguments}
+    return BatchLoader(source, BatchPlan(HEAD, policies, **planned), **{"threads": 2, **arguments})
 
 
 def take(source: RecordSource, count: int, **arguments: Any) -> list[Batch]:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_iterator_farm.label_maps import LabelMaker, label_maps
+from data_iterator_farm.assignment import label_maker
+from data_iterator_farm.batch import target_shapes
 from data_iterator_farm.policies import ours, published
 from lffd.boxes import as_boxes
 from symbol_farm.versions import VERSIONS, version_network
+from tests.data_iterator_farm.made_up import label_maps
 
 NETWORKS = {name: version_network(name) for name in VERSIONS}
 SIZES = {name: 192 if name == "head" else 320 for name in VERSIONS}
@@ -177,11 +179,14 @@ def test_decoding_gives_the_box_back(version: Any, seed: Any) -> None:
 def test_a_batch_is_labelled_as_its_crops_one_by_one() -> None:
     network, size, rng = NETWORKS["v1"], 320, np.random.default_rng(3)
     policy = OURS
-    maker = LabelMaker(network, size, policy)
+    maker = label_maker(network, size, policy)
     corners = rng.uniform(-10, 300, (60, 2))
     boxes = np.concatenate((corners, corners + rng.uniform(5, 120, (60, 2))), axis=1).astype(np.float32)
     ignored, crop_of = rng.random(60) < 0.2, np.sort(rng.integers(0, 5, 60))
-    targets = [{name: np.zeros((5, *shape), kind) for name, (shape, kind) in said.items()} for said in maker.targets]
+    targets = [
+        {name: np.zeros((5, *shape), kind) for name, (shape, kind) in said.items()}
+        for said in target_shapes(network, size)
+    ]
     maker.write(boxes, ignored, crop_of, targets)
     for crop in range(5):
         mine = crop_of == crop

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_iterator_farm.batch import BatchPlan
 from data_iterator_farm.batch_loader import BatchLoader
 from data_iterator_farm.decoding import decode_image
 from data_iterator_farm.policies import PRESETS
@@ -65,16 +66,8 @@ def _check_batches(source: RecordSource, version: str, preset: str) -> None:
     network = version_network(version)
     policies = PRESETS[preset](network)
     seen = np.zeros(len(network.branches), int)
-    with BatchLoader(
-        source,
-        network,
-        policies,
-        batch_size=8,
-        input_size=640,
-        seed=0,
-        threads=2,
-        stop=6,
-    ) as loader:
+    plan = BatchPlan(network, policies, batch_size=8, input_size=640, seed=0)
+    with BatchLoader(source, plan, threads=2, stop=6) as loader:
         for batch in loader:
             assert (batch.images.reshape(8, -1).max(axis=1) > 60).all()
             for branch in network.branch_geometry:

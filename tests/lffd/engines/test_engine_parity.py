@@ -41,8 +41,9 @@ def _engine(version: str, engine: str, precision: str = "fp32") -> Engine:
 @lru_cache(maxsize=16)
 def _case(version: str, extra_height: int, extra_width: int, batch: int) -> tuple[np.ndarray, list[BranchMaps]]:
     """Random images a little over the smallest size, and what MXNet says of them."""
-    side = _model(version).network.minimum_input
-    shape = (batch, side + extra_height, side + extra_width, 3)
+    network = _model(version).network
+    height, width = (network.fitting(network.minimum_input + extra) for extra in (extra_height, extra_width))
+    shape = (batch, height, width, 3)
     images = np.random.default_rng(batch).integers(0, 256, shape, dtype=np.uint8)
     return images, _engine(version, "mxnet").run(images)
 

@@ -63,7 +63,7 @@ def test_deploy_graphs_equal_mxnet(version: str) -> None:
     network = version_network(version)
     graph, arrays = network.graph, _arrays(network, batch_norm=False)
     side = network.minimum_input
-    data = np.random.default_rng(1).uniform(0, 255, (2, 3, side + 40, side)).astype(np.float32)
+    data = np.random.default_rng(1).uniform(0, 255, (2, 3, network.fitting(side + 40), side)).astype(np.float32)
     expected, _ = _mxnet(graph, arrays, data, training=False)
     with torch.no_grad():
         outputs = _module(graph, arrays).eval()(torch.from_numpy(data))
