@@ -7,12 +7,8 @@ Score:     .845 / .834 / .766 easy / medium / hard on 308 WIDER FACE val images 
 
 from config_farm.run.script import Script
 
-SCRIPT = Script(
-    "v3",
-    __doc__,
-    both={"batch_size": 16},
-    ours={"iterations": 14_000, "loss.branch_weights": (0.6, 0.82, 1.36, 2.3, 4.0)},
-)
+OURS = {"iterations": 14_000, "loss.branch_weights": (0.6, 0.82, 1.36, 2.3, 4.0)}
+SCRIPT = Script("v3", __doc__, both={"batch_size": 16}, ours=OURS)
 
 if __name__ == "__main__":
     SCRIPT.start()

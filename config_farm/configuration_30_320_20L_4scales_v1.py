@@ -7,13 +7,8 @@ Score:     not trained to the end yet.
 
 from config_farm.run.script import Script
 
-SCRIPT = Script(
-    "pedestrian",
-    __doc__,
-    ours={"batch_size": 16, "loss.branch_weights": (0.6, 0.82, 1.36, 2.3), "schedule.learning_rate": 0.0015},
-    published={"batch_size": 32},
-)
-
+OURS = {"batch_size": 16, "loss.branch_weights": (0.6, 0.82, 1.36, 2.3), "schedule.learning_rate": 0.0015}
+SCRIPT = Script("pedestrian", __doc__, ours=OURS, published={"batch_size": 32})
 
 if __name__ == "__main__":
     SCRIPT.start()

@@ -7,12 +7,8 @@ Score:     not trained to the end yet.
 
 from config_farm.run.script import Script
 
-SCRIPT = Script(
-    "plate",
-    __doc__,
-    both={"batch_size": 32},
-    ours={"loss.branch_weights": (0.8, 1.4, 2.3), "schedule.learning_rate": 0.0015},
-)
+OURS = {"loss.branch_weights": (0.8, 1.4, 2.3), "schedule.learning_rate": 0.0015}
+SCRIPT = Script("plate", __doc__, both={"batch_size": 32}, ours=OURS)
 
 if __name__ == "__main__":
     SCRIPT.start()

@@ -7,17 +7,13 @@ Score:     not trained to the end yet.
 
 from config_farm.run.script import Script
 
-SCRIPT = Script(
-    "nano",
-    __doc__,
-    both={"batch_size": 16},
-    ours={
-        "iterations": 400_000,
-        "schedule.learning_rate": 0.003,
-        "schedule.shape": "trapezoid",
-        "loss.branch_weights": (1.0, 1.5, 2.5),
-    },
-)
+OURS = {
+    "iterations": 400_000,
+    "schedule.learning_rate": 0.003,
+    "schedule.shape": "trapezoid",
+    "loss.branch_weights": (1.0, 1.5, 2.5),
+}
+SCRIPT = Script("nano", __doc__, both={"batch_size": 16}, ours=OURS)
 
 if __name__ == "__main__":
     SCRIPT.start()

@@ -58,19 +58,8 @@ class Options:
     """Network interface of this machine that reaches the others."""
 
 
-def _free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
-    """Start this machine's processes, by name.
-
-    Raises:
-        UsageError: when the numbers do not fit.
-    """
+    """Start this machine's processes, by name; a `UsageError` says which numbers do not fit."""
     check_limits(options, "workers", "servers", "local_workers", "port")
     local = options.workers if options.local_workers is None else options.local_workers
     if local > options.workers:
@@ -81,37 +70,34 @@ def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
         raise UsageError(f"--interface lo reaches no other machine: name the one that reaches {options.address}")
     if not options.command:
         raise UsageError("give the training command after --, such as: -- python config_farm/configuration_….py …")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free_port = probe.getsockname()[1]
     shared = {
         "DMLC_PS_ROOT_URI": options.address,
-        "DMLC_PS_ROOT_PORT": str(options.port or _free_port()),
+        "DMLC_PS_ROOT_PORT": str(options.port or free_port),
         "DMLC_NUM_WORKER": str(options.workers),
         "DMLC_NUM_SERVER": str(options.servers),
         "DMLC_INTERFACE": options.interface,
     }
     serving = ["scheduler", *(f"server {i}" for i in range(options.servers))] if options.main else []
     processes: dict[str, subprocess.Popen[bytes]] = {}
+    tie = _tie_to(os.getpid()) if sys.platform == "linux" else None  # no thread runs here yet
     for name in [*serving, *(f"worker {i}" for i in range(local))]:
         role = name.split()[0]
         apart = role != "worker"  # a Ctrl-C is for the workers, which still need scheduler and servers to stop cleanly
         command = [sys.executable, "-c", SERVE] if apart else options.command
-        environment = {**os.environ, **shared, "DMLC_ROLE": role}
+        env = {**os.environ, **shared, "DMLC_ROLE": role}
         try:
-            processes[name] = subprocess.Popen(
-                command,
-                env=environment,
-                start_new_session=apart,
-                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - no thread runs here yet
-            )
+            processes[name] = subprocess.Popen(command, env=env, start_new_session=apart, preexec_fn=tie)  # noqa: PLW1509
         except OSError as error:
             _end(processes)
             raise UsageError(f"{command[0]}: cannot be started: {error.strerror}") from error
     return processes
 
 
-def _die_with(launcher: int) -> Callable[[], None] | None:
+def _tie_to(launcher: int) -> Callable[[], None]:
     """Return what makes a new process end when its launcher is killed; Linux alone can promise that."""
-    if sys.platform != "linux":
-        return None
     system = ctypes.CDLL(None)
 
     def tie() -> None:
@@ -125,10 +111,8 @@ def _die_with(launcher: int) -> Callable[[], None] | None:
 def watch(processes: dict[str, subprocess.Popen[bytes]]) -> int:
     """Wait for this machine's workers; end everything when one fails.
 
-    The first Ctrl-C or SIGTERM goes on to the workers, which save and stop; the second ends everything.
-
-    Returns:
-        0 when all workers finished, otherwise the code of the first that did not.
+    The first Ctrl-C or SIGTERM goes on to the workers, which save and stop; the second ends everything. Returns 0 when
+    all workers finished, otherwise the code of the first that did not.
     """
     workers = {name: process for name, process in processes.items() if name.startswith("worker")}
     asked = False

@@ -55,11 +55,9 @@ def experiment_for(network: Network, options: Options, pack: str, folder: Path) 
         recipe(network, "ours"),
         {
             **{name: getattr(options, name) for name in ("iterations", "batch_size", "input_size", "engine")},
-            "train_data": pack,
-            "val_data": pack,
+            **dict.fromkeys(("train_data", "val_data"), pack),
+            **dict.fromkeys(("validate_every", "log_every"), options.check_every),
             "output_dir": folder,
-            "validate_every": options.check_every,
-            "log_every": options.check_every,
             "checkpoint_every": 0,
             # Faces keep their size, because that is how AP sees them; some crops lie anywhere, to learn what is none.
             "sampling": SamplingPolicy(
@@ -86,8 +84,7 @@ def main(options: Options) -> int:
             record = source[options.index]
             single.add(record)
         print(f"{record.name}: {record.width}x{record.height} px, {int((~record.ignored).sum())} objects")
-        code = train(network, experiment_for(network, options, str(pack), Path(folder) / "run"))
-        if code:
+        if code := train(network, experiment_for(network, options, str(pack), Path(folder) / "run")):
             return code
         entries = read_metrics(Path(folder) / "run" / METRICS_FILE)
     checks = [{"iteration": e["iteration"], **e["validation"]} for e in entries if "validation" in e]

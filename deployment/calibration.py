@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +71,7 @@ class _Histogram:
 def collect_ranges(
     model: Model, images: Sequence[NDArray[np.uint8]], rules: Iterable[RangeRule] = ("minmax", "clip")
 ) -> dict[RangeRule, Ranges]:
-    """Run the float network over images and return the range of every inner map, by rule.
-
-    Args:
-        model: the network.
-        images: each `(H, W, 3)` uint8 BGR.
-        rules: which ranges to return.
+    """Run the float network over images, each `(H, W, 3)` uint8 BGR, and return the range of every inner map, by rule.
 
     Raises:
         DataError: without images.
@@ -84,7 +79,7 @@ def collect_ranges(
     """
     if not images:
         raise DataError("calibration needs at least one image")
-    names, wanted = inner_maps(model), list(rules)
+    names, wanted = inner_maps(model), tuple(rules)
     onnx, proto = require("onnx", "onnx"), maps_onnx(model, "nhwc-uint8")
     del proto.graph.output[:]
     proto.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
@@ -95,5 +90,7 @@ def collect_ranges(
             pixels = model.network.pad(image)[None]
             for name, values in zip(names, session.run(names, {"data": pixels}), strict=True):
                 look(found[name], values)
-    by_rule: Mapping[RangeRule, Any] = {"minmax": lambda h: (h.low, h.high), "clip": lambda h: h.best_range()}
-    return {rule: {name: by_rule[rule](histogram) for name, histogram in found.items()} for rule in wanted}
+    return {
+        rule: {name: h.best_range() if rule == "clip" else (h.low, h.high) for name, h in found.items()}
+        for rule in wanted
+    }

@@ -9,15 +9,7 @@ import numpy as np
 
 from lffd.graphs.codes import CODES
 from lffd.graphs.network import BranchGeometry
-from lffd.graphs.onnx_graph import (
-    INPUT_SHAPES,
-    InputForm,
-    OnnxBuilder,
-    Translator,
-    add_input,
-    check_form,
-    metadata,
-)
+from lffd.graphs.onnx_graph import INPUT_SHAPES, InputForm, OnnxBuilder, Translator, add_input, check_form, metadata
 from lffd.model import Model
 
 if TYPE_CHECKING:
@@ -28,10 +20,8 @@ if TYPE_CHECKING:
 class GraphSuppression:
     """Suppression inside the graph, by intersection over union.
 
-    Attributes:
-        score_threshold: candidates must score more.
-        overlap_threshold: a candidate that overlaps a better one by more is dropped.
-        max_detections: kept per image at most.
+    Candidates must score more than `score_threshold`; one that overlaps a better one by more than `overlap_threshold`
+    is dropped, and `max_detections` are kept per image at most.
     """
 
     score_threshold: float
@@ -48,11 +38,7 @@ def decoded_onnx(
     after branch. With it: `boxes` `(K, 4)`, clipped to the image, `scores` `(K,)` and `images` `(K,)`, the position in
     the batch that each belongs to; image after image, best first.
 
-    Args:
-        model: what to translate.
-        form: of the input `data`.
-        normalised: the user brings pixels mapped to -1–1.
-        suppression: put into the graph where given.
+    The input `data` has the given form; with `normalised` the user brings pixels mapped to -1–1.
 
     Raises:
         UsageError, ModelError, EngineError: as `lffd.graphs.onnx_graph.maps_onnx`.
@@ -61,18 +47,13 @@ def decoded_onnx(
     builder = OnnxBuilder()
     pixels = add_input(builder, form)
     maps = Translator(builder, model).translate(pixels, normalised)
-    names = ("boxes", "scores") if suppression is None else ("all_boxes", "all_scores")
-    _add_candidates(builder, model.network.branch_geometry, maps, *names)
-    outputs: dict[str, tuple[str, tuple[str | int, ...]]]
-    if suppression is None:
-        outputs = {"boxes": ("FLOAT", ("batch", "cells", 4)), "scores": ("FLOAT", ("batch", "cells"))}
-    else:
+    prefix = "" if suppression is None else "all_"
+    _add_candidates(builder, model.network.branch_geometry, maps, f"{prefix}boxes", f"{prefix}scores")
+    lines: tuple[str | int, ...] = ("batch", "cells") if suppression is None else ("detections",)
+    outputs = {"boxes": ("FLOAT", (*lines, 4)), "scores": ("FLOAT", lines)}
+    if suppression is not None:
         _add_suppression(builder, suppression, pixels)
-        outputs = {
-            "boxes": ("FLOAT", ("detections", 4)),
-            "scores": ("FLOAT", ("detections",)),
-            "images": ("INT64", ("detections",)),
-        }
+        outputs["images"] = ("INT64", lines)
     facts = metadata(model, form, normalised)
     return builder.finish(f"lffd_{model.network.name}", {"data": INPUT_SHAPES[form]}, outputs, facts)
 
@@ -87,12 +68,13 @@ class _Value:
     def __init__(self, builder: OnnxBuilder, name: str) -> None:
         self.builder, self.name = builder, name
 
-    def _with(self, operator: str, other: _Value | float) -> _Value:
+    def _with(self, operator: str, other: _Value | float | None = None) -> _Value:
+        names = [self.name]
         if isinstance(other, _Value):
-            right = other.name
-        else:
-            right = self.builder.constant(f"number_{other:g}", np.float32(other))
-        return _Value(self.builder, self.builder.add(operator, [self.name, right], f"{self.name}_{operator}_{right}"))
+            names.append(other.name)
+        elif other is not None:
+            names.append(self.builder.constant(f"number_{other:g}", np.float32(other)))
+        return _Value(self.builder, self.builder.add(operator, names, "_".join([self.name, operator, *names[1:]])))
 
     def __add__(self, other: _Value | float) -> _Value:
         return self._with("Add", other)
@@ -104,12 +86,12 @@ class _Value:
         return self._with("Mul", other)
 
     def __neg__(self) -> _Value:
-        return _Value(self.builder, self.builder.add("Neg", [self.name], f"{self.name}_negated"))
+        return self._with("Neg")
 
     @staticmethod
     def exp(value: _Value) -> _Value:
         """Return e to the power of a value."""
-        return _Value(value.builder, value.builder.add("Exp", [value.name], f"{value.name}_exp"))
+        return value._with("Exp")
 
 
 def _add_candidates(
@@ -120,22 +102,21 @@ def _add_candidates(
     axis = _integers(builder, "channel_axis", [1])
     box_parts, score_parts = [], []
     for branch in branches:
-        said, place = maps[branch.index], f"branch_{branch.index}"
-        centers = _add_centers(builder, branch, said["score"])
+        score, box, place = maps[branch.index]["score"], maps[branch.index]["box"], f"branch_{branch.index}"
+        centers = _add_centers(builder, branch, score)
         for number, unit in enumerate(branch.units):
             label = f"{place}_{number}"
             channels = []
             for channel in range(4 * number, 4 * number + 4):
                 ends = [_integers(builder, f"channel_{end}", [end]) for end in (channel, channel + 1)]
-                cut = builder.add("Slice", [said["box"], *ends, axis], f"{place}_code_{channel}")
-                channels.append(_Value(builder, cut))
+                channels.append(_Value(builder, builder.add("Slice", [box, *ends, axis], f"{place}_code_{channel}")))
             corners = CODES[branch.code].corners(channels, _Value)
             joined = builder.add("Concat", [corner.name for corner in corners], f"{label}_relative", axis=1)
             size = builder.constant(f"{label}_unit", np.array(unit * 2, np.float32).reshape(1, 4, 1, 1))
             moved = builder.add("Add", [builder.add("Mul", [joined, size], f"{label}_offset"), centers], f"{label}_at")
             listed = builder.add("Reshape", [moved, rows], f"{label}_listed")
             box_parts.append(builder.add("Transpose", [listed], f"{label}_boxes", perm=[0, 2, 1]))
-        score_parts.append(builder.add("Reshape", [said["score"], flat], f"{place}_scores"))
+        score_parts.append(builder.add("Reshape", [score, flat], f"{place}_scores"))
     builder.add("Concat", box_parts, boxes, axis=1)
     builder.add("Concat", score_parts, scores, axis=1)
 
@@ -144,46 +125,40 @@ def _add_centers(builder: OnnxBuilder, branch: BranchGeometry, score: str) -> st
     """Add the centres of a branch's cells for a score map of any size, as x, y, x, y: `(1, 4, h, w)`."""
     place = f"branch_{branch.index}"
     size = builder.add("Shape", [score], f"{place}_size", start=2, end=4)
-    ones = _integers(builder, "two_ones", [1, 1])
-    grid = builder.add("Concat", [ones, size], f"{place}_grid", axis=0)
     zero, one = (builder.constant(f"scalar_{value}", np.int64(value)) for value in (0, 1))
     stride = builder.constant(f"{place}_stride", np.float32(branch.stride))
     first = builder.constant(f"{place}_first_center", np.float32(branch.first_center))
-    axes = {}
-    for axis, shape in ((0, [1, 1, -1, 1]), (1, [1, 1, 1, -1])):
-        label = f"{place}_{'yx'[axis]}"
-        index = builder.constant(f"axis_{axis}", np.int64(axis))
-        count = builder.add("Gather", [size, index], f"{label}_count", axis=0)
+    parts = []
+    sides = ((zero, "y", [1, 1, -1, 1], [0, 1, 0, 1]), (one, "x", [1, 1, 1, -1], [1, 0, 1, 0]))
+    for axis, letter, shape, corners in sides:
+        label = f"{place}_{letter}"
+        count = builder.add("Gather", [size, axis], f"{label}_count", axis=0)
         numbers = builder.add("Range", [zero, count, one], f"{label}_numbers")
         steps = builder.add("Mul", [builder.add("Cast", [numbers], f"{label}_float", to=1), stride], f"{label}_steps")
-        centers = builder.add("Add", [steps, first], f"{label}_centers")
-        line = builder.add("Reshape", [centers, _integers(builder, f"line_{axis}", shape)], f"{label}_line")
-        axes["yx"[axis]] = builder.add("Expand", [line, grid], f"{label}_map")
-    return builder.add("Concat", [axes["x"], axes["y"], axes["x"], axes["y"]], f"{place}_centers", axis=1)
+        moved = builder.add("Add", [steps, first], f"{label}_centers")
+        line = builder.add("Reshape", [moved, _integers(builder, f"line_{letter}", shape)], f"{label}_line")
+        chosen = builder.constant(f"corners_{letter}", np.array(corners, np.float32).reshape(1, 4, 1, 1))
+        parts.append(builder.add("Mul", [line, chosen], f"{label}_map"))
+    return builder.add("Add", parts, f"{place}_centers")
 
 
 def _add_suppression(builder: OnnxBuilder, suppression: GraphSuppression, pixels: str) -> None:
     """Turn `all_boxes` `(B, N, 4)` and `all_scores` `(B, N)` into `boxes`, clipped to the image, `scores`, `images`."""
     by_class = builder.add("Unsqueeze", ["all_scores", _integers(builder, "class_axis", [1])], "class_scores")
-    settings = [
-        _integers(builder, "max_detections", [suppression.max_detections]),
-        builder.constant("overlap_threshold", np.array([suppression.overlap_threshold], np.float32)),
-        builder.constant("score_threshold", np.array([suppression.score_threshold], np.float32)),
-    ]
+    settings = [_integers(builder, "max_detections", [suppression.max_detections])]
+    for name in ("overlap_threshold", "score_threshold"):
+        settings.append(builder.constant(name, np.array([getattr(suppression, name)], np.float32)))
     # The operator would turn an inverted box (right of its left) the right way round; ours have no area.
     axis, ends = _integers(builder, "corner_axis", [2]), [_integers(builder, f"end_{end}", [end]) for end in (0, 2, 4)]
     near = builder.add("Slice", ["all_boxes", ends[0], ends[1], axis], "near_corners")
     far = builder.add("Slice", ["all_boxes", ends[1], ends[2], axis], "far_corners")
     upright = builder.add("Concat", [near, builder.add("Max", [near, far], "far_or_near")], "upright", axis=2)
     chosen = builder.add("NonMaxSuppression", [upright, by_class, *settings], "chosen")
-    columns = _integers(builder, "image_and_cell", [0, 2])
-    places = builder.add("Gather", [chosen, columns], "places", axis=1)
+    places = builder.add("Gather", [chosen, _integers(builder, "image_and_cell", [0, 2])], "places", axis=1)
     kept = builder.add("GatherND", ["all_boxes", places], "kept_boxes")
     size = builder.add("Shape", [pixels], "image_size", start=2, end=4)
     limits = builder.add("Gather", [size, _integers(builder, "x_y_x_y", [1, 0, 1, 0])], "image_limits", axis=0)
-    far_edges = builder.add("Cast", [limits], "image_edges", to=1)
-    inside = builder.add("Min", [kept, far_edges], "boxes_before_edges")
+    inside = builder.add("Min", [kept, builder.add("Cast", [limits], "image_edges", to=1)], "boxes_before_edges")
     builder.add("Max", [inside, builder.constant("near_edge", np.float32(0))], "boxes")
     builder.add("GatherND", ["all_scores", places], "scores")
-    column = builder.constant("scalar_0", np.int64(0))
-    builder.add("Gather", [places, column], "images", axis=1)
+    builder.add("Gather", [places, builder.constant("scalar_0", np.int64(0))], "images", axis=1)

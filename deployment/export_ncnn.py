@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment.parity import TOLERANCE, measure_parity, named_maps, probe_images
+from deployment.parity import TOLERANCE, measure_engine, probe_images
 from lffd import cli
-from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
-from lffd.files import write_atomic
+from lffd.files import OutputFolder, write_atomic
 from lffd.graphs.ncnn_graph import ncnn_files
 from symbol_farm.trained_models import resolve_model
 
@@ -33,17 +32,12 @@ def main(options: Options) -> None:
     box code of each branch, are printed. The files are run and compared with MXNet first.
     """
     model = resolve_model(options.model)
-    subject, reference = create_engine(model, Runtime("ncnn", threads=1)), create_engine(model, Runtime("mxnet"))
-    parity = measure_parity(
-        ("the ncnn network", lambda images: named_maps(subject.run(images))),
-        ("MXNet", lambda images: named_maps(reference.run(images))),
-        probe_images(model.network),
-    )
+    parity = measure_engine(model, model, Runtime("ncnn", threads=1), probe_images(model.network))
     parity.check(options.tolerance)
     files = ncnn_files(model)
-    options.output_dir.mkdir(parents=True, exist_ok=True)
-    write_atomic(options.output_dir / "model.param", files.param.encode())
-    write_atomic(options.output_dir / "model.bin", files.weights)
+    with OutputFolder(options.output_dir):
+        write_atomic(options.output_dir / "model.param", files.param.encode())
+        write_atomic(options.output_dir / "model.bin", files.weights)
     print(parity.to_text())
     print(f"wrote model.param and model.bin to {options.output_dir}; input blob data, output blobs:")
     for index, branch in enumerate(model.network.branch_geometry):

@@ -52,13 +52,6 @@ class Options:
     tolerance: float = TOLERANCE
     """Largest difference from MXNet, of scores and of box codes; more refuses the export."""
 
-    @property
-    def suppression(self) -> GraphSuppression | None:
-        """The suppression to put inside, if any."""
-        if not self.suppressed:
-            return None
-        return GraphSuppression(self.score_threshold, self.suppression_threshold, self.max_detections)
-
 
 def decode_maps(network: Network, maps: list[BranchMaps]) -> Outputs:
     """Return what the decoded graph must give for an engine's maps: `boxes` `(B, N, 4)`, `scores` `(B, N)`."""
@@ -93,11 +86,7 @@ def session_run(graph: Graph, content: bytes, form: InputForm, normalised: bool)
 
 
 def check_suppression(network: Network, suppressed: Run, decoded: Run, rule: GraphSuppression) -> None:
-    """Compare suppression inside a graph with ours, on the same candidates.
-
-    Raises:
-        ModelError: when another set of boxes is kept for a probe.
-    """
+    """Compare suppression inside a graph with ours, on the same candidates; a `ModelError` says where they differ."""
     for images in probe_images(network):
         found, candidates = suppressed(images), decoded(images)
         for index, (boxes, scores) in enumerate(zip(candidates["boxes"], candidates["scores"], strict=True)):
@@ -119,8 +108,8 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
         ModelError: when the graph's outputs differ too much from MXNet's.
         EngineError: when MXNet or ONNX Runtime is missing.
     """
-    normalised, rule, network = options.normalization == "outside", options.suppression, model.network
-    make = decoded_onnx if options.decoded or rule is not None else maps_onnx
+    normalised, network = options.normalization == "outside", model.network
+    make = decoded_onnx if options.decoded or options.suppressed else maps_onnx
     content = make(model, options.input, normalised).SerializeToString()
     run = session_run(model.graph, content, options.input, normalised)
     reference = create_engine(model, Runtime("mxnet"))
@@ -134,7 +123,8 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
 
     parity = measure_parity((options.output.name, found), ("MXNet", expected), probe_images(network))
     parity.check(options.tolerance)
-    if rule is not None:
+    if options.suppressed:
+        rule = GraphSuppression(options.score_threshold, options.suppression_threshold, options.max_detections)
         content = decoded_onnx(model, options.input, normalised, rule).SerializeToString()
         check_suppression(network, session_run(model.graph, content, options.input, normalised), run, rule)
     return content, parity
@@ -151,13 +141,9 @@ def main(options: Options) -> None:
     if options.output.is_dir():
         raise UsageError(f"{options.output} is a folder; --output names the ONNX file")
     model = resolve_model(options.model)
-    reduced = model.card.get("quantization", {}).get("precision")
-    if reduced == "int8":
+    if model.card.get("quantization", {}).get("precision") == "int8":
         files = ", ".join(name for name in model.extra_files if name.endswith(".onnx"))
-        print(
-            f"note: an export holds float parameters and computes in fp32; the 8-bit graphs of {options.model} are the "
-            f"files {files} in it"
-        )
+        print(f"note: an export computes in fp32; the 8-bit graphs of {options.model} are the files {files} in it")
     content, parity = build(model, options)
     write_atomic(options.output, content)
     print(parity.to_text())

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.engines import BranchMaps
+from lffd.engines.factory import create_engine
+from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError
 from lffd.graphs.network import Network
+from lffd.model import Model
 
 Outputs = dict[str, NDArray[np.float32]]
 
@@ -35,13 +38,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far one way to run a network is from another.
-
-    Attributes:
-        subject: what was measured.
-        reference: against what.
-        differences: per output, at the batch where it was largest.
-    """
+    """How far `subject` is from `reference`: `differences` per output, at the batch where it was largest."""
 
     subject: str
     reference: str
@@ -53,11 +50,7 @@ class Parity:
         return max(difference.largest for difference in self.differences)
 
     def check(self, tolerance: float) -> None:
-        """Refuse more than the tolerated difference.
-
-        Raises:
-            ModelError: naming every output that is off, with the input where it was.
-        """
+        """Refuse more than the tolerated difference, by a `ModelError` that names every output and the input."""
         wrong = [difference for difference in self.differences if not difference.largest <= tolerance]
         if wrong:
             problem = f"{self.subject} differs from {self.reference} by more than {tolerance:g}, so it was not written"
@@ -96,12 +89,7 @@ def probe_images(network: Network, seed: int = 0) -> Iterator[NDArray[np.uint8]]
 def measure_parity(
     subject: tuple[str, Run], reference: tuple[str, Run], batches: Iterable[NDArray[np.uint8]]
 ) -> Parity:
-    """Run both on every batch and return the largest difference per output.
-
-    Args:
-        subject: name and function of what is measured.
-        reference: name and function of what is right.
-        batches: images to run.
+    """Run both, each a name and a function, on every batch of images and return the largest difference per output.
 
     Raises:
         ModelError: when the outputs have different names or shapes.
@@ -110,9 +98,9 @@ def measure_parity(
     for images in batches:
         found, expected = subject[1](images), reference[1](images)
         if {n: a.shape for n, a in found.items()} != {n: a.shape for n, a in expected.items()}:
+            given, right = (", ".join(f"{n} {a.shape}" for n, a in maps.items()) for maps in (found, expected))
             raise ModelError(
-                f"{subject[0]} gives outputs {_shapes(found)} for images {images.shape}, but {reference[0]} gives "
-                f"{_shapes(expected)}"
+                f"{subject[0]} gives outputs {given} for images {images.shape}, but {reference[0]} gives {right}"
             )
         for name, value in found.items():
             off = np.abs(value.astype(np.float64) - expected[name])
@@ -123,8 +111,14 @@ def measure_parity(
     return Parity(subject[0], reference[0], tuple(worst.values()))
 
 
-def _shapes(outputs: Outputs) -> str:
-    return ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
+def measure_engine(model: Model, reduced: Model, runtime: Runtime, batches: Iterable[NDArray[np.uint8]]) -> Parity:
+    """Return how far a model on an engine, perhaps one of reduced precision, is from the full one on MXNet."""
+    runner, reference = create_engine(reduced, runtime), create_engine(model, Runtime("mxnet"))
+    return measure_parity(
+        (f"{runtime.engine} {runtime.precision}", lambda images: named_maps(runner.run(images))),
+        ("MXNet fp32", lambda images: named_maps(reference.run(images))),
+        batches,
+    )
 
 
 def named_maps(maps: Sequence[BranchMaps]) -> Outputs:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -16,15 +15,15 @@ from numpy.typing import NDArray
 from accuracy_evaluation.evaluation_on_pack import detect_records
 from data_provider_farm.pack_format.packed_file import PackReader
 from deployment.calibration import RangeRule, collect_ranges
-from deployment.parity import Parity, measure_parity, named_maps
-from deployment.quantized_graph import quantized_onnx
-from detection.load import load_detector
+from deployment.parity import measure_engine
+from deployment.quantized_graph import INT8_FILES, with_8_bit_graphs
+from detection.detector import Detector
 from detection.selection import Selection
 from lffd import cli
-from lffd.engines import onnxruntime_engine, openvino_engine
-from lffd.engines.factory import AUTO_ORDER, ENGINES, create_engine, install_command
+from lffd.engines.factory import AUTO_ORDER, ENGINES, install_command
 from lffd.engines.runtime import Precision, Runtime
 from lffd.errors import DataError, EngineError, ModelError
+from lffd.files import OutputFolder
 from lffd.images.encoded import decode, shrink
 from lffd.images.files import list_images
 from lffd.limits import check_limits
@@ -32,8 +31,6 @@ from lffd.model import Model, check_target, save_model
 from lffd.untrusted import read_file
 from metric_farm.average_precision import average_precision
 from symbol_farm.trained_models import resolve_model
-
-INT8_FILES = {"onnxruntime": onnxruntime_engine.INT8_FILE, "openvino": openvino_engine.INT8_FILE}
 
 LONGEST_SIDE = 640
 """Calibration images are shrunk to this: every map of the network is held in memory at once."""
@@ -82,8 +79,7 @@ def read_images(source: Path, count: int, seed: int, smallest: int) -> list[NDAr
     Raises:
         DataError: when none is left, or one cannot be read.
     """
-    shrunk = (_shrunk(image) for image in _random_images(source, seed))
-    found = list(islice((image for image in shrunk if min(image.shape[:2]) >= smallest), count))
+    found = list(islice((image for image in _random_images(source, seed) if min(image.shape[:2]) >= smallest), count))
     if not found:
         raise DataError(
             f"{source}: no image has both sides over {smallest} px (longer sides are shrunk to {LONGEST_SIDE})"
@@ -92,21 +88,24 @@ def read_images(source: Path, count: int, seed: int, smallest: int) -> list[NDAr
 
 
 def _random_images(source: Path, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images of a pack or folder in random order, shrunk."""
     rng = np.random.default_rng(seed)
     if source.is_dir():
         paths = list_images(source)
         for index in rng.permutation(len(paths)):
-            yield decode(read_file(paths[index]), str(paths[index]))
+            yield _shrunk(read_file(paths[index]), str(paths[index]))
         return
     with PackReader(source) as pack:
         if not len(pack):
             raise DataError(f"{source}: holds no records")
         for index in rng.permutation(len(pack)):
             record = pack[int(index)]
-            yield decode(record.image, f"{source}: record {index} ({record.name})")
+            yield _shrunk(record.image, f"{source}: record {index} ({record.name})")
 
 
-def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _shrunk(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Return a decoded image whose longer side is at most `LONGEST_SIDE`."""
+    image = decode(data, name)
     height, width = image.shape[:2]
     factor = LONGEST_SIDE / max(height, width)
     return image if factor >= 1 else shrink(image, max(1, round(width * factor)), max(1, round(height * factor)))
@@ -119,12 +118,7 @@ def reduce_model(model: Model, images: list[NDArray[np.uint8]], options: Options
         ModelError: when parameters do not fit into fp16, or the network cannot be quantised.
     """
     if options.precision == "int8":
-        ranges = collect_ranges(model, images, [options.ranges])[options.ranges]
-        files = {
-            INT8_FILES["onnxruntime"]: quantized_onnx(model, ranges, "onnxruntime").SerializeToString(),
-            INT8_FILES["openvino"]: quantized_onnx(model, ranges, "openvino").SerializeToString(),
-        }
-        return replace(model, extra_files={**model.extra_files, **files})
+        return with_8_bit_graphs(model, collect_ranges(model, images, [options.ranges])[options.ranges])
     if options.precision == "fp16":
         with np.errstate(over="ignore"):
             rounded = {name: value.astype(np.float16).astype(np.float32) for name, value in model.params.items()}
@@ -133,11 +127,7 @@ def reduce_model(model: Model, images: list[NDArray[np.uint8]], options: Options
 
 
 def engines_for(arithmetic: str) -> list[str]:
-    """Return the installed engines that compute in an arithmetic on a CPU.
-
-    Raises:
-        EngineError: when none is installed.
-    """
+    """Return the installed engines that compute in an arithmetic on a CPU; none is an `EngineError`."""
     names = [name for name in AUTO_ORDER[arithmetic] if ENGINES[name].installed and "cpu" in ENGINES[name].devices]
     if not names:
         commands = " or ".join(install_command(name) for name in AUTO_ORDER[arithmetic])
@@ -145,38 +135,17 @@ def engines_for(arithmetic: str) -> list[str]:
     return names
 
 
-def measure_engine(
-    model: Model, reduced: Model, images: list[NDArray[np.uint8]], engine: str, precision: str
-) -> Parity:
-    """Return how far a reduced model on an engine is from the full one on MXNet, over single images."""
-    runner = create_engine(reduced, Runtime(engine, precision=precision))
-    reference = create_engine(model, Runtime("mxnet"))
-    return measure_parity(
-        (f"{engine} {precision}", lambda x: named_maps(runner.run(x))),
-        ("MXNet fp32", lambda x: named_maps(reference.run(x))),
-        [image[None] for image in images],
-    )
-
-
 def measure_ap(model: Model, pack: Path, engine: str, precision: str) -> float:
-    """Return the average precision at IoU 0.5 of a model on a pack, at original image size.
-
-    Raises:
-        DataError: for a damaged or empty pack.
-    """
-    with TemporaryDirectory(prefix="lffd-quantize-") as folder, PackReader(pack) as source:
-        save_model(model, Path(folder, "model"))
-        detector = load_detector(str(Path(folder, "model")), runtime=Runtime(engine, precision=precision))
+    """Return the average precision at IoU 0.5 of a model on a pack, at original image size."""
+    selection = Selection()
+    with PackReader(pack) as source:
+        detector = Detector(model, selection, runtime=Runtime(engine, precision=precision))
         truth, found, _ = detect_records(detector, source)
-    return average_precision(truth, found, Selection().max_detections).ap50
+    return average_precision(truth, found, selection.max_detections).ap50
 
 
 def losing_engines(before: float, after: dict[str, float], limit: float) -> dict[str, str]:
-    """Return what each engine loses that loses more average precision than `limit`, as text by name.
-
-    Raises:
-        ModelError: when no engine is left.
-    """
+    """Return by name, as text, what engines lose that lose more average precision than `limit`; refuse when all do."""
     lost = {engine: before - value for engine, value in after.items()}
     losing = {engine: f"{drop:.4f} (from {before:.4f})" for engine, drop in lost.items() if not drop <= limit}
     if len(losing) == len(after):
@@ -193,11 +162,7 @@ def measure_losses(
 ) -> tuple[Model, dict[str, dict[str, Any]]]:
     """Measure average precision in full and on every engine, and leave out the engines that lose too much.
 
-    Returns:
-        The reduced model without the files of engines that were left out, and what was measured on the others.
-
-    Raises:
-        ModelError: when every engine loses too much.
+    Returns the reduced model without their files, and what was `measured` on the others.
     """
     pack, limit = options.val_data, options.max_drop
     if pack is None:
@@ -208,12 +173,12 @@ def measure_losses(
     for engine, value in after.items():
         print(f"AP at IoU 0.5 on {pack.name}: {before:.4f} in fp32, {value:.4f} on {engine}")
         measured[engine]["accuracy"] = {"pack": pack.name, "ap50_fp32": before, "ap50": value}
-    losing = losing_engines(before, after, limit)
-    for engine, text in losing.items():
+    files: dict[str, bytes] = dict(reduced.extra_files)
+    for engine, text in losing_engines(before, after, limit).items():
         print(f"warning: {engine} loses {text}, more than --max-drop {limit:g}: it is left out", file=sys.stderr)
-    gone = {INT8_FILES[engine] for engine in losing if engine in INT8_FILES}
-    files = {name: data for name, data in reduced.extra_files.items() if name not in gone}
-    return replace(reduced, extra_files=files), {name: facts for name, facts in measured.items() if name not in losing}
+        del measured[engine]
+        files.pop(INT8_FILES.get(engine, ""), None)
+    return replace(reduced, extra_files=files), measured
 
 
 def main(options: Options) -> None:
@@ -230,14 +195,16 @@ def main(options: Options) -> None:
     wanted = options.images + HELD_OUT
     images = read_images(options.calibration, wanted, options.seed, model.network.minimum_input)
     used, held_out = images[: options.images], images[options.images :] or images[-HELD_OUT:]
-    reduced = reduce_model(model, used, options)
-    measured: dict[str, dict[str, Any]] = {}
-    for engine in engines:
-        parity = measure_engine(model, reduced, held_out, engine, options.arithmetic)
-        print(parity.to_text())
-        measured[engine] = {"parity": parity.to_dict()}
-    reduced, measured = measure_losses(model, reduced, measured, options)
-    write(reduced, options, len(used), measured)
+    with OutputFolder(options.output_dir, beside=True):
+        reduced = reduce_model(model, used, options)
+        measured: dict[str, dict[str, Any]] = {}
+        for engine in engines:
+            runtime = Runtime(engine, precision=options.arithmetic)
+            parity = measure_engine(model, reduced, runtime, [image[None] for image in held_out])
+            print(parity.to_text())
+            measured[engine] = {"parity": parity.to_dict()}
+        reduced, measured = measure_losses(model, reduced, measured, options)
+        write(reduced, options, len(used), measured)
 
 
 def write(reduced: Model, options: Options, calibrated: int, measured: dict[str, dict[str, Any]]) -> None:

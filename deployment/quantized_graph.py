@@ -8,13 +8,14 @@ give float32, since 256 steps are too few for box codes.
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deployment.calibration import Ranges
+from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.errors import ModelError
 from lffd.graphs.onnx_graph import (
     INPUT_SHAPES,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 Target = Literal["onnxruntime", "openvino"]
 
+INT8_FILES: dict[str, str] = {"onnxruntime": onnxruntime_engine.INT8_FILE, "openvino": openvino_engine.INT8_FILE}
+"""In a model directory, the 8-bit graph of each engine."""
+
 
 class QuantizedTranslator(Translator):
     """Adds a network with 8-bit convolutions to a builder; see the module's text for the scheme."""
@@ -46,9 +50,9 @@ class QuantizedTranslator(Translator):
         graph = model.graph
         if not foldable(graph):
             raise ModelError(f"{model.network.name}: its normalisation cannot be folded into its first convolution")
-        self.readers = {
-            self.result_name(position): Counter(graph.nodes[reader].op for reader in graph.readers[position])
-            for position in range(len(graph.nodes))
+        self._readers = {
+            self.result_name(position): {graph.nodes[reader].op for reader in readers}
+            for position, readers in enumerate(graph.readers)
         }
 
     def image(self) -> str:
@@ -61,13 +65,11 @@ class QuantizedTranslator(Translator):
     def convolution(self, node: Node, inputs: list[str], output: str) -> str:
         """Convolve with int8 weights; a map that is not activated at once is stored in 8 bits."""
         weight, bias = self.parameters(node)
-        readers = self.readers[output]
-        if self.network.output_of(self.graph.nodes.index(node)) is not None:
-            if self.target == "onnxruntime":
-                return self._output_product(inputs, weight, bias, output)
-            return self._convolve(node, inputs, weight, bias, output)
+        is_output = self.network.output_of(self.graph.nodes.index(node)) is not None
+        if is_output and self.target == "onnxruntime":
+            return self._output_product(inputs, weight, bias, output)
         made = self._convolve(node, inputs, weight, bias, output)
-        return made if set(readers) == {"Activation"} else self._store(made)
+        return made if is_output or self._readers[output] == {"Activation"} else self._store(made)
 
     def simple(self, node: Node, inputs: list[str], output: str) -> str:
         """Add an operator, and store its map in 8 bits where another layer reads it as such.
@@ -79,7 +81,7 @@ class QuantizedTranslator(Translator):
         if node.op in ("Pooling", "UpSampling"):
             return self._store(made, self._limits[inputs[0]])
         active = node.op == "Activation" and node.attrs["act_type"] == "relu"
-        summed = node.op == "elemwise_add" and set(self.readers[output]) != {"Activation"}
+        summed = node.op == "elemwise_add" and self._readers[output] != {"Activation"}
         return self._store(made) if active or summed or node.op in ("LeakyReLU", "Concat") else made
 
     def _convolve(
@@ -89,13 +91,7 @@ class QuantizedTranslator(Translator):
         stored, scale = self._weight(inputs[1], weight, axis=0)
         steps = (scale * self.scales[inputs[0]]).astype(np.float32)
         limit = float(np.iinfo(np.int32).max)
-        whole = np.clip(np.round(bias / steps), -limit, limit).astype(np.int32)
-        parts = [
-            self.builder.constant(f"{inputs[2]}_steps", whole),
-            self.builder.constant(f"{inputs[2]}_scale", steps),
-            self.builder.constant(f"{inputs[2]}_zero", np.zeros(steps.size, np.int32)),
-        ]
-        offset = self.builder.add("DequantizeLinear", parts, f"{inputs[2]}_float", axis=0)
+        offset = self._constant(inputs[2], np.clip(np.round(bias / steps), -limit, limit).astype(np.int32), steps, 0)
         return self.builder.add("Conv", [inputs[0], stored, offset], output, **convolution_attributes(node))
 
     def _output_product(
@@ -116,22 +112,21 @@ class QuantizedTranslator(Translator):
         others = tuple(i for i in range(weight.ndim) if i != axis)
         scale = np.maximum(np.abs(weight).max(others), 1e-12) / 127
         shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-        parts = [
-            self.builder.constant(f"{name}_steps", np.round(weight / scale.reshape(shape)).astype(np.int8)),
-            self.builder.constant(f"{name}_scale", scale.astype(np.float32)),
-            self.builder.constant(f"{name}_zero", np.zeros(scale.size, np.int8)),
-        ]
-        return self.builder.add("DequantizeLinear", parts, f"{name}_float", axis=axis), scale
+        steps = np.round(weight / scale.reshape(shape)).astype(np.int8)
+        return self._constant(name, steps, scale.astype(np.float32), axis), scale
+
+    def _constant(self, name: str, steps: NDArray[Any], scale: NDArray[np.float32], axis: int) -> str:
+        """Store numbers as whole steps, one scale per slice of `axis`; return the name of what comes back."""
+        stored = {"steps": steps, "scale": scale, "zero": np.zeros(scale.size, steps.dtype)}
+        parts = [self.builder.constant(f"{name}_{part}", value) for part, value in stored.items()]
+        return self.builder.add("DequantizeLinear", parts, f"{name}_float", axis=axis)
 
     def _store(self, name: str, limits: tuple[float, float] | None = None) -> str:
-        """Put a map through 8 bits that cover its range, and return the name of what comes back."""
+        """Put a map through 8 bits that cover its range, or `limits`; return the name of what comes back."""
         limits = self.ranges[name] if limits is None else limits
         self._limits[f"{name}_stored"] = limits
         scale, zero = step_and_zero(limits, self.target)
-        parts = [
-            self.builder.constant(f"{name}_scale", np.float32(scale)),
-            self.builder.constant(f"{name}_zero", zero),
-        ]
+        parts = [self.builder.constant(f"{name}_scale", np.float32(scale)), self.builder.constant(f"{name}_zero", zero)]
         stored = self.builder.add("QuantizeLinear", [name, *parts], f"{name}_steps")
         self.scales[f"{name}_stored"] = scale
         return self.builder.add("DequantizeLinear", [stored, *parts], f"{name}_stored")
@@ -151,10 +146,8 @@ def step_and_zero(limits: tuple[float, float], target: Target) -> tuple[float, n
 def quantized_onnx(model: Model, ranges: Ranges, target: Target) -> onnx.ModelProto:
     """Return the 8-bit network: input `data` uint8 `(B, H, W, 3)` BGR, outputs as `lffd.graphs.onnx_graph.maps_onnx`.
 
-    Args:
-        model: the float network.
-        ranges: of its inner maps, from `calibration.collect_ranges`.
-        target: the engine to shape the graph for; both read both.
+    `ranges` are of its inner maps, from `calibration.collect_ranges`; `target` is the engine to shape the graph for,
+    though both read both.
 
     Raises:
         ModelError: for a network whose normalisation cannot be folded, or whose output convolutions are not 1×1.
@@ -165,3 +158,9 @@ def quantized_onnx(model: Model, ranges: Ranges, target: Target) -> onnx.ModelPr
     facts: dict[str, Any] = metadata(model, "nhwc-uint8", normalised=False)
     outputs = map_shapes(model.network)
     return builder.finish(f"lffd_{model.network.name}_int8", {"data": INPUT_SHAPES["nhwc-uint8"]}, outputs, facts)
+
+
+def with_8_bit_graphs(model: Model, ranges: Ranges) -> Model:
+    """Return the model with the 8-bit graph of each engine; raises what `quantized_onnx` does."""
+    made = {INT8_FILES[name]: quantized_onnx(model, ranges, name).SerializeToString() for name in get_args(Target)}
+    return replace(model, extra_files={**model.extra_files, **made})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from lffd import cli
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
+from lffd.files import OutputFolder
 from lffd.graphs.cut import keep_branches
 from lffd.graphs.network import Network
 from lffd.model import Model, check_target, save_model
@@ -40,8 +40,7 @@ class Options:
 def kept_branches(network: Network, min_face: float, max_face: float) -> list[int]:
     """Return the indices of the branches whose object range has more than its edge in common with the task's.
 
-    Raises:
-        UsageError: when the limits are the wrong way round, or no branch is left.
+    A `UsageError` is raised when the limits are the wrong way round, or no branch is left.
     """
     if not 0 <= min_face < max_face:
         raise UsageError(f"--min-face {min_face:g} must be at least 0 and below --max-face {max_face:g}")
@@ -61,7 +60,7 @@ def trim_model(model: Model, min_face: float, max_face: float) -> Model:
 
     Raises:
         UsageError: when nothing, or nothing at all, would be left out.
-        ModelError: when a kept map comes out otherwise.
+        ModelError: when a kept map comes out otherwise, bit by bit, as both networks run.
     """
     network = model.network
     kept = kept_branches(network, min_face, max_face)
@@ -71,22 +70,13 @@ def trim_model(model: Model, min_face: float, max_face: float) -> Model:
     former = {key: model.card[key] for key in _OF_THE_WHOLE if key in model.card}
     card["trimmed_from"] = {"version": network.name, "branches_kept": list(kept), **former}
     trimmed = replace(keep_branches(model, kept), card=card)
-    check_kept_maps(model, trimmed, kept)
+    before, after = create_engine(model, Runtime("mxnet")), create_engine(trimmed, Runtime("mxnet"))
+    for images in probe_images(network):
+        expected = before.run(images)
+        for index, maps in zip(kept, after.run(images), strict=True):
+            if not all(np.array_equal(maps[name], expected[index][name]) for name in network.outputs):
+                raise ModelError(f"branch {index} of {network.name} gives other maps after trimming")
     return trimmed
-
-
-def check_kept_maps(whole: Model, trimmed: Model, kept: Sequence[int]) -> None:
-    """Run both networks and compare the maps of the kept branches, bit by bit.
-
-    Raises:
-        ModelError: when a map differs.
-    """
-    before, after = create_engine(whole, Runtime("mxnet")), create_engine(trimmed, Runtime("mxnet"))
-    for images in probe_images(whole.network):
-        expected = [before.run(images)[index] for index in kept]
-        for index, (left, right) in enumerate(zip(after.run(images), expected, strict=True)):
-            if not all(np.array_equal(left[name], right[name]) for name in whole.network.outputs):
-                raise ModelError(f"branch {kept[index]} of {whole.network.name} gives other maps after trimming")
 
 
 def main(options: Options) -> None:
@@ -96,8 +86,9 @@ def main(options: Options) -> None:
     """
     check_target(options.output_dir)
     model = resolve_model(options.model)
-    trimmed = trim_model(model, options.min_face, options.max_face)
-    save_model(trimmed, options.output_dir, model.stored_precision)
+    with OutputFolder(options.output_dir, beside=True):
+        trimmed = trim_model(model, options.min_face, options.max_face)
+        save_model(trimmed, options.output_dir, model.stored_precision)
     for label, part in (("before", model), ("after", trimmed)):
         network, (low, high) = part.network, part.network.object_range
         work = sum(network.multiply_adds(480, 640).values()) / 1e9

@@ -84,10 +84,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Compared:
-    """One line of the table.
+    """One line of the table; a figure that does not exist is None.
 
     `gmac`: billions of multiply–adds in convolutions for an image of the resolution. `milliseconds`: from image in
-    memory to boxes, median and 95th percentile. A figure that does not exist is None.
+    memory to boxes, median and 95th percentile.
     """
 
     name: str
@@ -103,36 +103,12 @@ class Compared:
 
 def size_of(spec: str, width: int, height: int) -> tuple[int, float, float]:
     """Return parameters, megabytes and GMAC at an image size of any detector."""
-    peer = parse_peer(spec)
-    if peer is not None:
+    if peer := parse_peer(spec):
         parameters, gmac = peer_size(*peer, width, height)
         return parameters, peer[1].stat().st_size / 1e6, gmac
     model = resolve_model(spec)
     gmac = sum(model.network.multiply_adds(height, width).values()) / 1e9
     return model.parameter_count, params_file(spec).stat().st_size / 1e6, gmac
-
-
-def measure_accuracy(options: Options, spec: str, folder: str) -> dict[str, Any]:
-    """Return the figures of one detector on WIDER FACE, from result files where they are complete."""
-    ours = parse_peer(spec) is None
-    run = widerface.Options(
-        model=spec,
-        images=options.images,
-        ground_truth=options.ground_truth,
-        output_dir=options.output_dir / folder,
-        overwrite=options.overwrite,
-        runtime=Runtime(options.engine, precision=options.precision) if ours else Runtime(),
-    )
-    return widerface.evaluate(run)[0]
-
-
-def measure_latency(options: speed.Options) -> list[tuple[float | None, float | None]]:
-    """Return median and 95th percentile of each detector in ms per image, measured in turns."""
-    rows = speed.time_models(options)
-    for row in rows:
-        if row.error:
-            print(f"{row.model}: {row.error}")
-    return [(row.total_ms, row.total_p95_ms) for row in rows]
 
 
 def to_markdown(rows: Sequence[Compared], options: Options, scope: str, machine: str) -> str:
@@ -166,11 +142,18 @@ def main(options: Options) -> None:
     speed.engine_pairs(latency)
     speed.make_images(latency, width, height, batch=1)  # what is wrong with these should be said before the long work
     sizes = [size_of(spec, width, height) for spec in options.model]
-    pairs = zip(options.model, options.folders, strict=True)
-    figures = [measure_accuracy(options, spec, folder) for spec, folder in pairs]
-    times = measure_latency(latency)
+    shared: Any = {name: getattr(options, name) for name in ("images", "ground_truth", "overwrite")}
+    figures = []
+    for spec, folder in zip(options.model, options.folders, strict=True):
+        runtime = Runtime() if parse_peer(spec) else Runtime(options.engine, precision=options.precision)
+        run = widerface.Options(model=spec, output_dir=options.output_dir / folder, runtime=runtime, **shared)
+        figures.append(widerface.evaluate(run)[0])
+    times = speed.time_models(latency)
+    for time in times:
+        if time.error:
+            print(f"{time.model}: {time.error}")
     rows = [
-        Compared(name, found["easy"], found["medium"], found["hard"], *size, *time)
+        Compared(name, found["easy"], found["medium"], found["hard"], *size, time.total_ms, time.total_p95_ms)
         for name, size, found, time in zip(options.names, sizes, figures, times, strict=True)
     ]
     machine = describe_machine("cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from accuracy_evaluation.output_files import write_json
 from accuracy_evaluation.plots import check_plot_path
 from deployment.calibration import collect_ranges
-from deployment.quantized_graph import quantized_onnx
+from deployment.quantized_graph import with_8_bit_graphs
 from detection.load import parse_peer
 from detection.selection import Selection
 from detection.views import ViewSettings
@@ -25,13 +25,13 @@ from inference_speed_evaluation.processes import WorkerProcess
 from inference_speed_evaluation.speed_report import detail_table, latency_tables, plot_latency, to_csv
 from inference_speed_evaluation.sweep import Contender, Effort, Row, Setting, measure_setting, with_peak
 from lffd import cli
-from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.engines.base import gpu_number
 from lffd.engines.factory import AUTO_ORDER, ENGINES, installed_kind
-from lffd.engines.runtime import Precision, Runtime
+from lffd.engines.runtime import Precision
 from lffd.errors import EngineError, UsageError
 from lffd.files import check_output, write_atomic
 from lffd.images.files import read_image
+from lffd.limits import check_limits
 from lffd.model import Model, make_model, save_model
 from lffd.training.initialization import initial_arrays
 from symbol_farm.trained_models import resolve_model, shipped_models
@@ -87,8 +87,7 @@ class Options:
     """Draw latency over image size (PNG, SVG or PDF)."""
 
     def __post_init__(self) -> None:
-        for number in self.threads:
-            Runtime(threads=number)
+        check_limits(self, "threads")
         if any(not 1 <= batch <= MOST_IMAGES for batch in self.batches):
             raise UsageError(f"--batches must be at least 1 and at most {MOST_IMAGES}")
         if self.rounds < 1 or self.warmup < 0 or not 0 <= self.seconds < math.inf:
@@ -99,56 +98,45 @@ class Options:
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """Width and height of every image size."""
-        sizes = [cli.parse_size(text) for text in self.resolutions]
-        if small := [text for text, size in zip(self.resolutions, sizes, strict=True) if min(size) < SMALLEST]:
-            raise UsageError(f"{small[0]}: prediction enlarges images under {SMALLEST} px, so choose larger sizes")
-        if large := [text for text, size in zip(self.resolutions, sizes, strict=True) if math.prod(size) > MOST_PIXELS]:
-            raise UsageError(f"{large[0]}: images of more than {MOST_PIXELS:,} pixels are not timed")
-        return sizes
+        sizes = {text: cli.parse_size(text) for text in self.resolutions}
+        for text, size in sizes.items():
+            if min(size) < SMALLEST:
+                raise UsageError(f"{text}: prediction enlarges images under {SMALLEST} px, so choose larger sizes")
+            if math.prod(size) > MOST_PIXELS:
+                raise UsageError(f"{text}: images of more than {MOST_PIXELS:,} pixels are not timed")
+        return list(sizes.values())
 
 
 def short_name(spec: str) -> str:
     """Return what tables call a model: a peer without its folder, a directory by its own name, others as written."""
-    peer = parse_peer(spec)
-    if peer is not None:
+    if peer := parse_peer(spec):
         return f"{peer[0]}:{peer[1].name}"
     return Path(spec).name if Path(spec).is_dir() else spec
 
 
 def load_weights(spec: str) -> tuple[Model, str]:
-    """Return a model and where its weights are from; a version without trained weights gets random ones.
-
-    Raises:
-        ModelError, UsageError: as `symbol_farm.trained_models.resolve_model`.
-    """
-    short = {full: name for name, full in VERSIONS.items()}.get(spec, spec)
-    if short not in VERSIONS:
+    """Return a model and where its weights are from; a version without trained weights gets random ones."""
+    full = VERSIONS.get(spec, spec)
+    if full not in VERSIONS.values():
         return resolve_model(spec), short_name(spec)
-    if shipped := [
-        folder for folder in shipped_models().values() if resolve_model(folder).network.name == VERSIONS[short]
-    ]:
-        return resolve_model(shipped[0]), shipped[0].name
-    return random_weights(short), RANDOM
+    for folder in shipped_models().values():
+        if (model := resolve_model(folder)).network.name == full:
+            return model, folder.name
+    return random_weights(spec), RANDOM
 
 
 def random_weights(version: str) -> Model:
     """Return a model of a version with random weights."""
     network = version_network(version)
     start = initial_arrays(network, batch_norm=False, seed=0, style="prior")
-    weights = {name.removeprefix("arg:"): value for name, value in start.items()}
-    return make_model(network, weights)
+    return make_model(network, {name.removeprefix("arg:"): value for name, value in start.items()})
 
 
 def quantized(model: Model) -> Model:
     """Return a model of random weights with 8-bit graphs, calibrated on noise: fit for timing only."""
     side = 64 + model.network.minimum_input
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    ranges = collect_ranges(model, [noise], ["minmax"])["minmax"]
-    files = {
-        onnxruntime_engine.INT8_FILE: quantized_onnx(model, ranges, "onnxruntime").SerializeToString(),
-        openvino_engine.INT8_FILE: quantized_onnx(model, ranges, "openvino").SerializeToString(),
-    }
-    return replace(model, extra_files=files)
+    return with_8_bit_graphs(model, collect_ranges(model, [noise], ["minmax"])["minmax"])
 
 
 def engine_pairs(options: Options) -> list[tuple[str, str]]:
@@ -167,8 +155,7 @@ def engine_pairs(options: Options) -> list[tuple[str, str]]:
         if not any(precision in ENGINES[name].precisions for name in names):
             able = " or ".join(AUTO_ORDER[precision])
             raise UsageError(f"none of {', '.join(names)} computes in {precision}; add {able} to --engines")
-    pairs = product(names, options.precisions)
-    return [(name, precision) for name, precision in pairs if precision in ENGINES[name].precisions]
+    return [pair for pair in product(names, options.precisions) if pair[1] in ENGINES[pair[0]].precisions]
 
 
 def gather_contenders(options: Options, folder: Path) -> list[Contender]:
@@ -237,14 +224,13 @@ def main(options: Options) -> None:
     check_output(options.json, marks=('{"machine":',))
     check_output(options.csv, marks=("model,weights,engine",))
     check_output(options.markdown, marks=("Latency from image in memory",))
-    count = len(options.sizes)
-    machine = describe_machine(options.device)
+    machine, sizes = describe_machine(options.device), len(options.sizes)
     engine_pairs(options)  # refuses what cannot be before anything is measured
     peaks = measure_peaks(options, {})
     rows = time_models(options)
     peaks = measure_peaks(options, peaks)
     if all(row.error for row in rows):
-        raise EngineError(f"nothing could be timed at {count} sizes: {rows[0].error}")
+        raise EngineError(f"nothing could be timed at {sizes} sizes: {rows[0].error}")
     rows = [with_peak(row, peaks) for row in rows]
     machine["matrix_gflops"] = {str(threads): peak for threads, peak in peaks.items()}
     rates = ", ".join(f"{peak:.0f} GFLOP/s on {threads} thread(s)" for threads, peak in peaks.items())
@@ -252,11 +238,6 @@ def main(options: Options) -> None:
     text = f"{title}; matrix products in float32: {rates}" if rates else title
     text = f"{text}\n\n{latency_tables(rows)}\n\n{detail_table(rows)}\n"
     print(text)
-    write_files(options, machine, rows, text)
-
-
-def write_files(options: Options, machine: dict[str, object], rows: list[Row], text: str) -> None:
-    """Write what was asked for."""
     if options.json is not None:
         write_json(options.json, {"machine": machine, "rows": [asdict(row) for row in rows]})
     for path, content in ((options.csv, to_csv(rows)), (options.markdown, text)):

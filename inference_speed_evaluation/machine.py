@@ -33,10 +33,9 @@ def describe_machine(device: str) -> dict[str, Any]:
         "instructions": [flag for flag in _FLAGS if flag in _cpu_field("flags").split()],
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in _PACKAGES if (version := package_version(name))},
     }
-    number = gpu_number(device)
-    if number is not None:
+    if (number := gpu_number(device)) is not None:
         facts["card"] = describe_card(number)
     return facts
 
@@ -49,7 +48,8 @@ def _cpu_field(name: str) -> str:
     return next((value.strip() for key, _, value in found if key.strip() == name), "")
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Return the version of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -57,11 +57,7 @@ def _version(package: str) -> str | None:
 
 
 def describe_card(number: int) -> dict[str, str]:
-    """Return name, memory and driver of an NVIDIA GPU, as `nvidia-smi` gives them.
-
-    Raises:
-        EngineError: when there is no `nvidia-smi`, or no such GPU.
-    """
+    """Return name, memory and driver of an NVIDIA GPU, as `nvidia-smi` gives them, or raise an `EngineError`."""
     program = shutil.which("nvidia-smi")
     if program is None:
         raise EngineError(f"device gpu:{number}: there is no nvidia-smi here, so no NVIDIA driver; use --device cpu")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any, TextIO, cast
 
 from lffd.errors import EngineError, LffdError
@@ -26,12 +27,9 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class WorkerProcess:
-    """A process that answers orders; a context manager that always ends it.
+    """A process that answers orders, with so many CPU threads for its libraries; a context manager that always ends it.
 
-    Args:
-        threads: number of CPU threads for its libraries.
-        name: says in errors which one it is.
-        module: what it runs, by `run_worker`.
+    Its `name` says in errors which one it is; `module` is what it runs, by `run_worker`.
     """
 
     def __init__(self, threads: int, name: str, module: str = "inference_speed_evaluation.worker") -> None:
@@ -71,7 +69,7 @@ class WorkerProcess:
         return answer
 
     def _died(self) -> EngineError:
-        """Return the error that says how the process ended."""
+        """Return the error that says how it ended."""
         code = self._process.wait()
         self._log.seek(0)
         said = self._log.read().decode(errors="replace").strip().splitlines()
@@ -84,10 +82,8 @@ class WorkerProcess:
             self._process.kill()
         self._process.wait()
         for stream in (self._orders, self._answers, self._log):
-            try:
+            with suppress(BrokenPipeError):
                 stream.close()
-            except BrokenPipeError:
-                continue
 
 
 def serve(orders: TextIO, answers: TextIO, answer: Answer) -> None:

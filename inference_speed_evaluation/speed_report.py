@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING
 
 from accuracy_evaluation.plots import check_plot_path, plotting
 from inference_speed_evaluation.sweep import Row
 from lffd.errors import UsageError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def cell(row: Row) -> str:
@@ -49,9 +46,7 @@ def detail_table(rows: Sequence[Row]) -> str:
     head = "Model | size | batch | threads | forward ms (p95) | decode | suppression | other | ratio to MXNet | "
     head += "GFLOP/s (of peak) | MB |"
     lines = [head, "---|" * 11]
-    for row in rows:
-        if row.error:
-            continue
+    for row in (row for row in rows if not row.error):
         ratio = _number(row.ratio_to_mxnet, ".3f")
         if row.ratio_low is not None and row.ratio_high is not None:
             ratio += f" ({row.ratio_low:.3f}–{row.ratio_high:.3f})"
@@ -86,34 +81,23 @@ def plot_latency(rows: Sequence[Row], title: str, path: str | os.PathLike[str]) 
     """
     from matplotlib.ticker import LogLocator, NullLocator
 
-    timed = [row for row in rows if row.total_ms is not None]
     check_plot_path(path)
-    if not timed:
+    if not (timed := [row for row in rows if row.total_ms is not None]):
         raise UsageError("nothing was timed, so there is nothing to plot")
+    several = len({(row.batch, row.threads) for row in timed}) > 1
+    sizes = {row.resolution: math.prod(int(side) for side in row.resolution.split("x")) for row in timed}
+    lines: dict[str, list[tuple[int, float | None]]] = {}
+    for row in timed:
+        name = row_name(row) + (f", batch {row.batch}, {row.threads} threads" if several else "")
+        lines.setdefault(name, []).append((sizes[row.resolution], row.total_ms))
     with plotting(path, (8, 6)) as axes:
         axes.set(xscale="log", yscale="log", xlabel="image size in pixels", title=title)
         axes.set_ylabel("ms from image in memory to boxes")
-        _draw_lines(axes, timed)
+        for number, (name, points) in enumerate(lines.items()):
+            axes.plot(*zip(*sorted(points), strict=True), marker="osD^v<>P*X"[number % 10], label=name)
+        axes.set_xticks(list(sizes.values()), [name.replace("x", "×") for name in sizes], rotation=20)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_minor_locator(NullLocator())
         axes.figure.legend(fontsize=8, loc="outside lower center", ncols=2)
-
-
-def _draw_lines(axes: Axes, rows: Sequence[Row]) -> None:
-    """Draw one line per group of rows, and mark the image sizes."""
-    sizes = {}
-    several = len({(row.batch, row.threads) for row in rows}) > 1
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        width, height = (int(side) for side in row.resolution.split("x"))
-        sizes[row.resolution] = width * height
-        extra = f", batch {row.batch}, {row.threads} threads" if several else ""
-        groups.setdefault(row_name(row) + extra, []).append(row)
-    for number, (name, members) in enumerate(groups.items()):
-        members.sort(key=lambda row: sizes[row.resolution])
-        marker = "osD^v<>P*X"[number % 10]
-        times = [row.total_ms for row in members if row.total_ms is not None]
-        axes.plot([sizes[row.resolution] for row in members], times, marker=marker, label=name)
-    axes.set_xticks(list(sizes.values()), [name.replace("x", "×") for name in sizes], rotation=20)

@@ -61,22 +61,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one contender in one setting; times are medians in ms per pass.
-
-    Attributes:
-        model, weights, engine, precision, resolution, batch, threads, device: what was timed.
-        total_ms, total_p95_ms: from images in memory to detections.
-        forward_ms, forward_p95_ms: inside the engine.
-        decode_ms, suppression_ms, other_ms: the rest, split; None for peers.
-        fps: images per second, from `total_ms`.
-        ratio_to_mxnet: median over the rounds of `forward` divided by MXNet's of the same round; below 1 is faster.
-        ratio_low, ratio_high: quartiles of the same.
-        gmac: billions of multiply–adds per image; gflops: 2 × that × batch, per second of `forward_ms`.
-        peak_share: `gflops` over the machine's measured float32 matrix peak; only for fp32.
-        peak_memory_mb: of the process.
-        rounds: how many were timed.
-        error: why there are no figures; empty when there are.
-    """
+    """The figures of one contender in one setting; times are medians in ms per pass."""
 
     model: str
     weights: str
@@ -86,23 +71,23 @@ class Row:
     batch: int
     threads: int
     device: str
-    total_ms: float | None = None
+    total_ms: float | None = None  # from images in memory to detections
     total_p95_ms: float | None = None
-    forward_ms: float | None = None
+    forward_ms: float | None = None  # inside the engine
     forward_p95_ms: float | None = None
-    decode_ms: float | None = None
+    decode_ms: float | None = None  # the rest, split; None for peers
     suppression_ms: float | None = None
     other_ms: float | None = None
-    fps: float | None = None
-    ratio_to_mxnet: float | None = None
-    ratio_low: float | None = None
+    fps: float | None = None  # images per second, from `total_ms`
+    ratio_to_mxnet: float | None = None  # median over the rounds of forward by MXNet's of the same round; <1 is faster
+    ratio_low: float | None = None  # quartiles of the same
     ratio_high: float | None = None
-    gmac: float | None = None
-    gflops: float | None = None
-    peak_share: float | None = None
-    peak_memory_mb: float | None = None
-    rounds: int = 0
-    error: str = ""
+    gmac: float | None = None  # billions of multiply–adds per image
+    gflops: float | None = None  # 2 × gmac × batch, per second of `forward_ms`
+    peak_share: float | None = None  # `gflops` over the machine's measured float32 matrix peak; only for fp32
+    peak_memory_mb: float | None = None  # of the process
+    rounds: int = 0  # how many were timed
+    error: str = ""  # why there are no figures
 
 
 @dataclass
@@ -123,12 +108,11 @@ class _Times:
             return
         try:
             answer = worker.ask(**order)
+            if order["do"] == "pass":
+                self.passes.append(answer)
         except EngineError as error:
             self.error = str(error)
             worker.close()
-            return
-        if order["do"] == "pass":
-            self.passes.append(answer)
 
 
 def measure_setting(
@@ -136,8 +120,7 @@ def measure_setting(
 ) -> list[Row]:
     """Time all contenders in one setting, in turn, on the images `(B, H, W, 3)` uint8 of a `.npy` file.
 
-    Returns:
-        One row per contender; one that cannot run has its `error` instead of figures.
+    Returns one row per contender; one that cannot run has its `error` instead of figures.
     """
     times = {contender: _Times() for contender in contenders}
     with ExitStack() as stack:
@@ -170,19 +153,14 @@ def _row(contender: Contender, setting: Setting, times: _Times, baseline: NDArra
     total, forward = times.column("total"), times.column("forward")
     if times.error or total is None or forward is None:
         return replace(row, error=times.error or "no pass was timed")
-    figures: dict[str, float] = {
-        "total_ms": float(np.median(total)),
-        "total_p95_ms": float(np.percentile(total, 95)),
-        "forward_ms": float(np.median(forward)),
-        "forward_p95_ms": float(np.percentile(forward, 95)),
-        "fps": 1e3 * setting.batch / float(np.median(total)),
-        "peak_memory_mb": float(times.passes[-1]["memory_mb"]),
-    }
+    phases = {"total": total, "forward": forward}
+    figures = {f"{name}_p95_ms": float(np.percentile(values, 95)) for name, values in phases.items()}
     decode, suppression = times.column("decode"), times.column("suppression")
     if decode is not None and suppression is not None:
-        parts = (decode, suppression, np.maximum(total - forward - decode - suppression, 0))
-        names = ("decode_ms", "suppression_ms", "other_ms")
-        figures |= {name: float(np.median(part)) for name, part in zip(names, parts, strict=True)}
+        other = np.maximum(total - forward - decode - suppression, 0)
+        phases |= {"decode": decode, "suppression": suppression, "other": other}
+    figures |= {f"{name}_ms": float(np.median(values)) for name, values in phases.items()}
+    figures |= {"fps": 1e3 * setting.batch / figures["total_ms"], "peak_memory_mb": times.passes[-1]["memory_mb"]}
     if baseline is not None and len(baseline) == len(forward):
         quartiles = np.percentile(forward / baseline, [25, 50, 75]).tolist()
         figures |= dict(zip(("ratio_low", "ratio_to_mxnet", "ratio_high"), quartiles, strict=True))
@@ -194,7 +172,6 @@ def _row(contender: Contender, setting: Setting, times: _Times, baseline: NDArra
 
 def with_peak(row: Row, peaks: dict[int, float]) -> Row:
     """Return a row with its share of the float32 matrix peak; `peaks` holds GFLOP/s by number of threads."""
-    peak = peaks.get(row.threads)
-    if peak is None or row.gflops is None or row.precision != "fp32":
+    if row.threads not in peaks or row.gflops is None or row.precision != "fp32":
         return row
-    return replace(row, peak_share=row.gflops / peak)
+    return replace(row, peak_share=row.gflops / peaks[row.threads])

@@ -37,54 +37,36 @@ Pass = Callable[[], dict[str, float]]
 `decode`: from maps to candidate boxes, and `suppression`: from candidates to detections."""
 
 
-class TimedEngine:
-    """Stands in for a detector's engine and measures it.
-
-    Attributes:
-        forward: seconds inside the engine.
-        decoding: seconds of decoding once more what the detector decodes itself; no part of a pass.
-        candidates: what it found, image by image.
-    """
-
-    def __init__(self, detector: Detector) -> None:
-        self.name, self.device = detector.engine.name, detector.engine.device
-        self._engine, self._selection = detector.engine, detector.selection
-        self._branches = detector.network.branch_geometry
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was measured."""
-        self.forward, self.decoding = 0.0, 0.0
-        self.candidates: list[Candidates] = []
-
-    def run(self, images: Images) -> list[BranchMaps]:
-        """Run the engine."""
-        start = time.perf_counter()
-        maps = self._engine.run(images)
-        middle = time.perf_counter()
-        limits = self._selection.score_threshold, self._selection.top_k
-        self.candidates += [decode(maps, self._branches, *limits, row=row) for row in range(len(images))]
-        self.forward += middle - start
-        self.decoding += time.perf_counter() - middle
-        return maps
-
-
 def network_pass(model: Model, images: Images, selection: Selection, runtime: Runtime) -> Pass:
     """Return a pass of one of our networks over `images` `(B, H, W, 3)` uint8 BGR, which run together."""
     detector = Detector(model, selection, runtime=runtime)
-    detector.engine = timed = TimedEngine(detector)
+    engine_run, branches = detector.engine.run, detector.network.branch_geometry
+    spent: dict[str, float] = {}
+    candidates: list[Candidates] = []
+
+    def timed(batch: Images) -> list[BranchMaps]:
+        start = time.perf_counter()
+        maps = engine_run(batch)
+        spent["forward"] += time.perf_counter() - start
+        start, limits = time.perf_counter(), (selection.score_threshold, selection.top_k)
+        # The detector decodes too: this is once more, to measure it, and no part of the pass.
+        candidates.extend(decode(maps, branches, *limits, row=row) for row in range(len(batch)))
+        spent["decode"] += time.perf_counter() - start
+        return maps
+
+    detector.engine.run = timed  # type: ignore[assignment, method-assign]
 
     def run() -> dict[str, float]:
-        timed.reset()
+        candidates.clear()
+        spent.update(forward=0.0, decode=0.0)
         start = time.perf_counter()
         detector.batch(list(images))
-        total = time.perf_counter() - start - timed.decoding
-        found = timed.candidates if len(timed.candidates) == len(images) else [join(timed.candidates)]
+        total = time.perf_counter() - start - spent["decode"]
+        found = candidates if len(candidates) == len(images) else [join(candidates)]
         start = time.perf_counter()
         for part in found:
             selection.select(part.boxes, part.scores)
-        suppression = time.perf_counter() - start
-        return {"total": total, "forward": timed.forward, "decode": timed.decoding, "suppression": suppression}
+        return {"total": total, **spent, "suppression": time.perf_counter() - start}
 
     return run
 
@@ -111,24 +93,13 @@ def peer_pass(kind: str, path: Path, images: Images, selection: Selection, runti
     return run
 
 
-def peak_memory() -> float:
-    """Return the most memory that this process has held, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 class Worker:
     """Answers orders, one after the other."""
 
-    def __init__(self) -> None:
-        self._pass: Pass | None = None
+    _pass: Pass | None = None
 
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one order.
-
-        Raises:
-            LffdError: when it cannot be met.
-        """
+        """Carry out one order, or raise an `LffdError`."""
         if order["do"] == "peak":
             return {"gflops": matrix_peak()}
         if order["do"] == "load":
@@ -142,7 +113,8 @@ class Worker:
         if self._pass is None:
             raise UsageError("the first order must be load")
         if order["do"] == "pass":
-            return {**self._pass(), "memory_mb": peak_memory()}
+            unit = 1 if sys.platform == "darwin" else 1024
+            return {**self._pass(), "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6}
         raise UsageError(f"unknown order {order['do']!r}")
 
 

@@ -28,10 +28,7 @@ from lffd.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = "lffd_bare"
-PACKAGES = (
-    *("lffd", "symbol_farm", "config_farm", "data_provider_farm", "data_iterator_farm", "metric_farm"),
-    *("detection", "accuracy_evaluation", "inference_speed_evaluation", "deployment", "benchmarks"),
-)
+PACKAGES = sorted(path.parent.name for path in PROJECT.glob("*/__init__.py"))
 REQUIREMENTS = (
     "opencv-python-headless==4.11.0.86",
     "simplejpeg>=1.7,<2",
@@ -77,11 +74,7 @@ class Options:
 
 
 def fetch_wheels(folder: Path, python_version: str, architecture: str) -> None:
-    """Let pip download the wheels that fit the bare machine.
-
-    Raises:
-        UsageError: when pip fails, with its last line.
-    """
+    """Let pip download the wheels that fit the bare machine; a `UsageError` has its last line when it fails."""
     platforms = [f"--platform=manylinux_2_{minor}_{architecture}" for minor in GLIBC]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--implementation=cp", f"--python-version={python_version}", *platforms]
@@ -96,16 +89,11 @@ def source_files() -> Iterator[Path]:
     """Yield the project's files that travel, relative to the project."""
     yield from (Path(name) for name in ("pyproject.toml", "LICENSE", "README.md"))
     for package in PACKAGES:
-        for path in sorted((PROJECT / package).rglob("*.py")):
-            yield path.relative_to(PROJECT)
+        yield from (path.relative_to(PROJECT) for path in sorted((PROJECT / package).rglob("*.py")))
 
 
 def write_archive(output: Path, wheels: Path) -> int:
-    """Write the archive and return its size in bytes.
-
-    Raises:
-        UsageError: when the folder holds no wheels, or the archive comes out too large to copy with ease.
-    """
+    """Write the archive and return its size in bytes; one that is too large to copy with ease is refused."""
     found = sorted(wheels.glob("*.whl"))
     if not found:
         raise UsageError(f"{wheels} holds no wheels (*.whl)")

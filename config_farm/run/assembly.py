@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import os
 import platform
@@ -16,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from config_farm.run.data import data_sample, open_batches, open_records, training_records
-from config_farm.run.engines import create_training_engine
+from config_farm.run.engines import create_training_engine, engine_choice
 from config_farm.run.experiment import FREE_ON_RESUME, Experiment
 from config_farm.run.start_points import initial_state
 from config_farm.run.validation import UNSEEN_SEED, PackValidator
+from inference_speed_evaluation.machine import package_version
 from lffd.errors import UsageError
 from lffd.files import OutputFolder, write_atomic
 from lffd.graphs.network import Network
 from lffd.model import Model, load_model, make_model, save_model
 from lffd.records import RecordSource
 from lffd.training.checkpoint import Checkpoint, newest_checkpoint
-from lffd.training.choice import choose_training_engine
 from lffd.training.engine import TrainingEngine
 from lffd.training.loop import LoopOptions, Trainer
 from lffd.training.options import as_plain, differences
@@ -44,14 +43,10 @@ _MANY = 2**24
 def train(network: Network, experiment: Experiment) -> int:
     """Run an experiment to its end, or until a signal.
 
-    Returns:
-        0 when finished, 128 + the signal's number when stopped (after a checkpoint).
-
-    Raises:
-        LffdError: for anything that keeps the run from starting or going on.
+    Returns 0 when finished, 128 + the signal's number when stopped (after a checkpoint); raises an `LffdError` for
+    anything that keeps the run from starting or going on.
     """
-    _check_launch(experiment)
-    _check_size(network, experiment)
+    _check(network, experiment)
     output = experiment.output_dir
     checkpoint = _starting_point(experiment)
     with ExitStack() as stack:
@@ -106,22 +101,16 @@ def train(network: Network, experiment: Experiment) -> int:
     return 0
 
 
-def _check_launch(experiment: Experiment) -> None:
-    """Refuse a parameter server without its launcher, and the launcher without a parameter server."""
+def _check(network: Network, experiment: Experiment) -> None:
+    """Refuse, before anything is made, a parameter server without its launcher or the reverse, and useless crops."""
     launched = os.environ.get("DMLC_ROLE") == "worker"
     if launched and experiment.kvstore is None:
         raise UsageError("config_farm.launch started this worker, but the command has no --kvstore dist_sync")
     if experiment.kvstore is not None and not launched:
         raise UsageError(f"--kvstore {experiment.kvstore} needs: python -m config_farm.launch -- COMMAND")
-
-
-def _check_size(network: Network, experiment: Experiment) -> None:
-    """Refuse crops that the network or the engine cannot learn from, before anything is made."""
-    size, parameter_server = experiment.input_size, experiment.kvstore is not None
+    size, least = experiment.input_size, network.minimum_input + network.branch_geometry[-1].stride
     network.map_sizes(size, size)
-    engine = choose_training_engine(experiment.engine, experiment.device, experiment.precision, parameter_server).engine
-    least = network.minimum_input + network.branch_geometry[-1].stride
-    if engine == "mxnet" and size < least:
+    if engine_choice(experiment).engine == "mxnet" and size < least:
         raise UsageError(
             f"--input-size {size} leaves the deepest branch of {network.name} a single row of cells, which MXNet "
             f"cannot train on: give at least {least}, or --engine torch"
@@ -129,6 +118,7 @@ def _check_size(network: Network, experiment: Experiment) -> None:
 
 
 def _check_same_data(checkpoint: Checkpoint, facts: dict[str, Any], experiment: Experiment) -> None:
+    """Refuse to go on with other records."""
     before, now, data = checkpoint.facts, facts["records"], experiment.train_data
     if before["records"] != now:
         raise UsageError(f"--resume: the run learnt from {before['records']} records, but {data} holds {now}")
@@ -148,24 +138,19 @@ def _progress(experiment: Experiment, checkpoint: Checkpoint | None) -> tuple[Pr
             f"length changed from {before['iterations']} to {experiment.iterations} iterations: from here on the "
             f"learning rate is what its schedule ({experiment.schedule.shape}) says for a run of the new length"
         )
-    if progress.best_score is None:
-        return progress, remarks
+    best, forgotten = experiment.output_dir / BEST, ""
     if (before["val_data"], before["val_images"]) != (experiment.val_data, experiment.val_images):
-        remark = "validation changed: its best score is forgotten"
-    elif not (experiment.output_dir / BEST).exists():
-        remark = f"{experiment.output_dir / BEST} is gone: its score is forgotten"
-    else:
-        return progress, remarks
-    progress.best_score, progress.best_iteration, progress.without_gain = None, 0, 0
-    return progress, [*remarks, remark]
+        forgotten = "validation changed: its best score is forgotten"
+    elif not best.exists():
+        forgotten = f"{best} is gone: its score is forgotten"
+    if progress.best_score is not None and forgotten:
+        progress.best_score, progress.best_iteration, progress.without_gain = None, 0, 0
+        remarks.append(forgotten)
+    return progress, remarks
 
 
 def _agree_on_start(engine: TrainingEngine, progress: Progress, checkpoint: Checkpoint | None) -> None:
-    """Refuse workers that would not make the same steps.
-
-    Raises:
-        UsageError: when their number changed, or they found different checkpoints.
-    """
+    """Refuse workers whose number changed, or that found different checkpoints."""
     if checkpoint is not None and checkpoint.facts["workers"] != engine.workers:
         raise UsageError(f"--resume: the run had {checkpoint.facts['workers']} workers, now there are {engine.workers}")
     last = engine.agree(progress.iteration)
@@ -180,35 +165,36 @@ def _agree_on_start(engine: TrainingEngine, progress: Progress, checkpoint: Chec
 def _starting_point(experiment: Experiment) -> Checkpoint | None:
     """Return the checkpoint to go on from, if the run is to be resumed and has one.
 
-    Raises:
-        UsageError: when the directory holds a run and `resume` is off, or the run was another one.
+    A directory that holds a run is refused when `resume` is off, or the run was another one.
     """
-    checkpoint, skipped = newest_checkpoint(experiment.output_dir / "checkpoints")
+    output = experiment.output_dir
+    checkpoint, skipped = newest_checkpoint(output / "checkpoints")
     for line in skipped:
         print(f"warning: passed over {line}", file=sys.stderr)
     if checkpoint is None:
         if skipped and experiment.resume:
-            raise UsageError(f"--resume: none of the checkpoints in {experiment.output_dir} is whole")
-        left = [name for name in (MODEL, BEST, METRICS_FILE) if (experiment.output_dir / name).exists()]
+            raise UsageError(f"--resume: none of the checkpoints in {output} is whole")
+        left = [name for name in (MODEL, BEST, METRICS_FILE) if (output / name).exists()]
         if skipped or (left and not experiment.resume):
+            found = ", ".join(left) or "damaged checkpoints"
             raise UsageError(
-                f"{experiment.output_dir} holds what another run left ({', '.join(left) or 'damaged checkpoints'}): "
-                "choose another --output-dir, or remove it"
+                f"{output} holds what another run left ({found}): choose another --output-dir, or remove it"
             )
         return None
     done = checkpoint.facts["iteration"]
     if not experiment.resume:
         raise UsageError(
-            f"{experiment.output_dir} holds a run at iteration {done}: add --resume to go on with it, or choose "
-            "another --output-dir"
+            f"{output} holds a run at iteration {done}: add --resume to go on with it, or choose another --output-dir"
         )
-    before = {k: v for k, v in checkpoint.facts["experiment"].items() if k not in FREE_ON_RESUME}
-    now = {k: v for k, v in as_plain(experiment).items() if k not in FREE_ON_RESUME}
     if experiment.iterations < done:
         raise UsageError(f"--resume: --iterations {experiment.iterations}, but the run has already made {done}")
+    before, now = (
+        {name: value for name, value in fields.items() if name not in FREE_ON_RESUME}
+        for fields in (checkpoint.facts["experiment"], as_plain(experiment))
+    )
     if changed := differences(before, now):
         raise UsageError(
-            f"--resume: this is not the run in {experiment.output_dir}; it differs in {'; '.join(changed)}. Give the "
+            f"--resume: this is not the run in {output}; it differs in {'; '.join(changed)}. Give the "
             f"same options, or start a new run with --init-from {checkpoint.path.parent}"
         )
     return checkpoint
@@ -223,43 +209,41 @@ def create_run_engine(
         engine = create_training_engine(network, experiment, initial)
         engine.load_state(checkpoint.arrays)
         return engine, list(checkpoint.facts["origin"])
-    initial, origin = initial_state(network, experiment, lambda: _sample(network, experiment, source))
+
+    def sample() -> NDArray[np.uint8]:
+        with open_batches(network, experiment, source, start=0) as batches:
+            return next(batches).images[:8]
+
+    initial, origin = initial_state(network, experiment, sample)
     return create_training_engine(network, experiment, initial), origin
 
 
-def _sample(network: Network, experiment: Experiment, source: RecordSource) -> NDArray[np.uint8]:
-    """Return the crops of the run's first batch, eight at the most."""
-    with open_batches(network, experiment, source, start=0) as batches:
-        return next(batches).images[:8]
-
-
+@dataclasses.dataclass
 class _Run:
     """What one run says and saves."""
 
-    def __init__(
-        self,
-        network: Network,
-        experiment: Experiment,
-        engine: TrainingEngine,
-        validator: PackValidator | None,
-        log: RunLog,
-    ) -> None:
-        self.network, self.experiment, self.engine = network, experiment, engine
-        self.validator, self.log, self.workers = validator, log, engine.workers
-        self.scores: dict[str, float] = {}
-        self.effective_batch = experiment.batch_size * experiment.accumulate * engine.workers
+    network: Network
+    experiment: Experiment
+    engine: TrainingEngine
+    validator: PackValidator | None
+    log: RunLog
+    scores: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def effective_batch(self) -> int:
+        """Crops per update, all workers together."""
+        return self.experiment.batch_size * self.experiment.accumulate * self.engine.workers
 
     def introduce(self, source: RecordSource, progress: Progress) -> None:
         """Say everything that is needed to repeat the run, and keep it beside the run."""
-        experiment = self.experiment
-        origin = progress.facts["origin"]
+        experiment, engine, origin = self.experiment, self.engine, progress.facts["origin"]
         lines = (
             f"command: {shlex.join(sys.argv)}",
             f"network: {self.network.name}, {self.network.parameter_count:,} parameters, preset {experiment.preset}",
-            f"engine: {self.engine.name} on {self.engine.device}, {self.workers} worker(s)",
+            f"engine: {engine.name} on {engine.device}, {engine.workers} worker(s)",
             f"data: {experiment.train_data} ({len(source)} records), validation: {experiment.val_data}",
             f"effective batch: {self.effective_batch} ({experiment.batch_size} × {experiment.accumulate} steps × "
-            f"{self.workers} worker(s)) crops of {experiment.input_size} px, seed {experiment.seed}",
+            f"{engine.workers} worker(s)) crops of {experiment.input_size} px, seed {experiment.seed}",
             f"start: iteration {progress.iteration} of {experiment.iterations}; {origin[0]}",
             *origin[1:],
         )
@@ -269,11 +253,12 @@ class _Run:
 
     def model(self, progress: Progress) -> Model:
         """Return the deployable model with its facts so far."""
-        parameters, states = self.engine.deployable()
+        libraries = ("numpy", "opencv-python-headless", "simplejpeg", self.engine.name)
+        versions = {name: package_version(name) or "not installed as a package" for name in libraries}
         training = {
             "preset": self.experiment.preset,
             "engine": f"{self.engine.name} on {self.engine.device}",
-            "versions": library_versions(self.engine.name),
+            "versions": {"python": platform.python_version(), **versions},
             "iterations": progress.iteration,
             "images_seen": progress.iteration * self.effective_batch,
             "minutes": round(progress.seconds / 60, 1),
@@ -282,7 +267,7 @@ class _Run:
         card: dict[str, Any] = {"training": training}
         if self.scores and self.validator is not None:
             card["accuracy"] = [{**self.validator.protocol(), **self.scores, "iteration": progress.iteration}]
-        return make_model(self.network, parameters, states, card)
+        return make_model(self.network, *self.engine.deployable(), card)
 
     def validate(self) -> dict[str, float]:
         """Return the scores of the current deployable model."""
@@ -297,25 +282,14 @@ class _Run:
 
     def finish(self, progress: Progress) -> None:
         """Write the finished model: the best one where there was validation, the last one otherwise."""
-        target, best = self.experiment.output_dir / MODEL, self.experiment.output_dir / BEST
+        output = self.experiment.output_dir
+        target, best = output / MODEL, output / BEST
         model = load_model(best) if progress.best_score is not None and best.exists() else self.model(progress)
         save_model(model, target)
         self.log.draw_curves()
         if self.experiment.val_pictures and self.validator is not None:
-            folder = self.experiment.output_dir / PICTURES
-            count = self.validator.draw(model, folder, self.experiment.val_pictures)
-            self.log.say(f"{count} pictures with the model's detections in {folder}")
+            count = self.validator.draw(model, output / PICTURES, self.experiment.val_pictures)
+            self.log.say(f"{count} pictures with the model's detections in {output / PICTURES}")
         scores = model.card.get("accuracy", [{}])[0]
         measured = ", ".join(f"{name} {scores[name]:.4f}" for name in ("AP50", "AP") if name in scores)
         self.log.say(f"finished at iteration {progress.iteration}: model in {target} ({measured or 'not validated'})")
-
-
-def library_versions(engine: str) -> dict[str, str]:
-    """Return the versions of Python and of the libraries that a training's numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("numpy", "opencv-python-headless", "simplejpeg", engine):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found

@@ -29,18 +29,8 @@ _SAMPLE = 64
 
 
 def open_records(spec: str, size: int, seed: int) -> AbstractContextManager[RecordSource]:
-    """Open a pack, or make drawn faces.
-
-    Args:
-        spec: path of a pack, or `synthetic:COUNT`.
-        size: side in pixels of drawn images.
-        seed: of drawn images.
-
-    Raises:
-        DataError: when the pack cannot be read.
-    """
-    drawn = re.fullmatch(r"synthetic:(\d+)", spec)
-    if drawn:
+    """Open the pack of that path, or, for `synthetic:COUNT`, draw faces on images with sides of `size` pixels."""
+    if drawn := re.fullmatch(r"synthetic:(\d+)", spec):
         from data_provider_farm.drawn_faces.pictures import synthetic_records
 
         return nullcontext(synthetic_records(int(drawn[1]), size=size, seed=seed))
@@ -49,12 +39,7 @@ def open_records(spec: str, size: int, seed: int) -> AbstractContextManager[Reco
 
 @contextmanager
 def training_records(experiment: Experiment) -> Iterator[RecordSource]:
-    """Open what a run learns from; decoded images stay in memory as far as the run's `cache_gib` goes.
-
-    Raises:
-        UsageError: when the run names no data.
-        DataError: when the pack cannot be read.
-    """
+    """Open what a run learns from; decoded images stay in memory as far as the run's `cache_gib` goes."""
     if experiment.train_data is None:
         raise UsageError("--train-data is missing: give a pack (python -m data_provider_farm.pack --help makes one)")
     share = int(experiment.cache_gib * 2**30) // max(1, experiment.processes)  # each process keeps its own
@@ -80,23 +65,19 @@ def open_batches(
 
     Where the run learns from another detector, its view of each crop is among the targets.
     """
-    with _loader(network, experiment, source, start, worker) as batches:
+    kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
+    policies = Policies(experiment.sampling, experiment.jitter, experiment.labels)
+    size, seed, skip = experiment.input_size, experiment.seed, experiment.skip_bad_records
+    plan = BatchPlan(network, policies, experiment.batch_size, size, seed, *worker, skip_bad_records=skip)
+    loader: AbstractContextManager[Iterator[Batch]]
+    if experiment.processes:
+        opening = partial(training_records, experiment)
+        loader = ProcessLoader(opening, kinds, plan, processes=experiment.processes, start=start)
+    else:
+        loader = BatchLoader(source, plan, threads=experiment.threads, start=start, kinds=kinds)
+    with loader as batches:
         if experiment.distill is None:
             yield batches
         else:
             teacher = DenseTeacher(experiment.distill, network)
             yield (replace(batch, targets=teacher.teach(batch.images, batch.targets)) for batch in batches)
-
-
-def _loader(
-    network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int]
-) -> AbstractContextManager[Iterator[Batch]]:
-    """Return what makes a run's batches, in threads or processes."""
-    kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
-    policies = Policies(experiment.sampling, experiment.jitter, experiment.labels)
-    size, seed, skip = experiment.input_size, experiment.seed, experiment.skip_bad_records
-    plan = BatchPlan(network, policies, experiment.batch_size, size, seed, *worker, skip_bad_records=skip)
-    if experiment.processes:
-        opening = partial(training_records, experiment)
-        return ProcessLoader(opening, kinds, plan, processes=experiment.processes, start=start)
-    return BatchLoader(source, plan, threads=experiment.threads, start=start, kinds=kinds)

@@ -55,10 +55,7 @@ class Script:
         return changed(recipe(self.network, preset), {**self.both, **getattr(self, preset)})
 
     def start(self, arguments: Sequence[str] | None = None) -> None:
-        """Read the command line over the declaration, and train.
-
-        Args:
-            arguments: instead of those of the process.
+        """Read the command line (or `arguments`) over the declaration, and train.
 
         Exits with 0 when the run is finished, 2 after an error, 128 + N when signal N stopped it (after a checkpoint).
         """
@@ -74,7 +71,8 @@ class Script:
             default = self.declare("published" if early.preset == "published" else "ours")
             about = self.about.rstrip() + HELP
             experiment = tyro.cli(Experiment, args=flags, default=default, description=about, prog=cli.command_name())
-            if experiment.init_from and not any(_is_rate(flag) for flag in rest):
+            given = {flag.partition("=")[0].replace("_", "-") for flag in rest}
+            if experiment.init_from and "--schedule.learning-rate" not in given:
                 rate = FINE_TUNING * default.schedule.learning_rate
                 experiment = changed(experiment, {"schedule.learning_rate": rate})
             if early.print_config:
@@ -85,10 +83,6 @@ class Script:
             return train(self.network, experiment)
 
         cli.finish(main)
-
-
-def _is_rate(flag: str) -> bool:
-    return flag.partition("=")[0].replace("_", "-") == "--schedule.learning-rate"
 
 
 def changed(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:

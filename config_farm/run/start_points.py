@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,67 +34,36 @@ def initial_state(
     """Return the first `arg:NAME` and `aux:NAME` arrays, and lines that say where they came from.
 
     A model to start from may be of another version: parameters of the same name and shape are taken, and everything
-    that did not match is listed.
-
-    Args:
-        network: what is trained.
-        experiment: its `init_from`, `initialization`, `batch_norm` and `seed` are read.
-        sample: returns a few training crops `(B, S, S, 3)` uint8 BGR; called only where a model is fine-tuned with
-            batch normalisation.
+    that did not match is listed. A checkpoint, or the newest one in a folder, brings its batch normalisation along;
+    for a model's, `sample` is asked for a few training crops `(B, S, S, 3)` uint8 BGR.
     """
     arrays = initial_arrays(network, experiment.batch_norm, experiment.seed, experiment.initialization)
-    if experiment.init_from is None:
+    given, rate = experiment.init_from, experiment.schedule.learning_rate
+    if given is None:
         return arrays, [f"parameters: random ({experiment.initialization}, seed {experiment.seed})"]
-    if Path(experiment.init_from).name == "checkpoints" or experiment.init_from.endswith(".npz"):
-        return _from_checkpoint(arrays, experiment, network)
-    model = resolve_model(experiment.init_from)
-    asked = network.parameter_shapes
-    taken = {name: value for name, value in model.params.items() if asked.get(name) == value.shape}
-    arrays |= {f"arg:{name}": np.asarray(value, np.float32) for name, value in taken.items()}
-    _check_share({name: np.prod(shape) for name, shape in asked.items()}, taken, experiment, network)
-    if experiment.batch_norm:
-        arrays |= identity_batch_norm(network, arrays, sample())
-    lines = [f"parameters: {len(taken)} of {len(asked)} from {experiment.init_from}"]
-    return arrays, [*lines, *_unmatched(asked, model.params), _rate_line(experiment)]
-
-
-def _check_share(sizes: Mapping[str, Any], taken: Collection[str], experiment: Experiment, network: Network) -> None:
-    """Refuse a model that brings nothing, or less than half where the user did not ask for that.
-
-    Args:
-        sizes: how many numbers each parameter of the network has.
-        taken: the parameters that the model brings.
-        experiment: says where from.
-        network: what is trained.
-    """
-    share = sum(sizes[name] for name in taken) / sum(sizes.values())
+    if is_checkpoint := Path(given).name == "checkpoints" or given.endswith(".npz"):
+        checkpoint = newest_checkpoint(Path(given))[0] if Path(given).is_dir() else read_checkpoint(Path(given))
+        if checkpoint is None:
+            raise UsageError(f"--init-from {given}: there is no whole checkpoint")
+        source, asked = str(checkpoint.path), dict(arrays)
+        found = {name: value for name, value in checkpoint.arrays.items() if name.startswith(("arg:", "aux:"))}
+    else:
+        found = {f"arg:{name}": np.asarray(value, np.float32) for name, value in resolve_model(given).params.items()}
+        source, asked = given, {f"arg:{name}": arrays[f"arg:{name}"] for name in network.parameter_shapes}
+    taken = {name: found[name] for name, value in asked.items() if name in found and found[name].shape == value.shape}
+    share = sum(value.size for value in taken.values()) / sum(value.size for value in asked.values())
     if not taken:
-        raise UsageError(f"--init-from {experiment.init_from}: none of its parameters fits {network.name}")
+        raise UsageError(f"--init-from {given}: none of its parameters fits {network.name}")
     if share < LEAST_SHARE and not experiment.init_partial:
         raise UsageError(
-            f"--init-from {experiment.init_from}: only {len(taken)} of {len(sizes)} parameters ({share:.0%} of the "
-            f"numbers) fit {network.name}, so it is another network; start without it, or add --init-partial"
+            f"--init-from {given}: only {len(taken)} of {len(asked)} parameters ({share:.0%} of the numbers) fit "
+            f"{network.name}, so it is another network; start without it, or add --init-partial"
         )
-
-
-def _rate_line(experiment: Experiment) -> str:
-    rate = experiment.schedule.learning_rate
-    return f"learning rate: {rate:g}; with --init-from it is {FINE_TUNING:g} of the default unless it is given"
-
-
-def _from_checkpoint(arrays: Arrays, experiment: Experiment, network: Network) -> tuple[Arrays, list[str]]:
-    """Return the parameters of a checkpoint, or of the newest one in a folder, batch normalisation and all."""
-    path = Path(str(experiment.init_from))
-    checkpoint = newest_checkpoint(path)[0] if path.is_dir() else read_checkpoint(path)
-    if checkpoint is None:
-        raise UsageError(f"--init-from {path}: there is no whole checkpoint")
-    found = checkpoint.arrays
-    taken = {name: found[name] for name in arrays if name in found and found[name].shape == arrays[name].shape}
-    _check_share({name: value.size for name, value in arrays.items()}, taken, experiment, network)
-    lines = [f"parameters: {len(taken)} of {len(arrays)} from {checkpoint.path}"]
-    fresh = [name.partition(":")[2] for name in arrays if name not in taken]
-    lines += [f"  start random: {', '.join(fresh)}"] if fresh else []
-    return arrays | taken, [*lines, _rate_line(experiment)]
+    arrays |= taken
+    if experiment.batch_norm and not is_checkpoint:
+        arrays |= identity_batch_norm(network, arrays, sample())
+    learning = f"learning rate: {rate:g}; with --init-from it is {FINE_TUNING:g} of the default unless it is given"
+    return arrays, [f"parameters: {len(taken)} of {len(asked)} from {source}", *_unmatched(asked, found), learning]
 
 
 def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], images: NDArray[np.uint8]) -> Arrays:
@@ -102,11 +71,7 @@ def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], im
 
     Gain and offset are the standard deviation and mean that each convolution has on `images`, so a batch like them
     leaves the normalisation as it came in, and a fine-tuned network starts from what the model knew.
-
-    Args:
-        network: the declaration.
-        arrays: the plain parameters as `arg:NAME`.
-        images: `(B, S, S, 3)` uint8 BGR.
+    `arrays` are the plain parameters as `arg:NAME`, `images` is `(B, S, S, 3)` uint8 BGR.
     """
     layers = [name for name in network.gains if f"arg:{name}_weight" in arrays]
     params = {name.removeprefix("arg:"): value for name, value in arrays.items()}
@@ -122,15 +87,13 @@ def identity_batch_norm(network: Network, arrays: Mapping[str, NDArray[Any]], im
     return found
 
 
-def _unmatched(asked: Mapping[str, tuple[int, ...]], given: Mapping[str, NDArray[Any]]) -> list[str]:
+def _unmatched(asked: Arrays, given: Arrays) -> list[str]:
     """Return one line for each kind of misfit between a network's parameters and a model's."""
-    both = {name: (given[name].shape, shape) for name, shape in asked.items() if name in given}
-    kinds = (
-        ("not in the model, start random", [name for name in asked if name not in given]),
-        ("in the model, not in this network", [name for name in given if name not in asked]),
-        (
-            "of another shape, start random",
-            [f"{n} {old} instead of {new}" for n, (old, new) in both.items() if old != new],
-        ),
-    )
-    return [f"  {what}: {', '.join(names)}" for what, names in kinds if names]
+    shapes = {name: (given[name].shape, value.shape) for name, value in asked.items() if name in given}
+    kinds = {
+        "not in the model, start random": [name for name in asked if name not in given],
+        "in the model, not in this network": [name for name in given if name not in asked],
+        "of another shape, start random": [f"{n} {a} instead of {b}" for n, (a, b) in shapes.items() if a != b],
+    }
+    lines = {what: ", ".join(name.partition(":")[2] for name in names) for what, names in kinds.items()}
+    return [f"  {what}: {names}" for what, names in lines.items() if names]

@@ -30,10 +30,8 @@ class Subset:
     """Some records of a source, spread evenly over it."""
 
     def __init__(self, source: RecordSource, count: int) -> None:
-        self._source = source
-        total = len(source)
-        kept = total if count == 0 else min(count, total)
-        self._indices = np.linspace(0, total, kept, endpoint=False).astype(int).tolist()
+        self._source, total = source, len(source)
+        self._indices = np.linspace(0, total, min(count or total, total), endpoint=False).astype(int).tolist()
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -43,16 +41,7 @@ class Subset:
 
 
 class PackValidator:
-    """Measures models on validation data.
-
-    Args:
-        source: the records.
-        data: how the user named them.
-        count: how many of them to use; 0 for all.
-
-    Raises:
-        UsageError: when there is no image.
-    """
+    """Measures models on `count` records of the validation data (0: all) that the user named `data`."""
 
     def __init__(self, source: RecordSource, data: str, count: int) -> None:
         self._records, self._data = Subset(source, count), data

@@ -11,7 +11,8 @@ from deployment import export_ncnn
 from deployment.export_ncnn import Options, main
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
-from lffd.errors import ModelError
+from lffd.errors import ModelError, UsageError
+from lffd.files import OutputFolder
 from lffd.graphs.ncnn_graph import ncnn_files
 from lffd.model import save_model
 from tests.factories import random_model
@@ -66,3 +67,12 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="file/out"):  # which the command prints as one line
         export_ncnn.main(Options(model=str(tmp_path / "model"), output_dir=tmp_path / "file" / "out"))
+
+
+def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
+    save_model(random_model("plate_small"), tmp_path / "model")
+    options = Options(model=str(tmp_path / "model"), output_dir=tmp_path / "out")
+    with OutputFolder(options.output_dir), pytest.raises(UsageError, match="another run is writing there"):
+        main(options)
+    main(options)
+    assert sorted(path.name for path in options.output_dir.iterdir()) == ["model.bin", "model.param"]

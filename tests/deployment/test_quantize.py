@@ -18,6 +18,7 @@ from deployment.quantized_graph import quantized_onnx, step_and_zero
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import DataError, EngineError, ModelError, UsageError
+from lffd.files import OutputFolder
 from lffd.model import Model, load_model, save_model
 from lffd.records import Record
 from tests.factories import random_model
@@ -294,3 +295,12 @@ def test_images_that_cannot_serve(directory: str, photos: Path, tmp_path: Path) 
     cv2.imwrite(str(tmp_path / "small" / "a.png"), _picture(0, 60, 60))
     with pytest.raises(DataError, match="127 px"):
         main(Options(model=directory, calibration=tmp_path / "small", output_dir=tmp_path / "x"))
+
+
+def test_two_runs_do_not_write_one_directory(directory: str, photos: Path, tmp_path: Path) -> None:
+    options = Options(model=directory, calibration=photos, output_dir=tmp_path / "half", precision="fp16")
+    with OutputFolder(options.output_dir, beside=True), pytest.raises(UsageError, match="another run is writing there"):
+        main(options)
+    assert not options.output_dir.exists()
+    main(options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["float", "half"], "no lock is left"

@@ -14,6 +14,7 @@ from deployment.trim import Options, kept_branches, main, trim_model
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
+from lffd.files import OutputFolder
 from lffd.graphs.cut import keep_branches
 from lffd.model import Model, load_model, save_model
 from symbol_farm.versions import version_network
@@ -91,3 +92,12 @@ def test_other_maps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_limits_that_make_no_sense(limits: tuple[float, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         trim_model(random_model("plate_small"), *limits)
+
+
+def test_two_runs_do_not_write_one_directory(tmp_path: Path) -> None:
+    save_model(random_model("plate_small"), tmp_path / "whole")
+    options = Options(model=str(tmp_path / "whole"), output_dir=tmp_path / "cut", max_face=256)
+    with OutputFolder(options.output_dir, beside=True), pytest.raises(UsageError, match="another run is writing there"):
+        main(options)
+    main(options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"], "no lock is left"
