@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from lffd.engines.onnxruntime_engine import open_session
 from lffd.errors import DataError
+from lffd.graphs.model import Model
 from lffd.graphs.network import raw_output
 from lffd.graphs.onnx_graph import maps_onnx
 from lffd.hints import require
-from lffd.model import Model
 
 Ranges = dict[str, tuple[float, float]]
 """Name of a map to the lowest and highest value that it must hold."""

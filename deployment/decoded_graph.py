@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lffd.graphs.codes import CODES
+from lffd.graphs.model import Model
 from lffd.graphs.network import BranchGeometry
 from lffd.graphs.onnx_graph import INPUT_SHAPES, InputForm, OnnxBuilder, Translator, add_input, check_form, metadata
-from lffd.model import Model
 
 if TYPE_CHECKING:
     import onnx

@@ -21,9 +21,9 @@ from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.files import write_atomic
 from lffd.graphs.graph import Graph
+from lffd.graphs.model import Model
 from lffd.graphs.network import Network
 from lffd.graphs.onnx_graph import InputForm, image_position, maps_onnx, normalisation
-from lffd.model import Model
 from symbol_farm.trained_models import resolve_model
 
 

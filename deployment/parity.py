@@ -14,8 +14,8 @@ from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError
+from lffd.graphs.model import Model
 from lffd.graphs.network import Network
-from lffd.model import Model
 
 Outputs = dict[str, NDArray[np.float32]]
 

@@ -24,10 +24,10 @@ from lffd.engines.factory import AUTO_ORDER, ENGINES, install_command
 from lffd.engines.runtime import Precision, Runtime
 from lffd.errors import DataError, EngineError, ModelError
 from lffd.files import OutputFolder
+from lffd.graphs.model import Model, check_target, save_model
 from lffd.images.encoded import decode, shrink
 from lffd.images.files import list_images
 from lffd.limits import check_limits
-from lffd.model import Model, check_target, save_model
 from lffd.untrusted import read_file
 from metric_farm.average_precision import average_precision
 from symbol_farm.trained_models import resolve_model

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deployment.calibration import Ranges
 from lffd.engines import onnxruntime_engine, openvino_engine
 from lffd.errors import ModelError
+from lffd.graphs.model import Model
 from lffd.graphs.onnx_graph import (
     INPUT_SHAPES,
     OnnxBuilder,
@@ -27,7 +28,6 @@ from lffd.graphs.onnx_graph import (
     metadata,
 )
 from lffd.graphs.operators import Node
-from lffd.model import Model
 
 if TYPE_CHECKING:
     import onnx

@@ -15,8 +15,8 @@ from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.files import OutputFolder
 from lffd.graphs.cut import keep_branches
+from lffd.graphs.model import Model, check_target, save_model
 from lffd.graphs.network import Network
-from lffd.model import Model, check_target, save_model
 from symbol_farm.trained_models import resolve_model
 
 _OF_THE_WHOLE = ("accuracy", "quantization", "trimmed_from")

@@ -32,7 +32,7 @@ from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
 from lffd.graphs.cut import keep_branches
-from lffd.model import Model
+from lffd.graphs.model import Model
 from symbol_farm.versions import VERSIONS
 
 DEFAULT_MODEL = "face_light"

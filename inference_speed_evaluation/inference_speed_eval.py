@@ -30,9 +30,9 @@ from lffd.engines.factory import AUTO_ORDER, ENGINES, installed_kind
 from lffd.engines.runtime import Precision
 from lffd.errors import EngineError, UsageError
 from lffd.files import check_output, write_atomic
+from lffd.graphs.model import Model, make_model, save_model
 from lffd.images.files import read_image
 from lffd.limits import check_limits
-from lffd.model import Model, make_model, save_model
 from lffd.training.initialization import initial_arrays
 from symbol_farm.trained_models import resolve_model, shipped_models
 from symbol_farm.versions import VERSIONS, version_network

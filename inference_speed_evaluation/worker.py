@@ -26,7 +26,7 @@ from inference_speed_evaluation.processes import run_worker
 from lffd.engines import BranchMaps
 from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
-from lffd.model import Model, load_model
+from lffd.graphs.model import Model, load_model
 
 Images = NDArray[np.uint8]
 

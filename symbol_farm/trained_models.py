@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from lffd.errors import GeometryError, ModelError
 from lffd.graphs.graph import parse_graph
+from lffd.graphs.model import CARD_FILE, PARAMS_FILE, Model, decode_text, load_model, make_model, matching_network
 from lffd.graphs.network import Network
 from lffd.hints import unknown
-from lffd.model import CARD_FILE, PARAMS_FILE, Model, decode_text, load_model, make_model, matching_network
 from lffd.params import read_params
 from symbol_farm.versions import VERSIONS, version_network
 

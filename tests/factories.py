@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lffd.graphs.model import Model, make_model
 from lffd.graphs.network import Network
-from lffd.model import Model, make_model
 from symbol_farm.versions import version_network
 
 

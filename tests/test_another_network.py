@@ -31,8 +31,8 @@ from lffd.engines.runtime import Runtime
 from lffd.errors import GeometryError
 from lffd.graphs.cut import keep_branches
 from lffd.graphs.layers import Layers
+from lffd.graphs.model import Model, load_model, make_model, save_model
 from lffd.graphs.network import Branch, Network, declare
-from lffd.model import Model, load_model, make_model, save_model
 from lffd.training.engine import StepReport
 from lffd.training.initialization import initial_arrays
 from lffd.training.losses import statistic_names

@@ -9,8 +9,8 @@ import pytest
 from accuracy_evaluation.evaluation_on_widerface import Options, evaluate
 from detection.detector import DEFAULT_MODEL, Detector
 from lffd.engines.runtime import Runtime
+from lffd.graphs.model import load_model
 from lffd.images.files import read_image
-from lffd.model import load_model
 from symbol_farm.trained_models import shipped_models
 from tests.conftest import PROJECT
 

@@ -22,8 +22,8 @@ from config_farm.run.validation import UNSEEN_SEED, PackValidator
 from inference_speed_evaluation.machine import package_version
 from lffd.errors import UsageError
 from lffd.files import OutputFolder, write_atomic
+from lffd.graphs.model import Model, load_model, make_model, save_model
 from lffd.graphs.network import Network
-from lffd.model import Model, load_model, make_model, save_model
 from lffd.records import RecordSource
 from lffd.training.checkpoint import Checkpoint, newest_checkpoint
 from lffd.training.engine import TrainingEngine

@@ -12,7 +12,7 @@ from detection.detector import Detector
 from detection.drawing import draw_detections
 from detection.selection import Selection
 from lffd.errors import UsageError
-from lffd.model import Model
+from lffd.graphs.model import Model
 from lffd.records import Record, RecordSource
 from metric_farm.average_precision import average_precision
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from lffd.engines import BranchMaps, check_images
 from lffd.errors import EngineError, LffdError
+from lffd.graphs.model import Model
 from lffd.graphs.onnx_graph import maps_onnx
-from lffd.model import Model
 
 
 class MapEngine(ABC):

@@ -12,7 +12,7 @@ from lffd.engines import Engine
 from lffd.engines.base import gpu_number
 from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, UsageError
-from lffd.model import Model
+from lffd.graphs.model import Model
 
 Builder = Callable[[Model, Runtime], Engine]
 

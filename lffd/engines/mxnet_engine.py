@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lffd.engines.base import MapEngine, gpu_number, telling
 from lffd.errors import EngineError
-from lffd.model import Model
+from lffd.graphs.model import Model
 
 if TYPE_CHECKING:
     import mxnet as mx

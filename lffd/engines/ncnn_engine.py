@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from lffd.engines.base import MapEngine, gpu_number
 from lffd.errors import EngineError
+from lffd.graphs.model import Model
 from lffd.graphs.ncnn_graph import ncnn_files
 from lffd.hints import require
-from lffd.model import Model
 
 
 class NcnnEngine(MapEngine):

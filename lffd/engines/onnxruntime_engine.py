@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lffd.engines.base import MapEngine, gpu_number, onnx_content, telling
 from lffd.errors import EngineError
+from lffd.graphs.model import Model
 from lffd.hints import require
-from lffd.model import Model
 
 INT8_FILE = "int8.onnx"
 """File of a quantised model directory that this engine runs."""

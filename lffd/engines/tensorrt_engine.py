@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lffd.engines.base import MapEngine, gpu_number, onnx_content
 from lffd.errors import EngineError
+from lffd.graphs.model import Model
 from lffd.hints import require
-from lffd.model import Model
 
 TYPICAL = (1, 720, 1280)
 LARGEST = (4, 2160, 3840)

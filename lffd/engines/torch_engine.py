@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lffd.engines.base import MapEngine
 from lffd.engines.torch_devices import parse_device
 from lffd.engines.torch_module import GraphModule, last_convolutions
-from lffd.model import Model
+from lffd.graphs.model import Model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """What the convolutions compute in; the last one of each output and the softmax work in float32 always."""

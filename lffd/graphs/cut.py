@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lffd.errors import UsageError
+from lffd.graphs.model import Model
 from lffd.graphs.network import cut_branches
-from lffd.model import Model
 
 
 def keep_branches(model: Model, kept: Sequence[int]) -> Model:

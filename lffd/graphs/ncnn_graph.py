@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError
+from lffd.graphs.model import Model
 from lffd.graphs.operators import Node, window
-from lffd.model import Model
 
 _MAGIC = 7767517
 _FLOAT32 = np.zeros(1, "<u4").tobytes()

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from lffd.errors import ModelError, UsageError
 from lffd.graphs.graph import Graph
+from lffd.graphs.model import Model
 from lffd.graphs.network import Network
 from lffd.graphs.operators import Node, window
 from lffd.hints import require
-from lffd.model import Model
 
 if TYPE_CHECKING:
     import onnx

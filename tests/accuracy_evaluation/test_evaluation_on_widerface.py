@@ -10,7 +10,7 @@ import pytest
 from accuracy_evaluation.evaluation_on_widerface import main
 from detection.detections import Detections, ImageDetector
 from detection.load import ModelFacts
-from lffd.model import save_model
+from lffd.graphs.model import save_model
 from symbol_farm.versions import version_network
 from tests.accuracy_evaluation.made_up import run_command, write_truth
 from tests.factories import random_model

@@ -28,7 +28,7 @@ from detection.views import ViewSettings
 from lffd import cli
 from lffd.errors import UsageError
 from lffd.files import RECORD, OutputFolder
-from lffd.model import Model, save_model
+from lffd.graphs.model import Model, save_model
 from tests.factories import random_model
 from tests.oracle import OracleEngine, scene
 

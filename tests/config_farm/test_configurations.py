@@ -14,7 +14,7 @@ import pytest
 
 from config_farm.run.experiment import FREE_ON_RESUME, Experiment, recipe
 from lffd.errors import UsageError
-from lffd.model import Model, load_model, make_model, save_model
+from lffd.graphs.model import Model, load_model, make_model, save_model
 from lffd.training.checkpoint import newest_checkpoint, write_checkpoint
 from lffd.training.initialization import initial_arrays
 from symbol_farm.versions import VERSIONS, version_network

@@ -13,8 +13,8 @@ from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.files import OutputFolder
+from lffd.graphs.model import save_model
 from lffd.graphs.ncnn_graph import ncnn_files
-from lffd.model import save_model
 from tests.factories import random_model
 
 ncnn = pytest.importorskip("ncnn")

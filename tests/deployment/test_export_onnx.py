@@ -17,8 +17,8 @@ from lffd.boxes import areas
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
+from lffd.graphs.model import Model, save_model
 from lffd.graphs.onnx_graph import FILE_VERSION, OPERATOR_SET, maps_onnx
-from lffd.model import Model, save_model
 from tests.factories import random_model
 
 onnx = pytest.importorskip("onnx")

@@ -19,7 +19,7 @@ from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import DataError, EngineError, ModelError, UsageError
 from lffd.files import OutputFolder
-from lffd.model import Model, load_model, save_model
+from lffd.graphs.model import Model, load_model, save_model
 from lffd.records import Record
 from tests.factories import random_model
 

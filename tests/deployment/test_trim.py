@@ -16,7 +16,7 @@ from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.files import OutputFolder
 from lffd.graphs.cut import keep_branches
-from lffd.model import Model, load_model, save_model
+from lffd.graphs.model import Model, load_model, save_model
 from symbol_farm.versions import version_network
 from tests.factories import random_model
 

@@ -21,8 +21,8 @@ from lffd.engines import BranchMaps
 from lffd.engines.mxnet_engine import MXNetEngine
 from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
+from lffd.graphs.model import Model, save_model
 from lffd.graphs.network import Network
-from lffd.model import Model, save_model
 from tests.factories import random_model
 from tests.oracle import OracleEngine, scene
 

@@ -11,7 +11,7 @@ import pytest
 
 from inference_speed_evaluation.comparison import Compared, Options, main, size_of, to_markdown
 from lffd.errors import LffdError, UsageError
-from lffd.model import save_model
+from lffd.graphs.model import save_model
 from tests.accuracy_evaluation.made_up import write_onnx, write_truth
 from tests.accuracy_evaluation.test_evaluation_on_widerface import EVERYTHING, save_image
 from tests.factories import random_model

@@ -12,7 +12,7 @@ import pytest
 from inference_speed_evaluation.inference_speed_eval import Options, engine_pairs, load_weights, main, make_images
 from lffd.engines.factory import ENGINES
 from lffd.errors import EngineError, ModelError, UsageError
-from lffd.model import save_model
+from lffd.graphs.model import save_model
 from tests.factories import random_model
 
 pytest.importorskip("onnxruntime")

@@ -18,7 +18,7 @@ from inference_speed_evaluation.processes import WorkerProcess, serve
 from inference_speed_evaluation.worker import Worker
 from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError
-from lffd.model import save_model
+from lffd.graphs.model import save_model
 from tests.factories import random_model
 
 pytest.importorskip("onnxruntime")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lffd.errors import ModelError, UsageError
-from lffd.model import save_model
+from lffd.graphs.model import save_model
 from lffd.params import pack_params
 from symbol_farm import trained_models as model_spec
 from symbol_farm.trained_models import load_published, resolve_model

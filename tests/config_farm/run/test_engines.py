@@ -18,7 +18,7 @@ from data_provider_farm.drawn_faces.pictures import synthetic_records
 from detection.detector import Detector
 from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, UsageError
-from lffd.model import load_model
+from lffd.graphs.model import load_model
 from lffd.training.choice import Choice, choose_training_engine
 from lffd.training.initialization import initial_arrays
 from metric_farm.average_precision import average_precision

@@ -12,7 +12,7 @@ from lffd.engines import BranchMaps, Engine
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, GeometryError, UsageError
-from lffd.model import Model
+from lffd.graphs.model import Model
 from symbol_farm.versions import VERSIONS
 from tests.factories import random_model
 

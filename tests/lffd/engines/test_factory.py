@@ -15,7 +15,7 @@ from lffd.engines import Engine, factory
 from lffd.engines.factory import AUTO_ORDER, ENGINES, EngineKind, create_engine, install_command
 from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, UsageError
-from lffd.model import Model
+from lffd.graphs.model import Model
 from tests.factories import random_model
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lffd.engines.mxnet_engine import FUSION_VARIABLE, MXNetEngine, MXNetGraph, import_mxnet, parse_device
 from lffd.errors import EngineError, GeometryError, UsageError
-from lffd.model import Model
+from lffd.graphs.model import Model
 from symbol_farm.trained_models import resolve_model
 from tests.factories import random_model
 

@@ -8,9 +8,9 @@ import pytest
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.graphs.layers import Layers
+from lffd.graphs.model import Model
 from lffd.graphs.network import Branch, Network, declare
 from lffd.graphs.onnx_graph import Translator, foldable, maps_onnx
-from lffd.model import Model
 from tests.factories import random_model
 
 onnx = pytest.importorskip("onnx")

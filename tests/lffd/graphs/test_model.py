@@ -13,8 +13,8 @@ import pytest
 
 from lffd.errors import GeometryError, ModelError
 from lffd.graphs.graph import parse_graph
+from lffd.graphs.model import Model, load_model, make_model, save_model
 from lffd.graphs.network import Network
-from lffd.model import Model, load_model, make_model, save_model
 from lffd.params import pack_params
 from symbol_farm.versions import version_network
 from tests.factories import random_model, random_params
