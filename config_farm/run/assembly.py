@@ -9,6 +9,7 @@ import platform
 import shlex
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from config_farm.run.engines import create_training_engine, engine_choice
 from config_farm.run.experiment import FREE_ON_RESUME, Experiment
 from config_farm.run.start_points import initial_state
 from config_farm.run.validation import UNSEEN_SEED, PackValidator
+from detection.dense_teacher import DenseTeacher
 from inference_speed_evaluation.machine import package_version
 from lffd.errors import UsageError
 from lffd.files import OutputFolder, write_atomic
@@ -54,6 +56,7 @@ def train(network: Network, experiment: Experiment) -> int:
         facts = {"experiment": as_plain(experiment), "records": len(source), "data_sample": data_sample(source)}
         if checkpoint is not None:
             _check_same_data(checkpoint, facts, experiment)
+        teacher = DenseTeacher(experiment.distill, network) if experiment.distill else None
         engine, origin = create_run_engine(network, experiment, source, checkpoint)
         validator = None
         if experiment.val_data:
@@ -81,7 +84,7 @@ def train(network: Network, experiment: Experiment) -> int:
         run.introduce(source, progress)
         trainer = Trainer(
             engine,
-            lambda start: open_batches(network, experiment, source, start, (engine.rank, engine.workers)),
+            partial(open_batches, network, experiment, source, worker=(engine.rank, engine.workers), teacher=teacher),
             LoopOptions(**{f.name: getattr(experiment, f.name) for f in dataclasses.fields(LoopOptions)}),
             experiment.schedule,
             folder=output,

@@ -59,11 +59,17 @@ def data_sample(source: RecordSource) -> str:
 
 @contextmanager
 def open_batches(
-    network: Network, experiment: Experiment, source: RecordSource, start: int, worker: tuple[int, int] = (0, 1)
+    network: Network,
+    experiment: Experiment,
+    source: RecordSource,
+    start: int,
+    *,
+    worker: tuple[int, int] = (0, 1),
+    teacher: DenseTeacher | None = None,
 ) -> Iterator[Iterator[TrainingBatch]]:
     """Open a run's batches from index `start`, for the worker `(rank, number of workers)`.
 
-    Where the run learns from another detector, its view of each crop is among the targets.
+    Where the run learns from another detector, that teacher's view of each crop is among the targets.
     """
     kinds = sort_records(source, experiment.threads, experiment.skip_bad_records)
     policies = Policies(experiment.sampling, experiment.jitter, experiment.labels)
@@ -76,8 +82,7 @@ def open_batches(
     else:
         loader = BatchLoader(source, plan, threads=experiment.threads, start=start, kinds=kinds)
     with loader as batches:
-        if experiment.distill is None:
+        if teacher is None:
             yield batches
         else:
-            teacher = DenseTeacher(experiment.distill, network)
             yield (replace(batch, targets=teacher.teach(batch.images, batch.targets)) for batch in batches)
