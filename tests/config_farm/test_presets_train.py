@@ -1,4 +1,4 @@
-"""Every preset of every version takes real steps, also with a teacher: a recipe that looks right may diverge at once."""
+"""Every preset of every version takes real steps, also with a teacher: what looks right may diverge at once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_teacher_is_learnt_from(tmp_path: Path) -> None:
     lines = _losses(version_network("nano"), "ours", tmp_path / "run", distill=str(tmp_path / "teacher"))
     for name in ("teacher_score_loss", "teacher_box_loss"):
         sums = np.array([[branch[name] for branch in line["branches"]] for line in lines], float)
-        assert (sums[:, 0] > 0).all()
+        assert np.nanmin(sums[:, 0]) > 0  # not a number where this teacher hides every cell
     assert np.isfinite([line["loss"] for line in lines]).all()
 
 
