@@ -19,7 +19,7 @@ from lffd.graphs.network import Network
 from symbol_farm.versions import VERSIONS, version_network
 from tests.factories import random_model
 
-STEPS = 8
+STEPS = 5
 
 
 def _losses(network: Network, preset: PresetName, folder: Path, **more: Any) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def _losses(network: Network, preset: PresetName, folder: Path, **more: Any) -> 
         "output_dir": folder,
         "iterations": STEPS,
         "batch_size": 2,
-        "input_size": network.fitting(200),
+        "input_size": network.fitting(132),
         "engine": "mxnet",
         "threads": 1,
         "log_every": 1,

@@ -73,7 +73,7 @@ def _kill_at(moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "rename", rename_or_die)
 
 
-@pytest.mark.parametrize("process", [os.getpid(), 999_999_999])
+@pytest.mark.parametrize("process", [os.getpid(), 999_999_999], ids=["ours", "another"])
 @pytest.mark.parametrize("moment", range(3))
 def test_a_killed_replacement_is_made_good(
     tmp_path: Path, moment: int, process: int, monkeypatch: pytest.MonkeyPatch
