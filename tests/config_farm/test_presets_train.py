@@ -29,7 +29,7 @@ def _losses(network: Network, preset: PresetName, folder: Path, **more: Any) -> 
         "output_dir": folder,
         "iterations": STEPS,
         "batch_size": 2,
-        "input_size": network.fitting(132),
+        "input_size": network.fitting(200),
         "engine": "mxnet",
         "threads": 1,
         "log_every": 1,
