@@ -113,10 +113,6 @@ def _variable(node: Node, inputs: Sequence[Place]) -> Place:
     return Place(3 if node.name == "data" else 0)
 
 
-def _same(node: Node, inputs: Sequence[Place]) -> Place:
-    return inputs[0]
-
-
 def _window(node: Node, inputs: Sequence[Place], channels: int) -> Place:
     """Move a square window over the map."""
     source, (kernel, stride, pad) = inputs[0], window(node)
