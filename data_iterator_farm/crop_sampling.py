@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from data_iterator_farm.decoding import BadRecordError, Image, Scratch
 from data_iterator_farm.policies import MAX_SCALE, SamplingPolicy
-from data_iterator_farm.rendering import CropWindow, draw_window
+from data_iterator_farm.rendering import CropWindow, Origin, draw_window
 from lffd.boxes import Boxes, areas, as_boxes, clip, longer_sides, shift
 from lffd.graphs.network import Network
 from lffd.records import Record
@@ -31,13 +31,18 @@ class Crop(NamedTuple):
         boxes: `(N, 4)` float32 xyxy in pixels of the crop. Those of a plain crop may reach beyond it; those of a
             mosaic are clipped to their tiles.
         ignored: `(N,)` bool.
-        names: of the records in it: one, or the four of a mosaic.
+        origins: of its pixels: one, or the four tiles of a mosaic.
     """
 
     image: Image
     boxes: Boxes
     ignored: NDArray[np.bool_]
-    names: tuple[str, ...]
+    origins: tuple[Origin, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the records in it: one, or the four of a mosaic."""
+        return tuple(origin.name for origin in self.origins)
 
 
 class Focus(NamedTuple):
@@ -224,7 +229,7 @@ def _draw(record: Record, window: CropWindow, image: Image, policy: SamplingPoli
     if policy.min_visible > 0:
         visible = areas(clip(boxes, window.width, window.height))
         ignored = ignored | (visible < policy.min_visible * areas(boxes))
-    return Crop(image, boxes, ignored, (record.name,))
+    return Crop(image, boxes, ignored, (Origin(record.name, window),))
 
 
 def _mosaic(
@@ -233,7 +238,7 @@ def _mosaic(
     """Fill a crop with 2×2 tiles, left to right and top to bottom, each looking at its own face."""
     size = image.shape[0]
     half = size // 2
-    boxes, ignored = [], []
+    boxes, ignored, origins = [], [], []
     for tile, (record, focus) in enumerate(tiles):
         x, y = (tile % 2) * half, (tile // 2) * half
         width, height = (size - half if x else half), (size - half if y else half)
@@ -244,4 +249,5 @@ def _mosaic(
         crop = _draw(record, window, image[y : y + height, x : x + width], policy, scratch)
         boxes.append(shift(clip(crop.boxes, width, height), x, y))
         ignored.append(crop.ignored)
-    return Crop(image, np.concatenate(boxes), np.concatenate(ignored), tuple(record.name for record, _ in tiles))
+        origins.append(crop.origins[0]._replace(x=x, y=y))
+    return Crop(image, np.concatenate(boxes), np.concatenate(ignored), tuple(origins))

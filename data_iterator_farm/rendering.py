@@ -46,6 +46,15 @@ class CropWindow(NamedTuple):
         return flip_horizontal(moved, self.width) if self.mirror else moved
 
 
+class Origin(NamedTuple):
+    """Where a crop's pixels come from: a window of a record's image, with its upper left corner at `x`, `y`."""
+
+    name: str
+    window: CropWindow
+    x: int = 0
+    y: int = 0
+
+
 class _Span(NamedTuple):
     """One axis of a window, in whole pixels.
 

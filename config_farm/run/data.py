@@ -85,4 +85,4 @@ def open_batches(
         if teacher is None:
             yield batches
         else:
-            yield (replace(batch, targets=teacher.teach(batch.images, batch.targets)) for batch in batches)
+            yield (replace(batch, targets=teacher.teach(batch)) for batch in batches)
