@@ -18,6 +18,7 @@ from data_iterator_farm.decoding import BadRecordError, Scratch
 from data_iterator_farm.jitter import jitter
 from data_iterator_farm.record_order import RecordKinds, RecordOrder
 from lffd.errors import DataError, LffdError
+from lffd.points import join
 from lffd.records import Record, RecordSource
 
 MAX_TRIES = 100
@@ -118,7 +119,8 @@ class BatchBuilder:
         boxes = np.concatenate([crop.boxes for crop in crops])
         ignored = np.concatenate([crop.ignored for crop in crops])
         slots = np.repeat(np.arange(len(crops)), [len(crop.boxes) for crop in crops])
-        self._labels.write(boxes, ignored, slots, making.batch.targets)
+        landmarks = join((crop.landmarks, len(crop.boxes)) for crop in crops)
+        self._labels.write(boxes, ignored, slots, making.batch.targets, landmarks)
         making.batch.faces[:] = np.bincount(slots[~ignored], minlength=len(crops))
         making.batch = replace(making.batch, origins=tuple(crop.origins for crop in crops))
 

@@ -20,6 +20,8 @@ from data_iterator_farm.policies import MAX_SCALE, SamplingPolicy
 from data_iterator_farm.rendering import CropWindow, Origin, draw_window
 from lffd.boxes import Boxes, areas, as_boxes, clip, longer_sides, shift
 from lffd.graphs.network import Network
+from lffd.points import Points, forget_outside, join
+from lffd.points import shift as shift_points
 from lffd.records import Record
 
 
@@ -32,12 +34,15 @@ class Crop(NamedTuple):
             mosaic are clipped to their tiles.
         ignored: `(N,)` bool.
         origins: of its pixels: one, or the four tiles of a mosaic.
+        landmarks: `(N, 5, 3)`, see `lffd.points`; those of a mosaic that lie beyond their tile are not known. None
+            where no box has points.
     """
 
     image: Image
     boxes: Boxes
     ignored: NDArray[np.bool_]
     origins: tuple[Origin, ...]
+    landmarks: Points | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -226,10 +231,11 @@ def _draw(record: Record, window: CropWindow, image: Image, policy: SamplingPoli
     boxes, ignored = window.boxes(as_boxes(record.boxes)), record.ignored
     shown = ((boxes < (window.width, window.height, np.inf, np.inf)) & (boxes > (-np.inf, -np.inf, 0, 0))).all(axis=1)
     boxes, ignored = boxes[shown], ignored[shown]
+    landmarks = None if record.landmarks is None else window.points(record.landmarks[shown])
     if policy.min_visible > 0:
         visible = areas(clip(boxes, window.width, window.height))
         ignored = ignored | (visible < policy.min_visible * areas(boxes))
-    return Crop(image, boxes, ignored, (Origin(record.name, window),))
+    return Crop(image, boxes, ignored, (Origin(record.name, window),), landmarks)
 
 
 def _mosaic(
@@ -238,7 +244,7 @@ def _mosaic(
     """Fill a crop with 2×2 tiles, left to right and top to bottom, each looking at its own face."""
     size = image.shape[0]
     half = size // 2
-    boxes, ignored, origins = [], [], []
+    boxes, ignored, origins, landmarks = [], [], [], []
     for tile, (record, focus) in enumerate(tiles):
         x, y = (tile % 2) * half, (tile // 2) * half
         width, height = (size - half if x else half), (size - half if y else half)
@@ -250,4 +256,6 @@ def _mosaic(
         boxes.append(shift(clip(crop.boxes, width, height), x, y))
         ignored.append(crop.ignored)
         origins.append(crop.origins[0]._replace(x=x, y=y))
-    return Crop(image, np.concatenate(boxes), np.concatenate(ignored), tuple(origins))
+        points = None if crop.landmarks is None else shift_points(forget_outside(crop.landmarks, width, height), x, y)
+        landmarks.append((points, len(crop.boxes)))
+    return Crop(image, np.concatenate(boxes), np.concatenate(ignored), tuple(origins), join(landmarks))
