@@ -99,6 +99,7 @@ def test_points_that_people_marked_stand(tmp_path: Path) -> None:
     marked = np.full((1, 5, 3), 50, np.float32)
     marked[:, :, 2] = SEEN
     _, after = _complete(tmp_path, [BOX], landmarks=marked)
+    assert after.landmarks is not None
     np.testing.assert_array_equal(after.landmarks, marked)
 
 

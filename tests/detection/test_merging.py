@@ -13,7 +13,7 @@ from detection.merging import Look, merge
 class Finder:
     """Finds the bright rectangle of a dark picture, with points whose places in it differ on the left and right."""
 
-    name = "finder"
+    name, has_landmarks = "finder", True
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []
