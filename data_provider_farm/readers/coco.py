@@ -5,13 +5,12 @@ A box is `x, y, width, height` in pixels. Crowds (`iscrowd`) and boxes marked `i
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from data_provider_farm.readers.annotations import Listing, RawBox, SourceImage, build_source, xywh
+from data_provider_farm.readers.annotations import Listing, RawBox, SourceImage, build_source, json_corners
 from lffd.errors import DataError
-from lffd.untrusted import read_text, shown
+from lffd.untrusted import parse_json, read_text, shown
 
 
 def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listing:
@@ -43,15 +42,7 @@ def read_coco(images: Path, annotations: Path, class_name: str | None) -> Listin
 
 def _load(path: Path) -> dict[str, Any]:
     """Return the JSON document."""
-    text = read_text(path)
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: is nested too deeply for a COCO file") from error
-    except ValueError as error:
-        raise DataError(f"{path}: holds a number of thousands of digits") from error
+    document = parse_json(read_text(path), str(path))
     if not isinstance(document, dict):
         raise DataError(f"{path}: a COCO file is an object with images, annotations and categories")
     return document
@@ -87,15 +78,8 @@ def _category_ids(document: dict[str, Any], class_name: str | None, path: Path) 
 
 def _read_box(entry: dict[str, Any], where: str) -> RawBox:
     """Return the box of one annotation."""
-    box = entry.get("bbox")
-    numbers = isinstance(box, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
-    if not isinstance(box, list) or len(box) != 4 or not numbers:
-        raise DataError(f"{where}: bbox must be [x, y, width, height], not {shown(box)}")
-    try:
-        x, y, width, height = map(float, box)
-    except OverflowError as error:
-        raise DataError(f"{where}: bbox has a number that is too large") from error
-    return RawBox(xywh(x, y, width, height), where, bool(entry.get("iscrowd") or entry.get("ignore")))
+    ignored = bool(entry.get("iscrowd") or entry.get("ignore"))
+    return RawBox(json_corners(entry.get("bbox"), where, "bbox"), where, ignored)
 
 
 def _read_size(entry: dict[str, Any], where: str) -> tuple[int, int] | None:

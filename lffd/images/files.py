@@ -12,7 +12,7 @@ from lffd.images.encoded import MAX_PIXELS, SIGNATURE_BYTES, Pixels, decode, for
 from lffd.images.jpeg import is_jpeg
 from lffd.untrusted import read_file
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif"})
 HEADER_PREFIX = 1 << 18
 
 
