@@ -17,6 +17,7 @@ from detection.detector import Detector
 from detection.prediction.inputs import FrameReader, Source
 from detection.prediction.streams import StreamReader
 from detection.prediction.writers import Prediction, PredictionWriter
+from detection.tracking import Tracker
 from lffd.ahead import map_ahead, newest
 from lffd.errors import DataError, LffdError, UsageError
 from lffd.images.files import decode_picture, read_picture
@@ -43,6 +44,8 @@ class Pace:
     """Stop a video, camera or stream after so many frames that were looked at."""
     latest: bool = False
     """Cameras and streams: look at the newest frame, and leave out those that came while the last one was looked at."""
+    track: bool = False
+    """Follow objects through videos, cameras and streams: each gets an id, in JSON, CSV and pictures."""
     reconnect: int = 5
     """How often in a row a lost stream is connected again, after pauses of 1, 2, 4, … s, at most 30; 0: never."""
 
@@ -51,7 +54,7 @@ class Pace:
         for item in fields(self):
             least, most = limits.get(item.name, (1, 2**31))
             value = getattr(self, item.name)
-            if item.name != "latest" and value is not None and not least <= value <= most:
+            if not isinstance(value, bool) and value is not None and not least <= value <= most:
                 raise UsageError(f"{item.name} must be at least {least}, not {value}, and at most {most:,}")
 
 
@@ -114,17 +117,20 @@ class Run:
 
     def _over_frames(self, source: Source) -> None:
         stream = source.kind == "stream"
-        with StreamReader(source, self.pace.reconnect, self._say) if stream else FrameReader(source) as reader:
+        with StreamReader(source, self.pace.reconnect, self.say) if stream else FrameReader(source) as reader:
             chosen: Iterator[tuple[int, NDArray[np.uint8]]] = islice(enumerate(reader), 0, None, self.pace.every)
+            tracker = Tracker() if self.pace.track else None
             with ExitStack() as stack:
                 if self.pace.latest and source.kind != "video" and reader.count is None:
                     chosen = stack.enter_context(closing(newest(chosen)))
                 for number, pixels in islice(chosen, self.pace.max_frames):
                     moment, rate = number / reader.frame_rate, reader.frame_rate / self.pace.every
-                    self._write(Prediction(source, pixels, self.detector(pixels), number, moment, rate))
+                    found = self.detector(pixels)
+                    tracks = tracker.update(found.boxes, moment) if tracker else None
+                    self._write(Prediction(source, pixels, found, number, moment, rate, tracks))
                     self._step()
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Show the user a line while the bar stays where it is."""
         self.bar.write(text, file=sys.stderr)
 

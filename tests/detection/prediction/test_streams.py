@@ -15,16 +15,20 @@ import numpy as np
 import pytest
 
 from accuracy_evaluation.predict import Options, main
+from detection import detector as detector_module
 from detection.detections import Detections
-from detection.prediction import run as run_module
+from detection.prediction import streams
 from detection.prediction.inputs import FrameReader, Source, find_sources
 from detection.prediction.run import Pace, Run
 from detection.prediction.streams import StreamReader
 from detection.prediction.writers import Prediction
 from lffd.ahead import newest
 from lffd.errors import DataError
+from lffd.graphs.model import save_model
 from lffd.images.encoded import encode
 from tests.detection.prediction.test_inputs import NOTHING
+from tests.factories import random_model
+from tests.oracle import OracleEngine
 
 SECRET = "/live?token=secret"
 
@@ -81,7 +85,7 @@ def _read(address: str, reconnect: int) -> tuple[list[int], list[str], list[floa
     pauses: list[float] = []
     try:
         with StreamReader(_source(address), reconnect, said.append, pauses.append) as reader:
-            shades.extend(round(float(frame.mean()), -1) for frame in reader)
+            shades.extend(10 * round(float(frame.mean()) / 10) for frame in reader)
     except DataError as error:
         return shades, said, pauses, str(error)
     return shades, said, pauses, ""
@@ -197,7 +201,7 @@ def test_frames_that_come_while_the_detector_is_busy_are_left_out() -> None:
     with _server(lambda handler, number: _mjpeg(handler, shades, 0.01)) as address:
         notes, run = _run(address, Pace(latest=True, reconnect=0), busy=0.2)
         every, _ = _run(address, Pace(reconnect=0))
-    numbers = [prediction.frame for prediction in notes.found]
+    numbers = [prediction.frame for prediction in notes.found if prediction.frame is not None]
     assert numbers == sorted(set(numbers))
     assert 1 < len(numbers) < 60
     assert numbers[-1] == 99
@@ -223,11 +227,8 @@ def test_a_stream_stops_after_the_frames_that_were_asked_for() -> None:
 def test_the_command_names_what_it_connects_to_and_keeps_secrets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from detection import detector as detector_module
-    from tests.accuracy_evaluation.test_predict import OracleEngine, random_model, save_model
-
     monkeypatch.setattr(detector_module, "create_engine", lambda model, *_: OracleEngine(model.network))
-    monkeypatch.setattr(run_module, "StreamReader", lambda source, *rest: StreamReader(source, *rest, lambda _: None))
+    monkeypatch.setattr(streams, "LONGEST_PAUSE_S", 2)
     save_model(random_model("v2"), tmp_path / "model")
     parts = [[10, 20, 30, 40, 50], [60, 70, 80, 90]]
     with _server(lambda handler, number: _mjpeg(handler, parts[number % 2])) as address:
