@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def _boxes(listing: Listing) -> dict[str, list[list[float]]]:
 def test_a_box_turned_by_a_right_angle_about_its_centre_and_its_corner() -> None:
     np.testing.assert_allclose(around_turned((10, 20, 30, 26), 90, (20, 23)), (17, 13, 23, 33), atol=1e-9)
     np.testing.assert_allclose(around_turned((10, 20, 30, 26), 90, (10, 20)), (4, 20, 10, 40), atol=1e-9)
-    half = 10 * 2**0.5
+    half = 14.142135623730951
     np.testing.assert_allclose(around_turned((-10, -10, 10, 10), 45, (0, 0)), (-half, -half, half, half))
 
 
@@ -376,9 +376,10 @@ def test_yolo_labels_of_turned_photos_are_of_what_viewers_show(tmp_path: Path) -
     (tmp_path / "a.jpg").write_bytes(with_exif(jpeg(64, 48, seed=3), 6))
     (tmp_path / "a.txt").write_text("0 0.5 0.25 0.5 0.25\n")
     found = {}
-    for exif in ("auto", "turned", "stored"):
+    kinds: tuple[Literal["auto", "turned", "stored"], ...] = ("auto", "turned", "stored")
+    for exif in kinds:
         output = tmp_path / f"{exif}.rec"
-        summary = pack(Options(format="yolo", images=tmp_path, annotations=tmp_path, output=output, exif=exif))  # type: ignore[arg-type]
+        summary = pack(Options(format="yolo", images=tmp_path, annotations=tmp_path, output=output, exif=exif))
         with PackReader(output) as reader:
             (record,) = reader
         found[exif] = (record.width, record.height, record.boxes.tolist(), list(summary.problems))
