@@ -23,7 +23,9 @@ from data_provider_farm.readers.coco import read_coco
 from data_provider_farm.readers.crowdhuman import BodyPart, read_crowdhuman
 from data_provider_farm.readers.cvat import read_cvat
 from data_provider_farm.readers.label_studio import read_label_studio
+from data_provider_farm.readers.labels import read_labels
 from data_provider_farm.readers.lffd_pickle import read_lffd_pickle
+from data_provider_farm.readers.retinaface import read_retinaface
 from data_provider_farm.readers.tables import read_csv, read_list
 from data_provider_farm.readers.voc import read_voc
 from data_provider_farm.readers.widerface import read_widerface
@@ -34,12 +36,24 @@ from lffd import cli
 from lffd.errors import DataError, UsageError
 
 Format = Literal[
-    "widerface", "voc", "coco", "yolo", "cvat", "label-studio", "crowdhuman", "csv", "list", "lffd-pickle", "synthetic"
+    "widerface",
+    "retinaface",
+    "voc",
+    "coco",
+    "yolo",
+    "cvat",
+    "label-studio",
+    "crowdhuman",
+    "csv",
+    "list",
+    "labels",
+    "lffd-pickle",
+    "synthetic",
 ]
 RUN_OPTIONS = ("output", "strict", "overwrite", "workers")
-ONE_CLASS = ("widerface", "crowdhuman", "list", "lffd-pickle", "synthetic")
-SHOWN_TURNED = ("yolo", "cvat", "label-studio")
-"""Formats whose tools show pictures as their EXIF tag turns them, so that boxes are of the turned picture."""
+ONE_CLASS = ("widerface", "retinaface", "crowdhuman", "list", "labels", "lffd-pickle", "synthetic")
+SHOWN_TURNED = ("yolo", "cvat", "label-studio", "labels")
+"""Formats whose tools look at pictures as their EXIF tag turns them, so that boxes are of the turned picture."""
 DEFAULT_COUNT, DEFAULT_SIZE = 1000, 640
 
 
@@ -56,7 +70,8 @@ class Options(Preparation):
         class_name: the only class to take (voc, coco, yolo, cvat, label-studio, csv); all classes count as one by
             default.
         exif: what boxes refer to: the pixels as `stored`, or as a viewer shows them after turning them by the EXIF
-            orientation (`turned`); `auto` is turned for yolo, cvat and label-studio, whose tools show turned pictures.
+            orientation (`turned`); `auto` is turned for yolo, cvat, label-studio and labels, whose tools see turned
+            pictures.
         split: yolo with a `data.yaml` or `obj.data`: which of its images.
         person_box: crowdhuman: the box of the head, of the full body, or of its visible part.
         voc_first_pixel: what the annotating tool calls the first pixel: 1 is Pascal VOC's own way.
@@ -95,6 +110,7 @@ def read_source(options: Options) -> Listing:
     turned = options.exif == "turned"
     readers: dict[str, Callable[[], Listing]] = {
         "widerface": lambda: read_widerface(images, annotations),
+        "retinaface": lambda: read_retinaface(images, annotations),
         "voc": lambda: read_voc(images, annotations, choice, options.voc_first_pixel),
         "coco": lambda: read_coco(images, annotations, choice),
         "yolo": lambda: read_yolo(images, annotations, choice, turned),
@@ -103,6 +119,7 @@ def read_source(options: Options) -> Listing:
         "crowdhuman": lambda: read_crowdhuman(images, annotations, options.person_box),
         "csv": lambda: read_csv(images, annotations, choice),
         "list": lambda: read_list(images, annotations),
+        "labels": lambda: read_labels(images, annotations),
         "lffd-pickle": lambda: read_lffd_pickle(annotations),
     }
     if _describes_itself(options):
@@ -133,6 +150,7 @@ def check_options(options: Options) -> None:
     limits = {
         "quality": (1, 100),
         "min_side": (0, float("inf")),
+        "min_score": (0, 1),
         "crop_background": (0, 1000),
         "crop_side": (16, 4096),
         "workers": (0, 1024),
@@ -203,7 +221,9 @@ def _states(options: Options) -> tuple[int, Iterator[Summary]]:
 
 def _identify(source: SourceImage) -> bytes:
     """Return bytes that change when a source image or its boxes do."""
-    return source.name.encode(errors="surrogatepass") + source.boxes.tobytes() + source.ignored.tobytes()
+    arrays = (source.boxes, source.ignored, source.landmarks, source.scores)
+    content = b"".join(array.tobytes() for array in arrays if array is not None)
+    return source.name.encode(errors="surrogatepass") + content
 
 
 def describe(summary: Summary, output: Path) -> str:

@@ -5,12 +5,10 @@ Only regular files are opened, and size, digits and nesting are bounded before t
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
 import stat
 from pathlib import Path
-from typing import Any
 
 from lffd.errors import DataError
 
@@ -73,22 +71,6 @@ def read_text(path: str | os.PathLike[str]) -> str:
         return read_file(path, most=MAX_TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-
-
-def parse_json(text: str, where: str, line: int | None = None) -> Any:
-    """Return the value of a JSON text; `line` is that of `where` in its file, for texts of a line.
-
-    Raises:
-        DataError: when it is not JSON, nests too deeply, or holds a number of thousands of digits.
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}:{error.lineno if line is None else line}: is not JSON: {error.msg}") from error
-    except RecursionError as error:
-        raise DataError(f"{where}: is nested too deeply") from error
-    except ValueError as error:
-        raise DataError(f"{where}: holds a number of thousands of digits") from error
 
 
 def parse_number(text: str, where: str, what: str) -> float:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from data_provider_farm.readers.annotations import Listing, RawBox, SourceImage, build_source, json_corners
+from data_provider_farm.readers.annotations import Listing, RawBox, SourceImage, build_source, xywh
+from data_provider_farm.readers.json_values import numbers, parse_json
 from lffd.errors import DataError
-from lffd.untrusted import parse_json, read_text, shown
+from lffd.untrusted import read_text, shown
 
 BodyPart = Literal["head", "full", "visible"]
 KEYS: dict[BodyPart, str] = {"head": "hbox", "full": "fbox", "visible": "vbox"}
@@ -28,7 +29,7 @@ def read_crowdhuman(images: Path, annotations: Path, part: BodyPart) -> Listing:
 def _read_line(images: Path, file: Path, number: int, line: str, part: BodyPart) -> SourceImage:
     """Return the image of one line."""
     where = f"{file}:{number}"
-    entry = parse_json(line, str(file), number)
+    entry = parse_json(line, file, "an .odgt file", number)
     name, people = (entry.get("ID"), entry.get("gtboxes")) if isinstance(entry, dict) else (None, None)
     if not isinstance(name, str) or not isinstance(people, list) or not all(isinstance(one, dict) for one in people):
         raise DataError(f'{where}: expected {{"ID": "…", "gtboxes": [{{…}}, …]}}, found {shown(entry)}')
@@ -40,7 +41,8 @@ def _read_person(person: dict[str, Any], where: str, part: BodyPart) -> RawBox:
     """Return the chosen box of one entry."""
     ignored = person.get("tag") != "person" or _says_ignore(person, "extra", where)
     ignored = ignored or (part == "head" and _says_ignore(person, "head_attr", where))
-    return RawBox(json_corners(person.get(KEYS[part]), where, KEYS[part]), where, ignored)
+    x, y, width, height = numbers(person.get(KEYS[part]), where, KEYS[part], "[x, y, width, height]")
+    return RawBox(xywh(x, y, width, height), where, ignored)
 
 
 def _says_ignore(person: dict[str, Any], key: str, where: str) -> bool:

@@ -23,8 +23,9 @@ from data_provider_farm.readers.annotations import (
     build_source,
     xywh,
 )
+from data_provider_farm.readers.json_values import numbers, parse_json
 from lffd.errors import DataError
-from lffd.untrusted import parse_json, read_text, shown
+from lffd.untrusted import read_text, shown
 
 UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
 """Label Studio puts eight digits before the name of an uploaded file."""
@@ -36,7 +37,7 @@ def read_label_studio(images: Path, annotations: Path, class_name: str | None) -
     A task's file is looked for in `images` under the path that it names (that of a local file, or of an address), then
     by its name alone, with and without the prefix that an upload gets.
     """
-    tasks = parse_json(read_text(annotations), str(annotations))
+    tasks = parse_json(read_text(annotations), annotations, "a Label Studio export")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise DataError(f"{annotations}: a Label Studio export (JSON, not JSON-MIN) is a list of tasks")
     chosen = [
@@ -119,14 +120,8 @@ def _whole(result: dict[str, Any], key: str, where: str) -> int:
 
 def _read_box(value: dict[str, Any], size: tuple[int, int], where: str, problems: list[Flaw]) -> RawBox:
     """Return one rectangle in pixels."""
-    keys = ("x", "y", "width", "height", "rotation")
-    numbers: list[Any] = [value.get(key, 0 if key == "rotation" else None) for key in keys]
-    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
-        raise DataError(f"{where}: x, y, width and height must be numbers in percent, not {shown(numbers[:4])}")
-    try:
-        x, y, width, height, angle = map(float, numbers)
-    except OverflowError as error:
-        raise DataError(f"{where}: a number is too large") from error
+    given = [value.get(key, 0 if key == "rotation" else None) for key in ("x", "y", "width", "height", "rotation")]
+    x, y, width, height, angle = numbers(given, where, "a rectangle", "[x, y, width, height, rotation]")
     across, down = size[0] / 100, size[1] / 100
     corners = xywh(x * across, y * down, width * across, height * down)
     if angle % 360:

@@ -11,8 +11,10 @@ from pathlib import PurePath
 from typing import Any, Literal
 from xml.etree import ElementTree
 
+from detection.coco_file import coco_file
+from detection.detections import Detections
 from detection.prediction.pictures import Names
-from detection.prediction.writers import Prediction, PredictionWriter, plain
+from detection.prediction.writers import Prediction, PredictionWriter
 from lffd.files import OutputFolder, write_atomic
 
 LabelFormat = Literal["yolo", "voc", "coco"]
@@ -94,29 +96,22 @@ def _add(node: ElementTree.Element, values: dict[str, Any]) -> None:
 
 
 class CocoWriter(_Files):
-    """One file `coco.json`; annotations also have the `score`, which tools pass over."""
+    """One file `coco.json`; annotations also have the `score`, which tools pass over, and `keypoints` if there are."""
 
     def __init__(self, output: OutputFolder, label: str) -> None:
         super().__init__(output, label)
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
+        self._paths: list[str] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._found: list[Detections] = []
 
     def write(self, prediction: Prediction) -> None:
         """Take one image."""
         height, width = prediction.pixels.shape[:2]
-        number = len(self._images) + 1
-        name = prediction.source.output.as_posix()
-        self._images.append({"id": number, "file_name": name, "width": width, "height": height})
-        found = prediction.detections
-        for (x0, y0, x1, y1), score in zip(found.boxes.astype(float).tolist(), plain(found.scores), strict=True):
-            place: dict[str, Any] = {"id": len(self._annotations) + 1, "image_id": number, "category_id": 1}
-            box = [round(value, 3) for value in (x0, y0, x1 - x0, y1 - y0)]
-            self._annotations.append(
-                place | {"bbox": box, "area": round(box[2] * box[3], 3), "iscrowd": 0, "score": score}
-            )
+        self._paths.append(prediction.source.output.as_posix())
+        self._sizes.append((width, height))
+        self._found.append(prediction.detections)
 
     def close(self) -> None:
         """Write the file."""
-        categories = [{"id": 1, "name": self._label}]
-        document = {"images": self._images, "annotations": self._annotations, "categories": categories}
+        document = coco_file(self._paths, self._sizes, self._found, self._label)
         self._save(PurePath("coco.json"), json.dumps(document, allow_nan=False) + "\n")

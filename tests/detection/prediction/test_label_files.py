@@ -24,7 +24,7 @@ FOUND = Detections(BOXES, np.array([0.9, 0.8, 0.7], np.float32))
 NONE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("yolo", 1e-3), ("coco", 1e-3), ("voc", 0.5 + 1e-6)])
+@pytest.mark.parametrize(("kind", "tolerance"), [("yolo", 1e-3), ("coco", 0.011), ("voc", 0.5 + 1e-6)])
 def test_a_round_trip_through_a_pack(tmp_path: Path, kind: Any, tolerance: float) -> None:
     """Also of a photo that its EXIF tag turns: boxes are of the picture as shown."""
     images = tmp_path / "images"

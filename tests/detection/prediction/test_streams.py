@@ -183,7 +183,7 @@ NONE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 def _run(address: str, pace: Pace, busy: float = 0.0) -> tuple[_Notes, Run]:
     class Slow:
-        name = "slow"
+        name, has_landmarks = "slow", False
 
         def __call__(self, image: np.ndarray, /) -> Detections:
             time.sleep(busy)
