@@ -135,7 +135,7 @@ class _Video:
                 self._check(self._joined)
                 self._joined.replace(self._temporary)
         except LffdError as error:
-            return f"{self._path}: written without sound: {error}"
+            return f"{self._path}: written without the sound that its source may have: {error}"
         return ""
 
     def _check(self, path: Path) -> None:

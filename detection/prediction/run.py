@@ -123,6 +123,8 @@ class Run:
             with ExitStack() as stack:
                 if self.pace.latest and source.kind != "video" and reader.count is None:
                     chosen = stack.enter_context(closing(newest(chosen)))
+                    if isinstance(reader, StreamReader):
+                        stack.callback(reader.stop)
                 for number, pixels in islice(chosen, self.pace.max_frames):
                     moment, rate = number / reader.frame_rate, reader.frame_rate / self.pace.every
                     found = self.detector(pixels)

