@@ -31,8 +31,9 @@ def place_labels(
         spots = np.zeros((0, 4), np.float32) if size is None else _spots(boxes[index], size, width)
         inside = (spots[:, 1] >= 0) & (spots[:, 3] <= height) & (spots[:, 0] >= 0) & (spots[:, 2] <= width)
         free = inside & ~(intersections(spots, taken[:count]) > 0).any(axis=1)
-        others = np.delete(boxes, index, axis=0)
-        clear = free & ~(intersections(spots, others) > 0).any(axis=1) if free.any() else free
+        hit = intersections(spots, boxes) > 0
+        hit[:, index] = False
+        clear = free & ~hit.any(axis=1)
         choice = next((int(np.argmax(found)) for found in (clear, free, inside & everywhere) if found.any()), None)
         if choice is None:
             places.append(None)

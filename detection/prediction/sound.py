@@ -31,10 +31,10 @@ def add_sound(pictures: Path, source: Path, target: Path) -> bool:
     """
     av = require("av", "video")
     try:
-        with av.open(str(source)) as heard:
+        with av.open(str(source.resolve())) as heard:  # a full path is never taken for an address
             if not heard.streams.audio:
                 return False
-            with av.open(str(pictures)) as seen, av.open(str(target), "w", format="mp4") as output:
+            with av.open(str(pictures.resolve())) as seen, av.open(str(target), "w", format="mp4") as output:
                 _join(output, seen, heard)
         return True
     except (av.FFmpegError, ValueError) as error:
