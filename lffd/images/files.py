@@ -10,7 +10,7 @@ from lffd.images.encoded import MAX_PIXELS, SIGNATURE_BYTES, Pixels, decode, for
 from lffd.images.jpeg import is_jpeg
 from lffd.untrusted import read_file
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif"})
 HEADER_PREFIX = 1 << 18
 
 
@@ -20,7 +20,12 @@ def read_picture(path: str | os.PathLike[str], trusted: bool = False) -> Pixels:
     Raises:
         DataError: when the file cannot be read, is no picture, ends early, is damaged, or has too many pixels.
     """
-    return decode(read_file(path), Path(path), turned=True, faults="small", most=MAX_PIXELS, trusted=trusted)
+    return decode_picture(read_file(path), str(path), trusted)
+
+
+def decode_picture(data: bytes, where: str, trusted: bool = False) -> Pixels:
+    """Return a user's picture from its bytes, as `read_picture` does; `where` names it in errors."""
+    return decode(data, where, turned=True, faults="small", most=MAX_PIXELS, trusted=trusted)
 
 
 def read_image(path: Path) -> Pixels:
