@@ -12,7 +12,7 @@ import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,8 @@ def test_a_shortened_program_is_shown(start: str) -> None:
 
 
 def test_the_extras_exist() -> None:
-    section = (
-        (PROJECT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-    )
+    project = (PROJECT / "pyproject.toml").read_text()
+    section = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
     extras = re.findall(r"^([\w-]+) = ", section, re.MULTILINE)  # CPython 3.10 has no reader of TOML
     named = re.findall(r"\.\[([\w,]+)\]", "".join((PROJECT / page).read_text() for page in PAGES))
     assert named
@@ -70,9 +69,12 @@ def parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target, arguments = found
     monkeypatch.setattr(tyro, "cli", read)
     monkeypatch.setattr(sys, "argv", [target[-1], *arguments])
-    start: Callable[..., Any] = runpy.run_module if target[0] == "-m" else runpy.run_path
+    if target[0] == "-m":
+        start = partial(runpy.run_module, target[1], run_name="__main__", alter_sys=True)
+    else:
+        start = partial(runpy.run_path, str(PROJECT / target[0]), run_name="__main__")
     with pytest.raises(SystemExit) as stop:
-        start(target[1] if target[0] == "-m" else str(PROJECT / target[0]), run_name="__main__")
+        start()
     monkeypatch.undo()
     assert stop.value.code == 0, command
 

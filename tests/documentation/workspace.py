@@ -32,7 +32,7 @@ def make_workspace(root: Path) -> Path:
         cv2.imwrite(str(root / name), small)
     _make_video(root / "clip.mp4", small)
     rng = np.random.default_rng(0)
-    scenes = [draw_scene(rng, 192) for _ in range(24)]
+    scenes = [draw_scene(rng, 192)[:2] for _ in range(24)]
     pictures = {f"picture_{number}": scene for number, scene in enumerate(scenes) if len(scene[1])}
     _make_widerface(root, pictures)
     _make_fddb(root, pictures)
