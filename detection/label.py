@@ -204,8 +204,6 @@ def _complete_pack(options: Options, labeller: Labeller) -> None:
 
 def _label_folder(options: Options, labeller: Labeller) -> None:
     paths = list_images(options.source)
-    if not paths:
-        raise UsageError(f"{options.source} holds no pictures")
     sizes, opinions = [], []
     for path in tqdm(paths, unit="image"):
         image = read_picture(path)
