@@ -5,6 +5,12 @@ Run time:  123 minutes on one core of a Xeon with AMX (PyTorch, bf16); on a GPU 
 Score:     .822 / .825 / .797 easy / medium / hard on 308 WIDER FACE val images (docs/training_log.md).
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from config_farm.run.script import Script
 
 OURS = {

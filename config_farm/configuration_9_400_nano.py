@@ -5,6 +5,12 @@ Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from config_farm.run.script import Script
 
 OURS = {

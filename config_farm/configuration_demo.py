@@ -7,7 +7,11 @@ Score:     AP50 about 0.9 on 100 held-out drawn pictures.
 The faces are drawn, so the figure says that training, saving, loading and predicting work — nothing about real faces.
 """
 
+import sys
 from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.script import Script
 from lffd.graphs.network import Branch

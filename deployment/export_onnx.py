@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deployment.decoded_graph import GraphSuppression, decoded_onnx
 from deployment.parity import TOLERANCE, Outputs, Parity, Run, measure_parity, named_maps, probe_images
