@@ -1,6 +1,6 @@
 """Heads of 10–160 px, 4 branches, trained on crops of 256 px.
 
-Train:     python config_farm/configuration_10_160_17L_4scales_v1.py --train-data train.rec --val-data val.rec
+Train:     lffd train head --train-data train.rec --val-data val.rec
 Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """

@@ -1,6 +1,6 @@
 """Face v1: faces of 10–560 px, 8 branches.
 
-Train:     python config_farm/configuration_10_560_25L_8scales_v1.py --train-data train.rec --val-data val.rec
+Train:     lffd train v1 --train-data train.rec --val-data val.rec
 Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """

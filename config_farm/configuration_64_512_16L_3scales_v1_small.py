@@ -1,6 +1,6 @@
 """Licence plates of 64–512 px, 3 branches, the small network.
 
-Train:     python config_farm/configuration_64_512_16L_3scales_v1_small.py --train-data train.rec --val-data val.rec
+Train:     lffd train plate_small --train-data train.rec --val-data val.rec
 Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """

@@ -1,6 +1,6 @@
 """Nano: faces of 9–400 px, 3 branches, below YuNet-n's cost.
 
-Train:     python config_farm/configuration_9_400_nano.py --train-data train.rec --val-data val.rec
+Train:     lffd train nano --train-data train.rec --val-data val.rec
 Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """

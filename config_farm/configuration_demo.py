@@ -1,6 +1,6 @@
 """Demo: a small network on drawn (synthetic) faces of 10–160 px, from nothing to pictures with boxes.
 
-Train:     python config_farm/configuration_demo.py --output-dir runs/demo      (what `make demo` runs)
+Train:     lffd train demo --output-dir runs/demo      (what `make demo` runs)
 Run time:  about two minutes of CPU time (2026-11-20; 4:20 on two cores that other work shared).
 Score:     AP50 about 0.9 on 100 held-out drawn pictures.
 

@@ -62,7 +62,7 @@ class Options:
     engines: tuple[str, ...] | None = None
     """Engines that run our networks; every installed one by default."""
     precisions: tuple[Precision, ...] = ("fp32",)
-    """Arithmetic; each engine takes part in what it has. int8 needs a directory made by deployment/quantize.py."""
+    """Arithmetic; each engine takes part in what it has. int8 needs a directory made by lffd quantize."""
     resolutions: tuple[str, ...] = SIZES[:4]
     """Image sizes as WIDTHxHEIGHT; the published tables go from 160x140 to 7680x4320."""
     threads: tuple[int, ...] = (1,)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+from pathlib import Path
 from types import ModuleType
 
 
@@ -19,6 +21,14 @@ def load(module: str) -> ModuleType:
 def from_wheel() -> bool:
     """Say whether this is an installed wheel, not a clone."""
     return _inside("symbol_farm")
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for a Python process that runs modules of ours: it finds a clone's from any folder."""
+    if from_wheel():
+        return dict(os.environ)
+    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _inside(module: str) -> bool:
