@@ -49,28 +49,19 @@ class BuildInside(build_py):
     """Puts every package below `lffd`, and the models that ship beside them; editable installs stay as the clone is."""
 
     def run(self) -> None:
-        """Build into an empty folder, so that nothing of an earlier build gets into the wheel."""
+        """Build into an empty folder, so that nothing of an earlier build gets into the wheel; then move."""
         if self.editable_mode:
             super().run()
             return
-        inside = Path(self.build_lib, ROOT)
-        shutil.rmtree(inside, ignore_errors=True)
+        built = Path(self.build_lib)
+        shutil.rmtree(built, ignore_errors=True)
         super().run()
-        shutil.copytree(MODELS, inside / MODELS)
-
-    def get_module_outfile(self, build_dir: str, package: Sequence[str], module: str) -> str:
-        """Return where a module of the clone goes."""
-        apart = not self.editable_mode and package[0] != ROOT
-        return str(super().get_module_outfile(build_dir, [*([ROOT] if apart else []), *package], module))
-
-    def build_module(self, module: str, module_file: str, package: str | Sequence[str]) -> tuple[str, bool]:
-        """Copy one module, with its imports changed."""
-        outfile, copied = super().build_module(module, module_file, package)
-        if not self.editable_mode:
-            packages = {name.partition(".")[0] for name in self.packages} - {ROOT}
-            path = Path(outfile)
-            path.write_text(moved(path.read_text(encoding="utf-8"), sorted(packages)), encoding="utf-8")
-        return outfile, copied
+        packages = sorted({name.partition(".")[0] for name in self.packages} - {ROOT})
+        for package in packages:
+            shutil.move(built / package, built / ROOT / package)
+        for path in built.rglob("*.py"):
+            path.write_text(moved(path.read_text(encoding="utf-8"), packages), encoding="utf-8")
+        shutil.copytree(MODELS, built / ROOT / MODELS)
 
 
 class WheelOfOneName(bdist_wheel):
