@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from accuracy_evaluation.fddb.files import FddbImage, format_result, read_annotations, read_results
 from accuracy_evaluation.fddb.report import build_report, plot, to_json, to_text
