@@ -1,0 +1,191 @@
+"""A process that reads damaged files, and one that watches it: a hang, a crash or a memory hog costs one file.
+
+The reading process says when it begins a file and when it is done. The watching one kills it when a file takes too
+long or too much memory, notes how it died when it dies by itself, and starts another one behind that file.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lffd.errors import LONGEST_MESSAGE, LffdError, UsageError
+from tools.fuzzing.mutations import mutate
+from tools.fuzzing.target import Target
+
+Outcome = Literal["fine", "refused", "traceback", "crash", "hang", "memory"]
+FAULTS: tuple[Outcome, ...] = ("traceback", "crash", "hang", "memory")
+
+_START_SECONDS, _LOOK_SECONDS = 120, 0.05
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one file may take: seconds, and MiB over what the process had before."""
+
+    seconds: float = 10.0
+    mebibytes: float = 2048.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of the file of one number; `mebibytes` is what it took at its peak over what was there before."""
+
+    number: int
+    outcome: Outcome
+    text: str = ""
+    seconds: float = 0.0
+    mebibytes: float = 0.0
+
+
+def damaged(target: Target, examples: Mapping[int, bytes], seed: int, number: int) -> bytes:
+    """Return the damaged file of that number."""
+    rng = np.random.default_rng((seed, zlib.crc32(target.name.encode()), number))
+    data = mutate(examples[int(rng.integers(len(examples)))], list(examples.values()), target.form, rng)
+    return target.mend(data) if rng.integers(2) else data
+
+
+def run(
+    targets: Callable[[], Mapping[str, Target]], name: str, seed: int, numbers: range, limits: Limits
+) -> Iterator[Result]:
+    """Yield what becomes of the damaged files of a target, in order.
+
+    Args:
+        targets: a function of a module, which the reading process calls too.
+        name: which of them.
+        seed, numbers: decide what each file is.
+        limits: of each file.
+
+    Raises:
+        UsageError: when the reading process cannot be started, or the target refuses one of its own good examples.
+    """
+    context, number = multiprocessing.get_context("spawn"), numbers.start
+    while number < numbers.stop:
+        ours, theirs = context.Pipe()
+        folder = Path(tempfile.mkdtemp(prefix="lffd_fuzz_"))
+        left = range(number, numbers.stop)
+        process = context.Process(target=_read_files, args=(theirs, targets, name, seed, left, folder))
+        process.start()
+        theirs.close()
+        assert process.pid is not None
+        try:
+            if not ours.poll(_START_SECONDS) or (refusal := ours.recv()):
+                raise UsageError(f"target {name}: {refusal}")
+            for result in _watch(ours, process.pid, limits):
+                number = result.number + 1
+                if result.outcome == "crash":
+                    process.join()
+                    result = Result(result.number, "crash", _death(process.exitcode), result.seconds)  # noqa: PLW2901
+                yield result
+        except EOFError as error:
+            process.join()
+            raise UsageError(f"target {name}: its process ended at the start: {_death(process.exitcode)}") from error
+        finally:
+            process.kill()
+            process.join()
+            ours.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _death(code: int | None) -> str:
+    """Return how a process ended, in words."""
+    return f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+
+
+def _watch(reports: Connection, pid: int, limits: Limits) -> Iterator[Result]:
+    """Yield the results of one reading process, until it is done, has died, or must be killed."""
+    base = _resident(pid)
+    while True:
+        try:
+            number = reports.recv()
+        except EOFError:
+            return
+        started = time.monotonic()
+        while not reports.poll(_LOOK_SECONDS):
+            seconds, taken = time.monotonic() - started, _resident(pid) - base
+            if seconds > limits.seconds:
+                yield Result(number, "hang", f"over {limits.seconds:g} s", seconds, taken)
+                return
+            if taken > limits.mebibytes:
+                yield Result(number, "memory", f"over {limits.mebibytes:g} MiB", seconds, taken)
+                return
+        try:
+            result: Result = reports.recv()
+        except EOFError:
+            yield Result(number, "crash", seconds=time.monotonic() - started)
+            return
+        if result.mebibytes > limits.mebibytes:
+            result = Result(number, "memory", f"over {limits.mebibytes:g} MiB", result.seconds, result.mebibytes)
+        yield result
+
+
+def _resident(pid: int | str, entry: str = "VmRSS:") -> float:
+    """Return the memory of a process in MiB; 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(entry)), 0.0)
+
+
+def _read_files(
+    reports: Connection,
+    targets: Callable[[], Mapping[str, Target]],
+    name: str,
+    seed: int,
+    numbers: range,
+    folder: Path,
+) -> None:
+    """Read the files of these numbers one after the other; what libraries print goes nowhere."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    quiet = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(quiet, descriptor)
+    target = targets()[name]
+    examples = dict(enumerate(target.examples()))
+    for number, example in examples.items():
+        if (result := _outcome(target, number, example, folder)).outcome != "fine":
+            reports.send(f"its good example {number} is not read: {result.text}")
+            return
+    reports.send("")
+    for number in numbers:
+        data = damaged(target, examples, seed, number)
+        reports.send(number)
+        reports.send(_outcome(target, number, data, folder))
+
+
+def _outcome(target: Target, number: int, data: bytes, folder: Path) -> Result:
+    """Read one file in an empty folder."""
+    place = folder / "input"
+    place.mkdir()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before, started = _resident("self"), time.perf_counter()
+    outcome: Outcome = "fine"
+    text = ""
+    try:
+        target.read(data, place)
+    except LffdError as error:
+        outcome, text = "refused", str(error)
+        if len(text.splitlines()) != 1 or len(text) > LONGEST_MESSAGE:
+            outcome, text = "traceback", f"a refusal of {len(text)} letters in several lines: {text[:200]!r}"
+    except Exception as error:
+        frame = traceback.extract_tb(sys.exc_info()[2])[-1]
+        outcome, text = "traceback", f"{type(error).__name__}: {error!s:.200} ({frame.filename}:{frame.lineno})"
+    seconds, peak = time.perf_counter() - started, _resident("self", "VmHWM:") - before
+    shutil.rmtree(place, ignore_errors=True)
+    return Result(number, outcome, text, seconds, peak)
