@@ -23,6 +23,7 @@ from data_provider_farm.pack_format.packed_file import PackWriter, partial_path
 from data_provider_farm.prepare import Counts, Prepared
 from data_provider_farm.readers.annotations import Flaw
 from lffd.errors import DataError, UsageError
+from lffd.untrusted import read_text
 
 Item = TypeVar("Item")
 Preparer = Callable[[Item], Prepared]
@@ -174,7 +175,7 @@ def _resume(
     Returns how many characters of the journal stay.
     """
     partial = partial_path(job.output)
-    lines = job.journal.read_text().splitlines(keepends=True) if job.journal.exists() and len(writer) else []
+    lines = read_text(job.journal).splitlines(keepends=True) if job.journal.exists() and len(writer) else []
     if lines and not lines[-1].endswith("\n"):
         lines.pop()  # cut short by the end of the earlier run
     if lines and lines[0] != job.first_line:

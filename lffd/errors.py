@@ -1,6 +1,5 @@
 """The errors that users are meant to read: what was wrong, where, and what to do."""
 
-
 LONGEST_MESSAGE = 4000
 """Letters of an error as text; what a file at fault is called, or holds, may be longer."""
 
@@ -33,5 +32,5 @@ class EngineError(LffdError, RuntimeError):
     """An engine that is missing or refuses the work; the message says what to install or change."""
 
 
-class UsageError(LffdError, ValueError):
+class UsageError(LffdError):
     """A request that cannot be met as given: an unknown name, a clash of options."""

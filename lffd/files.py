@@ -32,7 +32,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 class OutputFile:
     """A file being written, which takes its name when it is complete.
 
-    A symbolic link is followed; a device, a pipe or a name under `/dev` or `/proc` is written through.
+    A symbolic link is followed; a device, a pipe or a name like `/dev/stdout` or in `/proc` is written through.
 
     Attributes:
         stream: takes the bytes; errors carry the name where the writer says `with naming(path)`.
@@ -86,7 +86,9 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, durable: bool = True
 
 def _written_through(path: Path) -> bool:
     """Say whether a name stands for something that is no file to replace."""
-    if path.absolute().parts[:2] in (("/", "dev"), ("/", "proc")):
+    # /dev/stdout may lead to a regular file; /dev/shm and other folders there hold files like any.
+    folder = path.absolute().parent
+    if folder in (Path("/dev"), Path("/dev/fd")) or folder.is_relative_to("/proc"):
         return True
     try:
         return not stat.S_ISREG(path.stat().st_mode)

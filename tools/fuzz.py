@@ -24,7 +24,7 @@ from lffd.errors import UsageError
 from lffd.files import check_output, write_atomic
 from lffd.hints import unknown
 from tools.fuzzing.target import Target
-from tools.fuzzing.watchdog import FAULTS, Limits, Result, damaged, run
+from tools.fuzzing.watchdog import FAULTS, Limits, Result, Series, damaged, run
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Options:
     count: int = 1000
     """Damaged files of each kind."""
     seconds: float = 10.0
-    """Time for one file; more is a hang."""
+    """Processor time for one file; more, or five times as much on the clock, is a hang."""
     mebibytes: float = 2048.0
     """Memory for one file, over what the process has before."""
     keep: Path | None = None
@@ -88,7 +88,7 @@ def fuzz(options: Options, targets: Mapping[str, Target]) -> dict[str, Tally]:
     print(f"{'target':18}{''.join(f'{head:>9}' for head in heads)}")
     for name in options.targets or targets:
         tally = tallies[name] = Tally()
-        for result in run(all_targets, name, options.seed, numbers, limits):
+        for result in run(Series(all_targets, name, options.seed, numbers), limits):
             tally.add(result)
             if result.outcome in FAULTS:
                 print(f"  {name} {result.number}: {result.outcome}: {result.text}", flush=True)
@@ -101,7 +101,7 @@ def keep(options: Options, target: Target, result: Result) -> None:
     """Write a file at fault into the folder for these, if there is one."""
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
-        data = damaged(target, dict(enumerate(target.examples())), options.seed, result.number)
+        data = damaged(target, target.examples(), options.seed, result.number)
         write_atomic(options.keep / f"{target.name}_{options.seed}_{result.number}", data, durable=False)
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from lffd.errors import ModelError
 from lffd.files import write_atomic
+from lffd.untrusted import open_file
 
 FACTS_FILE = "facts.json"
 _DAMAGE = (
@@ -91,7 +92,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ModelError: when the file is not a whole checkpoint; nothing in it is executed.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(open_file(path, ModelError), "rb") as stream, zipfile.ZipFile(stream) as archive:
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
                 raise ValueError("an entry is compressed")
             content = json.loads(archive.read(FACTS_FILE))

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import struct
+import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,6 +36,7 @@ from lffd.errors import DataError
 from lffd.images.encoded import encode
 from lffd.images.files import read_image, read_picture, read_size
 from lffd.records import Record
+from tools.fuzzing.mutations import Form
 from tools.fuzzing.target import Target
 
 WIDTH, HEIGHT = 64, 48
@@ -66,7 +68,7 @@ def pictures() -> list[bytes]:
         ("JPEG", "RGB", {"progressive": True, "exif": exif}),
         *(("JPEG", "L", {"restart_marker_blocks": 2}), ("JPEG", "CMYK", {})),
         *(("PNG", "RGB", {"exif": exif}), ("PNG", "P", {}), ("PNG", "RGBA", {}), ("PNG", "I;16", {}), ("PNG", "1", {})),
-        *(("GIF", "P", {"save_all": True, "append_images": [image.convert("P")]}), ("BMP", "RGB", {}), ("BMP", "P", {})),
+        *(("GIF", "P", {"save_all": True, "append_images": [image]}), ("BMP", "RGB", {}), ("BMP", "P", {})),
         *(("TIFF", "RGB", {"exif": exif}), ("TIFF", "L", {"compression": "tiff_lzw"}), ("TIFF", "I;16", {})),
         *(("TIFF", "RGB", {"compression": "jpeg"}), ("TIFF", "1", {"compression": "group4"}), ("TIFF", "I", {})),
         *(("WebP", "RGB", {"exif": exif}), ("WebP", "RGBA", {"lossless": True}), ("PPM", "RGB", {}), ("PPM", "L", {})),
@@ -119,15 +121,15 @@ def records() -> list[Record]:
     return [plain, nothing, replace(plain, name="c.jpg", ignored=np.array([True, False]))]
 
 
-def pack_files(name: str) -> list[bytes]:
-    """Return a pack, or the index of it."""
-    import tempfile
-
+@cache
+def pack_files() -> tuple[bytes, bytes]:
+    """Return a pack and the index of it."""
     with tempfile.TemporaryDirectory() as folder:
-        with PackWriter(Path(folder, "x.rec")) as writer:
+        path = Path(folder, "x.rec")
+        with PackWriter(path) as writer:
             for record in records():
                 writer.add(record)
-        return [Path(folder, name).read_bytes()]
+        return path.read_bytes(), path.with_suffix(".idx").read_bytes()
 
 
 def read_pack(data: bytes, index: bytes, folder: Path) -> None:
@@ -170,7 +172,10 @@ def read_record_inside(data: bytes, folder: Path) -> None:
     read_pack(b"".join(frame_record(head, data[len(head) :])), b"%010d\t%015d\n" % (0, 0), folder)
 
 
-def annotations(kind: str) -> list[bytes]:
+XML = "<?xml version='1.0' encoding='utf-8'?>"
+
+
+def datasets(kind: str) -> list[bytes]:
     """Return small datasets of a format."""
     corners = [(x, y, x + w, y + h) for x, y, w, h in BOXES]
     faces = "".join(f"{x} {y} {w} {h} 0 0 0 {number} 0 0\n" for number, (x, y, w, h) in enumerate(BOXES))
@@ -184,14 +189,14 @@ def annotations(kind: str) -> list[bytes]:
         {"id": number, "image_id": 1, "category_id": 1, "bbox": list(box), "iscrowd": number}
         for number, box in enumerate(BOXES)
     ]
-    images = [{"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT} for number, name in ((1, "a.jpg"), (2, "b.png"))]
+    images = [{"id": 1, "file_name": "a.jpg", "width": WIDTH, "height": HEIGHT}, {"id": 2, "file_name": "b.png"}]
     document = {"images": images, "annotations": entries, "categories": [{"id": 1, "name": "face"}]}
     numbers = ",".join(str(number) for box in BOXES for number in box)
     fractions = [((x + w / 2) / WIDTH, (y + h / 2) / HEIGHT, w / WIDTH, h / HEIGHT) for x, y, w, h in BOXES]
     rows = "".join(f"a.jpg,{x0},{y0},{x1},{y1},{WIDTH},{HEIGHT},face,0\n" for x0, y0, x1, y1 in corners)
     texts = {
         "widerface": [f"a.jpg\n{len(BOXES)}\n{faces}b.png\n0\n0 0 0 0 0 0 0 0 0 0\n"],
-        "voc": [f"<?xml version='1.0' encoding='utf-8'?>\n<annotation><filename>a.jpg</filename>{size}{objects}</annotation>"],
+        "voc": [f"{XML}\n<annotation><filename>a.jpg</filename>{size}{objects}</annotation>"],
         "coco": [json.dumps(document)],
         "yolo": ["".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in fractions)],
         "csv": [
@@ -213,8 +218,8 @@ def pickles() -> list[bytes]:
     return [pickle.dumps(pack, protocol) for pack in packs for protocol in (0, 2, 4, 5)]
 
 
-def matlab(compressed: bool) -> list[bytes]:
-    """Return WIDER FACE annotations and ground truth as MATLAB files: of training, of validation, and of a subset."""
+def matlab() -> list[bytes]:
+    """Return a MATLAB file that is annotations and ground truth of WIDER FACE at once."""
     from scipy.io import savemat
 
     def column(*cells: Any) -> np.ndarray:
@@ -231,7 +236,7 @@ def matlab(compressed: bool) -> list[bytes]:
         "gt_list": column(column(np.array([[1.0], [2.0]]), np.zeros((0, 1)))),
     }
     stream = io.BytesIO()
-    savemat(stream, content, do_compression=compressed)
+    savemat(stream, content, do_compression=False)
     return [stream.getvalue()]
 
 
@@ -248,19 +253,18 @@ def mend_matlab(data: bytes) -> bytes:
 
 
 def read_annotation(kind: Format, name: str, data: bytes, folder: Path) -> None:
-    """Pack a dataset of two images."""
-    images = folder / "images"
+    """Pack a dataset of two images; the second is no picture, which is a problem of the data and no error."""
+    images, labels = folder / "images", folder / name
     (images / "0--Parade").mkdir(parents=True)
-    for path in ("a.jpg", "0--Parade/a.jpg"):
-        (images / path).write_bytes(jpeg())
-    (images / "b.png").write_bytes(data)  # no picture: a problem of the data
-    os.mkfifo(images / "pipe.jpg")
-    (folder / name).write_bytes(data)
+    for place in ("a.jpg", "0--Parade/a.jpg"):
+        (images / place).write_bytes(jpeg())
+    (images / "b.png").write_bytes(data)
+    if kind != "yolo":  # it takes every image that there is
+        os.mkfifo(images / "pipe.jpg")
+    labels.write_bytes(data)
     given = None if kind == "lffd-pickle" else images
-    path = folder if kind == "yolo" else folder / name
-    if kind == "yolo":
-        os.unlink(images / "pipe.jpg")
-    pack(Options(format=kind, images=given, annotations=path, output=folder / "x.rec", workers=1))
+    whole = folder if kind == "yolo" else labels
+    pack(Options(format=kind, images=given, annotations=whole, output=folder / "x.rec", workers=1))
 
 
 def read_truth(data: bytes, folder: Path) -> None:
@@ -292,9 +296,12 @@ def read_result_file(data: bytes, folder: Path) -> None:
     read_result(folder / "a.txt")
 
 
-TEXTS: Sequence[tuple[Format, str]] = (
-    *(("widerface", "x.txt"), ("voc", "a.xml"), ("coco", "x.json"), ("yolo", "a.txt"), ("csv", "x.csv"), ("list", "x")),
+TEXTS: Sequence[tuple[Format, str, Form]] = (
+    *(("widerface", "x.txt", "text"), ("voc", "a.xml", "text"), ("coco", "x.json", "json")),
+    *(("yolo", "a.txt", "text"), ("csv", "x.csv", "text"), ("list", "x", "text")),
 )
+"""Format, name of the file, and what the mutations know of it."""
+
 FDDB_FILE = "FDDB-fold-01-ellipseList.txt"
 FDDB_FACES = b"2002/08/11/big/img_1\n2\n30 20 1.5 25 20 1\n10 8 -0.3 40 30 1\n"
 FDDB_RESULTS = [b"2002/08/11/big/img_1\n1\n10 10 20 30 0.9\n", b"2002/08/11/big/img_1 64 48\n"]
@@ -304,17 +311,19 @@ WIDER_RESULT = b"0_Parade_1\n2\n10 10 20 30 0.9\n5 5 8 9 0.125\n"
 def data_targets() -> list[Target]:
     """Return the targets of this file."""
     return [
-        Target("pack", partial(pack_files, "x.rec"), lambda data, at: read_pack(data, pack_files("x.idx")[0], at)),
+        Target("pack", lambda: [pack_files()[0]], lambda data, folder: read_pack(data, pack_files()[1], folder)),
         Target("record", record_insides, read_record_inside, mend=mend_record),
-        Target("index", partial(pack_files, "x.idx"), lambda data, at: read_pack(pack_files("x.rec")[0], data, at), "text"),
-        *(
-            Target(kind, partial(annotations, kind), partial(read_annotation, kind, name), "json" if kind == "coco" else "text")
-            for kind, name in TEXTS
+        Target(
+            "index", lambda: [pack_files()[1]], lambda data, folder: read_pack(pack_files()[0], data, folder), "text"
         ),
-        Target("widerface-mat", partial(matlab, False), partial(read_annotation, "widerface", "x.mat"), mend=mend_matlab),
+        *(
+            Target(kind, partial(datasets, kind), partial(read_annotation, kind, name), form)
+            for kind, name, form in TEXTS
+        ),
+        Target("widerface-mat", matlab, partial(read_annotation, "widerface", "x.mat"), mend=mend_matlab),
         Target("lffd-pickle", pickles, partial(read_annotation, "lffd-pickle", "x.pkl")),
         Target("image", pictures, read_pictures, mend=mend_png),
-        Target("ground-truth", partial(matlab, False), read_truth, mend=mend_matlab),
+        Target("ground-truth", matlab, read_truth, mend=mend_matlab),
         Target("fddb", lambda: [FDDB_FACES], read_fddb, "text"),
         Target("fddb-result", lambda: FDDB_RESULTS, read_fddb_result, "text"),
         Target("result", lambda: [WIDER_RESULT], read_result_file, "text"),

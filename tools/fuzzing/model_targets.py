@@ -9,7 +9,6 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,22 +18,22 @@ import numpy as np
 
 from config_farm.run.assembly import train
 from config_farm.run.experiment import Experiment, recipe
-from data_provider_farm.pack_format.packed_file import PackWriter
 from detection.detector import Detector
 from detection.peers.detector import PeerDetector
 from detection.peers.size import peer_size
+from lffd.engines.factory import ENGINES
 from lffd.engines.runtime import Runtime
 from lffd.errors import LffdError, UsageError
 from lffd.graphs.graph import Graph, parse_graph
 from lffd.graphs.model import CARD_FILE, PARAMS_FILE, SYMBOL_FILE, Model, load_model, make_model, save_model
 from lffd.graphs.network import Branch, Network
 from lffd.params import pack_params
+from lffd.training.checkpoint import FACTS_FILE
 from symbol_farm.lffd_network import Stage, lffd_network
 from symbol_farm.light_network import Level, light_network
-from lffd.training.checkpoint import FACTS_FILE
 from symbol_farm.trained_models import load_published
 from symbol_farm.versions import version_network
-from tools.fuzzing.data_targets import records
+from tools.fuzzing.data_targets import pack_files
 from tools.fuzzing.target import Target
 
 MOST_WEIGHTS = 1 << 20
@@ -77,10 +76,10 @@ def model_files() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in Path(folder, "model").iterdir()}
 
 
-def run_engines(model: Model, names: Sequence[str] = ("mxnet", "onnxruntime")) -> None:
-    """Run a model on engines; each of them must refuse it or answer, whatever the others do."""
+def run_engines(model: Model) -> None:
+    """Run a model on every engine that is there; each of them must refuse it or answer, whatever the others do."""
     refusals = []
-    for name in names:
+    for name in (name for name, kind in ENGINES.items() if kind.installed and "cpu" in kind.devices):
         try:
             Detector(model, runtime=Runtime(name))(IMAGE)
         except LffdError as error:
@@ -133,20 +132,19 @@ def read_published(data: bytes, folder: Path) -> None:
 def experiment(folder: Path, resume: bool) -> Experiment:
     """Return a run of one step, in a folder with a pack."""
     options: dict[str, Any] = {"train_data": str(folder / "x.rec"), "output_dir": folder / "run", "resume": resume}
-    sizes = {"iterations": 1, "batch_size": 2, "threads": 1, "log_every": 1}
-    return replace(recipe(network(), "ours"), engine="torch", **options, **sizes)
+    options |= {"iterations": 1, "batch_size": 2, "threads": 1, "log_every": 1}
+    return replace(recipe(network(), "ours"), **options)
 
 
 @cache
 def finished_run() -> dict[str, bytes]:
     """Return the pack and the checkpoint of a finished run, by the names that they have in its folder."""
-    names = ("x.rec", "x.idx", CHECKPOINT)
+    data, index = pack_files()
     with tempfile.TemporaryDirectory() as folder:
-        with PackWriter(Path(folder, "x.rec")) as writer:
-            for record in records():
-                writer.add(record)
+        Path(folder, "x.rec").write_bytes(data)
+        Path(folder, "x.idx").write_bytes(index)
         train(network(), experiment(Path(folder), resume=False))
-        return {name: Path(folder, name).read_bytes() for name in names}
+        return {"x.rec": data, "x.idx": index, CHECKPOINT: Path(folder, CHECKPOINT).read_bytes()}
 
 
 CHECKPOINT = "run/checkpoints/iteration_00000001.npz"

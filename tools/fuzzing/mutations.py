@@ -101,7 +101,7 @@ def _length_field(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     number = INTEGERS[int(rng.integers(len(INTEGERS)))]
     if rng.integers(2):
         number = int.from_bytes(data[start : start + width], order) + int(rng.integers(-4, 5))  # type: ignore[arg-type]
-    return data[:start] + (number % 256**width).to_bytes(width, order) + data[start + width :]  # type: ignore[arg-type]
+    return data[:start] + (number % 256**width).to_bytes(width, order) + data[start + width :]
 
 
 def _replace(pattern: re.Pattern[bytes], data: bytes, new: bytes, rng: np.random.Generator) -> bytes:
@@ -177,7 +177,7 @@ def _places(document: Any) -> list[tuple[Any, Any]]:
 
 
 MUTATIONS: dict[str, tuple[Mutation, ...]] = {
-    "bytes": (_flip_bits, _flip_bits, _noise, _truncate, _remove, _repeat, _swap, _splice, _length_field, _length_field),
+    "bytes": (_flip_bits, _noise, _truncate, _remove, _repeat, _swap, _splice, _length_field, _length_field),
     "text": (_number, _number, _word, _word, _other_word, _other_word, _lines, _nest),
     "json": (_edit_json,),
 }

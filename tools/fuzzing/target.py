@@ -16,8 +16,8 @@ class Target:
     Attributes:
         name: of the target.
         examples: makes good files, always the same ones; called once in each process.
-        read: does with one file's bytes what the commands do with the file; the folder is empty, and cleared afterwards.
-            An `LffdError` is a refusal, everything else that is raised a fault.
+        read: does with one file's bytes what the commands do with the file, in an empty folder. An `LffdError` is a
+            refusal, everything else that is raised a fault.
         form: what structure the mutations know of.
         mend: puts right checksums into a damaged file, where there are any; done to every other one.
     """

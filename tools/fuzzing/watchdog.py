@@ -16,8 +16,8 @@ import tempfile
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
@@ -31,12 +31,18 @@ from tools.fuzzing.target import Target
 Outcome = Literal["fine", "refused", "traceback", "crash", "hang", "memory"]
 FAULTS: tuple[Outcome, ...] = ("traceback", "crash", "hang", "memory")
 
-_START_SECONDS, _LOOK_SECONDS = 120, 0.05
+PATIENCE = 5
+"""Clock to processor time that a file may take, as other work shares the machine."""
+
+_START_SECONDS, _LOOK_SECONDS = 300, 0.05
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may take: seconds, and MiB over what the process had before."""
+    """What one file may take: seconds of the processor, and MiB over what the process had before.
+
+    A process that waits for something uses no processor: `PATIENCE` times the seconds on the clock are a hang too.
+    """
 
     seconds: float = 10.0
     mebibytes: float = 2048.0
@@ -53,48 +59,58 @@ class Result:
     mebibytes: float = 0.0
 
 
-def damaged(target: Target, examples: Mapping[int, bytes], seed: int, number: int) -> bytes:
+def damaged(target: Target, examples: Sequence[bytes], seed: int, number: int) -> bytes:
     """Return the damaged file of that number."""
     rng = np.random.default_rng((seed, zlib.crc32(target.name.encode()), number))
-    data = mutate(examples[int(rng.integers(len(examples)))], list(examples.values()), target.form, rng)
+    data = mutate(examples[int(rng.integers(len(examples)))], examples, target.form, rng)
     return target.mend(data) if rng.integers(2) else data
 
 
-def run(
-    targets: Callable[[], Mapping[str, Target]], name: str, seed: int, numbers: range, limits: Limits
-) -> Iterator[Result]:
-    """Yield what becomes of the damaged files of a target, in order.
+@dataclass(frozen=True)
+class Series:
+    """The damaged files of one target.
 
-    Args:
-        targets: a function of a module, which the reading process calls too.
+    Attributes:
+        targets: a function of a module that returns targets by name; the reading process calls it.
         name: which of them.
-        seed, numbers: decide what each file is.
-        limits: of each file.
+        seed: of the damage.
+        numbers: of the files.
+    """
+
+    targets: Callable[[], Mapping[str, Target]]
+    name: str
+    seed: int
+    numbers: range
+
+
+def run(series: Series, limits: Limits) -> Iterator[Result]:
+    """Yield what becomes of the files of a series, in order.
 
     Raises:
         UsageError: when the reading process cannot be started, or the target refuses one of its own good examples.
     """
-    context, number = multiprocessing.get_context("spawn"), numbers.start
-    while number < numbers.stop:
+    context, left = multiprocessing.get_context("spawn"), series.numbers
+    while left:
         ours, theirs = context.Pipe()
         folder = Path(tempfile.mkdtemp(prefix="lffd_fuzz_"))
-        left = range(number, numbers.stop)
-        process = context.Process(target=_read_files, args=(theirs, targets, name, seed, left, folder))
+        process = context.Process(target=_read_files, args=(theirs, replace(series, numbers=left), folder))
         process.start()
         theirs.close()
         assert process.pid is not None
         try:
             if not ours.poll(_START_SECONDS) or (refusal := ours.recv()):
-                raise UsageError(f"target {name}: {refusal}")
+                raise UsageError(f"target {series.name}: {refusal}")
             for result in _watch(ours, process.pid, limits):
-                number = result.number + 1
+                left = range(result.number + 1, left.stop)
                 if result.outcome == "crash":
                     process.join()
                     result = Result(result.number, "crash", _death(process.exitcode), result.seconds)  # noqa: PLW2901
                 yield result
         except EOFError as error:
             process.join()
-            raise UsageError(f"target {name}: its process ended at the start: {_death(process.exitcode)}") from error
+            raise UsageError(
+                f"target {series.name}: its process ended at the start: {_death(process.exitcode)}"
+            ) from error
         finally:
             process.kill()
             process.join()
@@ -115,9 +131,10 @@ def _watch(reports: Connection, pid: int, limits: Limits) -> Iterator[Result]:
             number = reports.recv()
         except EOFError:
             return
-        started = time.monotonic()
+        started, worked = time.monotonic(), _processor_seconds(pid)
         while not reports.poll(_LOOK_SECONDS):
-            seconds, taken = time.monotonic() - started, _resident(pid) - base
+            taken, waited = _resident(pid) - base, time.monotonic() - started
+            seconds = max(_processor_seconds(pid) - worked, waited / PATIENCE)
             if seconds > limits.seconds:
                 yield Result(number, "hang", f"over {limits.seconds:g} s", seconds, taken)
                 return
@@ -127,11 +144,20 @@ def _watch(reports: Connection, pid: int, limits: Limits) -> Iterator[Result]:
         try:
             result: Result = reports.recv()
         except EOFError:
-            yield Result(number, "crash", seconds=time.monotonic() - started)
+            yield Result(number, "crash")
             return
         if result.mebibytes > limits.mebibytes:
             result = Result(number, "memory", f"over {limits.mebibytes:g} MiB", result.seconds, result.mebibytes)
         yield result
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return the processor time that a process has used; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident(pid: int | str, entry: str = "VmRSS:") -> float:
@@ -143,28 +169,21 @@ def _resident(pid: int | str, entry: str = "VmRSS:") -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(entry)), 0.0)
 
 
-def _read_files(
-    reports: Connection,
-    targets: Callable[[], Mapping[str, Target]],
-    name: str,
-    seed: int,
-    numbers: range,
-    folder: Path,
-) -> None:
-    """Read the files of these numbers one after the other; what libraries print goes nowhere."""
+def _read_files(reports: Connection, series: Series, folder: Path) -> None:
+    """Read the files of a series one after the other; what libraries print goes nowhere."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     quiet = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(quiet, descriptor)
-    target = targets()[name]
-    examples = dict(enumerate(target.examples()))
-    for number, example in examples.items():
+    target = series.targets()[series.name]
+    examples = target.examples()
+    for number, example in enumerate(examples):
         if (result := _outcome(target, number, example, folder)).outcome != "fine":
             reports.send(f"its good example {number} is not read: {result.text}")
             return
     reports.send("")
-    for number in numbers:
-        data = damaged(target, examples, seed, number)
+    for number in series.numbers:
+        data = damaged(target, examples, series.seed, number)
         reports.send(number)
         reports.send(_outcome(target, number, data, folder))
 
@@ -174,7 +193,7 @@ def _outcome(target: Target, number: int, data: bytes, folder: Path) -> Result:
     place = folder / "input"
     place.mkdir()
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before, started = _resident("self"), time.perf_counter()
+    before, started = _resident("self"), time.process_time()
     outcome: Outcome = "fine"
     text = ""
     try:
@@ -186,6 +205,6 @@ def _outcome(target: Target, number: int, data: bytes, folder: Path) -> Result:
     except Exception as error:
         frame = traceback.extract_tb(sys.exc_info()[2])[-1]
         outcome, text = "traceback", f"{type(error).__name__}: {error!s:.200} ({frame.filename}:{frame.lineno})"
-    seconds, peak = time.perf_counter() - started, _resident("self", "VmHWM:") - before
+    seconds, peak = time.process_time() - started, _resident("self", "VmHWM:") - before
     shutil.rmtree(place, ignore_errors=True)
     return Result(number, outcome, text, seconds, peak)
