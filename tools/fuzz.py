@@ -76,24 +76,26 @@ class Tally:
 
     def row(self, name: str) -> str:
         """Return the target's line of the table."""
-        counts = "".join(f"{self.outcomes[outcome]:9,}" for outcome in ("fine", "refused", *FAULTS))
-        return f"{name:18}{self.outcomes.total():9,}{counts}{self.seconds:9.2f}{self.mebibytes:9.0f}"
+        counts = "".join(f"{self.outcomes[outcome]:10,}" for outcome in ("fine", "refused", *FAULTS))
+        return f"{name:18}{self.outcomes.total():10,}{counts}{self.seconds:10.2f}{self.mebibytes:10.0f}"
 
 
 def fuzz(options: Options, targets: Mapping[str, Target]) -> dict[str, Tally]:
     """Read the damaged files of the chosen targets, printing a line for each fault and each target."""
-    limits, tallies = Limits(options.seconds, options.mebibytes), dict[str, Tally]()
+    limits, chosen = Limits(options.seconds, options.mebibytes), options.targets or tuple(targets)
     numbers = range(options.first, options.first + options.count)
+    series = Series(all_targets, options.seed, tuple((name, number) for name in chosen for number in numbers))
+    tallies = {name: Tally() for name in chosen}
     heads = ("files", "fine", "refused", *FAULTS, "s", "MiB")
-    print(f"{'target':18}{''.join(f'{head:>9}' for head in heads)}")
-    for name in options.targets or targets:
-        tally = tallies[name] = Tally()
-        for result in run(Series(all_targets, name, options.seed, numbers), limits):
-            tally.add(result)
-            if result.outcome in FAULTS:
-                print(f"  {name} {result.number}: {result.outcome}: {result.text}", flush=True)
-                keep(options, targets[name], result)
-        print(tally.row(name), flush=True)
+    print(f"{'target':18}{''.join(f'{head:>10}' for head in heads)}")
+    for result in run(series, limits):
+        tally = tallies[result.target]
+        tally.add(result)
+        if result.outcome in FAULTS:
+            print(f"  {result.target} {result.number}: {result.outcome}: {result.text}", flush=True)
+            keep(options, targets[result.target], result)
+        if tally.outcomes.total() == options.count:
+            print(tally.row(result.target), flush=True)
     return tallies
 
 

@@ -50,8 +50,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of the file of one number; `mebibytes` is what it took at its peak over what was there before."""
+    """What became of one file; `mebibytes` is what it took at its peak over what was there before."""
 
+    target: str
     number: int
     outcome: Outcome
     text: str = ""
@@ -68,54 +69,48 @@ def damaged(target: Target, examples: Sequence[bytes], seed: int, number: int) -
 
 @dataclass(frozen=True)
 class Series:
-    """The damaged files of one target.
+    """Damaged files to read.
 
     Attributes:
         targets: a function of a module that returns targets by name; the reading process calls it.
-        name: which of them.
         seed: of the damage.
-        numbers: of the files.
+        files: target and number of each.
     """
 
     targets: Callable[[], Mapping[str, Target]]
-    name: str
     seed: int
-    numbers: range
+    files: tuple[tuple[str, int], ...]
 
 
 def run(series: Series, limits: Limits) -> Iterator[Result]:
     """Yield what becomes of the files of a series, in order.
 
     Raises:
-        UsageError: when the reading process cannot be started, or the target refuses one of its own good examples.
+        UsageError: when the reading process cannot be started, or a target refuses one of its own good examples.
     """
-    context, left = multiprocessing.get_context("spawn"), series.numbers
+    context, left = multiprocessing.get_context("spawn"), series.files
     while left:
         ours, theirs = context.Pipe()
         folder = Path(tempfile.mkdtemp(prefix="lffd_fuzz_"))
-        process = context.Process(target=_read_files, args=(theirs, replace(series, numbers=left), folder))
+        process = context.Process(target=_read_files, args=(theirs, replace(series, files=left), folder))
         process.start()
         theirs.close()
         assert process.pid is not None
+        begun = len(left)
         try:
-            if not ours.poll(_START_SECONDS) or (refusal := ours.recv()):
-                raise UsageError(f"target {series.name}: {refusal}")
             for result in _watch(ours, process.pid, limits):
-                left = range(result.number + 1, left.stop)
+                left = left[1:]
                 if result.outcome == "crash":
                     process.join()
-                    result = Result(result.number, "crash", _death(process.exitcode), result.seconds)  # noqa: PLW2901
+                    result = replace(result, text=_death(process.exitcode))  # noqa: PLW2901
                 yield result
-        except EOFError as error:
-            process.join()
-            raise UsageError(
-                f"target {series.name}: its process ended at the start: {_death(process.exitcode)}"
-            ) from error
         finally:
             process.kill()
             process.join()
             ours.close()
             shutil.rmtree(folder, ignore_errors=True)
+        if len(left) == begun:
+            raise UsageError(f"target {left[0][0]}: the reading process ended at once: {_death(process.exitcode)}")
 
 
 def _death(code: int | None) -> str:
@@ -125,29 +120,32 @@ def _death(code: int | None) -> str:
 
 def _watch(reports: Connection, pid: int, limits: Limits) -> Iterator[Result]:
     """Yield the results of one reading process, until it is done, has died, or must be killed."""
-    base = _resident(pid)
     while True:
         try:
-            number = reports.recv()
+            if not reports.poll(_START_SECONDS):
+                return
+            target, number = reports.recv()
         except EOFError:
             return
-        started, worked = time.monotonic(), _processor_seconds(pid)
+        if number < 0:
+            raise UsageError(target)
+        started, worked, base = time.monotonic(), _processor_seconds(pid), _resident(pid)
         while not reports.poll(_LOOK_SECONDS):
             taken, waited = _resident(pid) - base, time.monotonic() - started
             seconds = max(_processor_seconds(pid) - worked, waited / PATIENCE)
             if seconds > limits.seconds:
-                yield Result(number, "hang", f"over {limits.seconds:g} s", seconds, taken)
+                yield Result(target, number, "hang", f"over {limits.seconds:g} s", seconds, taken)
                 return
             if taken > limits.mebibytes:
-                yield Result(number, "memory", f"over {limits.mebibytes:g} MiB", seconds, taken)
+                yield Result(target, number, "memory", f"over {limits.mebibytes:g} MiB", seconds, taken)
                 return
         try:
             result: Result = reports.recv()
         except EOFError:
-            yield Result(number, "crash")
+            yield Result(target, number, "crash")
             return
         if result.mebibytes > limits.mebibytes:
-            result = Result(number, "memory", f"over {limits.mebibytes:g} MiB", result.seconds, result.mebibytes)
+            result = replace(result, outcome="memory", text=f"over {limits.mebibytes:g} MiB")
         yield result
 
 
@@ -175,16 +173,17 @@ def _read_files(reports: Connection, series: Series, folder: Path) -> None:
     quiet = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(quiet, descriptor)
-    target = series.targets()[series.name]
-    examples = target.examples()
-    for number, example in enumerate(examples):
-        if (result := _outcome(target, number, example, folder)).outcome != "fine":
-            reports.send(f"its good example {number} is not read: {result.text}")
-            return
-    reports.send("")
-    for number in series.numbers:
-        data = damaged(target, examples, series.seed, number)
-        reports.send(number)
+    targets, examples = series.targets(), dict[str, Sequence[bytes]]()
+    for name, number in series.files:
+        target = targets[name]
+        if name not in examples:
+            examples[name] = target.examples()
+            for place, example in enumerate(examples[name]):
+                if (result := _outcome(target, place, example, folder)).outcome != "fine":
+                    reports.send((f"target {name}: its good example {place} is not read: {result.text}", -1))
+                    return
+        data = damaged(target, examples[name], series.seed, number)
+        reports.send((name, number))
         reports.send(_outcome(target, number, data, folder))
 
 
@@ -207,4 +206,4 @@ def _outcome(target: Target, number: int, data: bytes, folder: Path) -> Result:
         outcome, text = "traceback", f"{type(error).__name__}: {error!s:.200} ({frame.filename}:{frame.lineno})"
     seconds, peak = time.process_time() - started, _resident("self", "VmHWM:") - before
     shutil.rmtree(place, ignore_errors=True)
-    return Result(number, outcome, text, seconds, peak)
+    return Result(target.name, number, outcome, text, seconds, peak)
