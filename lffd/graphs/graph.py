@@ -52,8 +52,7 @@ class Graph:
             operator = OPERATORS.get(node.op)
             if operator is None:
                 raise ModelError(f"node {node.name}: operator {node.op} is not one of {', '.join(OPERATORS)}")
-            if not operator.takes(len(node.inputs)):
-                raise ModelError(f"node {node.name} ({node.op}) reads {len(node.inputs)} nodes, {operator.arity}")
+            operator.check(node)
             for number, source in enumerate(self.nodes[i] for i in node.inputs):
                 parameter = bool(operator.parameters) and number > 0
                 if parameter != (source.op == "null" and source.name != "data"):
