@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup test check demo clean
+.PHONY: setup test check demo docs clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -29,5 +29,8 @@ demo: $(STAMP)
 	$(BIN)/python config_farm/configuration_demo.py --output-dir runs/demo
 	$(BIN)/python accuracy_evaluation/predict.py docs/examples --output-dir runs/demo/found
 
+docs: $(STAMP)
+	$(BIN)/mkdocs build --quiet --site-dir site
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -55,6 +55,8 @@ def describe(path: Path, found: Survey, summary: dict[str, Any], network: Networ
     ]
     if summary["synthetic_images"]:
         lines.append(f"  {summary['synthetic_images']:,} of the images are SYNTHETIC (drawn)")
+    if summary["boxes_with_points"]:
+        lines.append(f"  {summary['boxes_with_points']:,} of the boxes have five points")
     for key, label in SPREADS.items():
         if spread := summary[key]:
             lines.append(f"  {label:27s}" + "".join(f"{name} {spread[level]:<9g}" for level, name in LEVELS.items()))

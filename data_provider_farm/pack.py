@@ -20,7 +20,9 @@ from data_provider_farm.pack_job import Job, Summary, problems_path, run_job
 from data_provider_farm.prepare import Preparation, prepare
 from data_provider_farm.readers.annotations import PROBLEM_KINDS, Listing, SourceImage
 from data_provider_farm.readers.coco import read_coco
+from data_provider_farm.readers.labels import read_labels
 from data_provider_farm.readers.lffd_pickle import read_lffd_pickle
+from data_provider_farm.readers.retinaface import read_retinaface
 from data_provider_farm.readers.tables import read_csv, read_list
 from data_provider_farm.readers.voc import read_voc
 from data_provider_farm.readers.widerface import read_widerface
@@ -28,9 +30,9 @@ from data_provider_farm.readers.yolo import read_yolo
 from lffd import cli
 from lffd.errors import DataError, UsageError
 
-Format = Literal["widerface", "voc", "coco", "yolo", "csv", "list", "lffd-pickle", "synthetic"]
+Format = Literal["widerface", "retinaface", "voc", "coco", "yolo", "csv", "list", "labels", "lffd-pickle", "synthetic"]
 RUN_OPTIONS = ("output", "strict", "overwrite", "workers")
-ONE_CLASS = ("widerface", "list", "lffd-pickle", "synthetic")
+ONE_CLASS = ("widerface", "retinaface", "list", "labels", "lffd-pickle", "synthetic")
 DEFAULT_COUNT, DEFAULT_SIZE = 1000, 640
 
 
@@ -74,11 +76,13 @@ def read_source(options: Options) -> Listing:
     images = annotations if options.format == "lffd-pickle" else _existing(options.images, "--images", options.format)
     readers: dict[str, Callable[[], Listing]] = {
         "widerface": lambda: read_widerface(images, annotations),
+        "retinaface": lambda: read_retinaface(images, annotations),
         "voc": lambda: read_voc(images, annotations, choice, options.voc_first_pixel),
         "coco": lambda: read_coco(images, annotations, choice),
         "yolo": lambda: read_yolo(images, annotations, choice, turned=options.exif == "turned"),
         "csv": lambda: read_csv(images, annotations, choice),
         "list": lambda: read_list(images, annotations),
+        "labels": lambda: read_labels(images, annotations),
         "lffd-pickle": lambda: read_lffd_pickle(annotations),
     }
     listing, more = readers[options.format](), read_backgrounds(options.backgrounds)
@@ -98,6 +102,7 @@ def check_options(options: Options) -> None:
     limits = {
         "quality": (1, 100),
         "min_side": (0, float("inf")),
+        "min_score": (0, 1),
         "crop_background": (0, 1000),
         "crop_side": (16, 4096),
         "workers": (0, 1024),
@@ -161,7 +166,9 @@ def _states(options: Options) -> tuple[int, Iterator[Summary]]:
 
 def _identify(source: SourceImage) -> bytes:
     """Return bytes that change when a source image or its boxes do."""
-    return source.name.encode(errors="surrogatepass") + source.boxes.tobytes() + source.ignored.tobytes()
+    arrays = (source.boxes, source.ignored, source.landmarks, source.scores)
+    content = b"".join(array.tobytes() for array in arrays if array is not None)
+    return source.name.encode(errors="surrogatepass") + content
 
 
 def describe(summary: Summary, output: Path) -> str:

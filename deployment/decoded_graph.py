@@ -9,7 +9,7 @@ import numpy as np
 
 from lffd.graphs.codes import CODES
 from lffd.graphs.model import Model
-from lffd.graphs.network import BranchGeometry
+from lffd.graphs.network import CHANNELS, BranchGeometry
 from lffd.graphs.onnx_graph import INPUT_SHAPES, InputForm, OnnxBuilder, Translator, add_input, check_form, metadata
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def decoded_onnx(
 
     Without suppression: `boxes` `(B, N, 4)` xyxy in pixels of the input and `scores` `(B, N)`, one row per cell, branch
     after branch. With it: `boxes` `(K, 4)`, clipped to the image, `scores` `(K,)` and `images` `(K,)`, the position in
-    the batch that each belongs to; image after image, best first.
+    the batch that each belongs to; image after image, best first. A network with points also gives `landmarks`
+    `(B, N, 5, 2)`, or `(K, 5, 2)`: x, y in pixels, not clipped.
 
     The input `data` has the given form; with `normalised` the user brings pixels mapped to -1–1.
 
@@ -49,10 +50,14 @@ def decoded_onnx(
     maps = Translator(builder, model).translate(pixels, normalised)
     prefix = "" if suppression is None else "all_"
     _add_candidates(builder, model.network.branch_geometry, maps, f"{prefix}boxes", f"{prefix}scores")
+    if "landmarks" in maps[0]:
+        _add_points(builder, model.network.branch_geometry, maps, f"{prefix}landmarks")
     lines: tuple[str | int, ...] = ("batch", "cells") if suppression is None else ("detections",)
     outputs = {"boxes": ("FLOAT", (*lines, 4)), "scores": ("FLOAT", lines)}
+    if "landmarks" in maps[0]:
+        outputs["landmarks"] = ("FLOAT", (*lines, 5, 2))
     if suppression is not None:
-        _add_suppression(builder, suppression, pixels)
+        _add_suppression(builder, suppression, pixels, "landmarks" in maps[0])
         outputs["images"] = ("INT64", lines)
     facts = metadata(model, form, normalised)
     return builder.finish(f"lffd_{model.network.name}", {"data": INPUT_SHAPES[form]}, outputs, facts)
@@ -99,17 +104,16 @@ def _add_candidates(
 ) -> None:
     """Decode every prediction of every branch and join them into two outputs of the given names."""
     rows, flat = _integers(builder, "rows_of_boxes", [0, 4, -1]), _integers(builder, "flat", [0, -1])
-    axis = _integers(builder, "channel_axis", [1])
     box_parts, score_parts = [], []
     for branch in branches:
         score, box, place = maps[branch.index]["score"], maps[branch.index]["box"], f"branch_{branch.index}"
         centers = _add_centers(builder, branch, score)
         for number, unit in enumerate(branch.units):
             label = f"{place}_{number}"
-            channels = []
-            for channel in range(4 * number, 4 * number + 4):
-                ends = [_integers(builder, f"channel_{end}", [end]) for end in (channel, channel + 1)]
-                channels.append(_Value(builder, builder.add("Slice", [box, *ends, axis], f"{place}_code_{channel}")))
+            channels = [
+                _Value(builder, _channels(builder, box, channel, channel + 1, f"{place}_code_{channel}"))
+                for channel in range(4 * number, 4 * number + 4)
+            ]
             corners = CODES[branch.code].corners(channels, _Value)
             joined = builder.add("Concat", [corner.name for corner in corners], f"{label}_relative", axis=1)
             size = builder.constant(f"{label}_unit", np.array(unit * 2, np.float32).reshape(1, 4, 1, 1))
@@ -119,6 +123,34 @@ def _add_candidates(
         score_parts.append(builder.add("Reshape", [score, flat], f"{place}_scores"))
     builder.add("Concat", box_parts, boxes, axis=1)
     builder.add("Concat", score_parts, scores, axis=1)
+
+
+def _channels(builder: OnnxBuilder, source: str, first: int, end: int, name: str) -> str:
+    """Add the channels `first` to `end`, the last excluded, of a map."""
+    ends = [_integers(builder, f"channel_{place}", [place]) for place in (first, end)]
+    return builder.add("Slice", [source, *ends, _integers(builder, "channel_axis", [1])], name)
+
+
+def _add_points(
+    builder: OnnxBuilder, branches: tuple[BranchGeometry, ...], maps: list[dict[str, str]], landmarks: str
+) -> None:
+    """Decode the points of every prediction of every branch and join them into one output `(B, N, 5, 2)`."""
+    count, parts = CHANNELS["landmarks"], []
+    rows, pairs = (_integers(builder, *part) for part in (("rows_of_points", [0, count, -1]), ("pairs", [0, -1, 5, 2])))
+    for branch in branches:
+        place = f"branch_{branch.index}"
+        # The centres x, y, x, y that the boxes use, five times x, y.
+        five = _integers(builder, "five_points", [0, 1] * 5)
+        centers = builder.add("Gather", [f"{place}_centers", five], f"{place}_point_centers", axis=1)
+        for number, unit in enumerate(branch.units):
+            label, ends = f"{place}_{number}_points", (count * number, count * (number + 1))
+            codes = _channels(builder, maps[branch.index]["landmarks"], *ends, f"{label}_codes")
+            size = builder.constant(f"{label}_unit", np.array(unit * 5, np.float32).reshape(1, count, 1, 1))
+            moved = builder.add("Add", [builder.add("Mul", [codes, size], f"{label}_offset"), centers], f"{label}_at")
+            listed = builder.add("Reshape", [moved, rows], f"{label}_listed")
+            parts.append(builder.add("Transpose", [listed], label, perm=[0, 2, 1]))
+    joined = builder.add("Concat", parts, "listed_points", axis=1)
+    builder.add("Reshape", [joined, pairs], landmarks)
 
 
 def _add_centers(builder: OnnxBuilder, branch: BranchGeometry, score: str) -> str:
@@ -142,8 +174,11 @@ def _add_centers(builder: OnnxBuilder, branch: BranchGeometry, score: str) -> st
     return builder.add("Add", parts, f"{place}_centers")
 
 
-def _add_suppression(builder: OnnxBuilder, suppression: GraphSuppression, pixels: str) -> None:
-    """Turn `all_boxes` `(B, N, 4)` and `all_scores` `(B, N)` into `boxes`, clipped to the image, `scores`, `images`."""
+def _add_suppression(builder: OnnxBuilder, suppression: GraphSuppression, pixels: str, landmarks: bool) -> None:
+    """Turn `all_boxes` `(B, N, 4)` and `all_scores` `(B, N)` into `boxes`, clipped to the image, `scores`, `images`.
+
+    With `landmarks`, `all_landmarks` `(B, N, 5, 2)` into `landmarks` too.
+    """
     by_class = builder.add("Unsqueeze", ["all_scores", _integers(builder, "class_axis", [1])], "class_scores")
     settings = [_integers(builder, "max_detections", [suppression.max_detections])]
     for name in ("overlap_threshold", "score_threshold"):
@@ -161,4 +196,6 @@ def _add_suppression(builder: OnnxBuilder, suppression: GraphSuppression, pixels
     inside = builder.add("Min", [kept, builder.add("Cast", [limits], "image_edges", to=1)], "boxes_before_edges")
     builder.add("Max", [inside, builder.constant("near_edge", np.float32(0))], "boxes")
     builder.add("GatherND", ["all_scores", places], "scores")
+    if landmarks:
+        builder.add("GatherND", ["all_landmarks", places], "landmarks")
     builder.add("Gather", [places, builder.constant("scalar_0", np.int64(0))], "images", axis=1)

@@ -36,9 +36,10 @@ class Options:
     output: Path
     """The ONNX file to write."""
     decoded: bool = False
-    """Outputs boxes (B, N, 4) in pixels and scores (B, N) instead of raw maps per branch."""
+    """Outputs boxes (B, N, 4) in pixels and scores (B, N) instead of raw maps per branch; landmarks (B, N, 5, 2) too
+    where the model has them."""
     suppressed: bool = False
-    """Suppression inside too: outputs boxes (K, 4), scores (K,), images (K,)."""
+    """Suppression inside too: outputs boxes (K, 4), scores (K,), images (K,), and landmarks (K, 5, 2)."""
     input: InputForm = "nchw-float"
     """nchw-float: float (B, 3, H, W); nhwc-uint8: bytes (B, H, W, 3) as a camera gives them. Both BGR, 0–255."""
     normalization: Literal["inside", "outside"] = "inside"
@@ -54,19 +55,21 @@ class Options:
 
 
 def decode_maps(network: Network, maps: list[BranchMaps]) -> Outputs:
-    """Return what the decoded graph must give for an engine's maps: `boxes` `(B, N, 4)`, `scores` `(B, N)`."""
+    """Return what the decoded graph must give for an engine's maps; see `decoded_graph.decoded_onnx`."""
     batch, everything = range(len(maps[0]["score"])), sum(branch["score"][0].size for branch in maps)
     listed = [decode(maps, network.branch_geometry, -1, everything, row=row) for row in batch]
-    return {"boxes": np.stack([row.boxes for row in listed]), "scores": np.stack([row.scores for row in listed])}
+    names = ("boxes", "scores", *(["landmarks"] if "landmarks" in network.outputs else []))
+    return {name: np.stack([getattr(row, name) for row in listed]) for name in names}
 
 
 def box_codes(network: Network, outputs: Outputs, images: NDArray[np.uint8]) -> Outputs:
-    """Return decoded outputs with boxes in units of their prediction, so that one tolerance fits all."""
+    """Return decoded outputs with boxes and points in units of their prediction, so that one tolerance fits all."""
     sizes = network.map_sizes(images.shape[1], images.shape[2])
-    units = [unit * 2 for branch in network.branch_geometry for unit in branch.units]
+    units = [unit for branch in network.branch_geometry for unit in branch.units]
     counts = np.repeat([rows * columns for rows, columns in sizes], network.predictions)
-    per_box = np.repeat(units, counts, axis=0).astype(np.float32)
-    return {"boxes": outputs["boxes"] / per_box, "scores": outputs["scores"]}
+    size = np.repeat(units, counts, axis=0).astype(np.float32)
+    sizes_of = {"boxes": np.tile(size, 2), "scores": np.ones(1, np.float32), "landmarks": size[:, None]}
+    return {name: values / sizes_of[name] for name, values in outputs.items()}
 
 
 def session_run(graph: Graph, content: bytes, form: InputForm, normalised: bool) -> Run:
@@ -93,7 +96,9 @@ def check_suppression(network: Network, suppressed: Run, decoded: Run, rule: Gra
             over = np.flatnonzero(scores > rule.score_threshold)
             kept = over[suppress(boxes[over], scores[over], rule.overlap_threshold, limit=rule.max_detections)]
             mine, inside = found["images"] == index, clip(boxes[kept], images.shape[2], images.shape[1])
-            pairs = ((found["boxes"][mine], inside), (found["scores"][mine], scores[kept]))
+            pairs = [(found["boxes"][mine], inside), (found["scores"][mine], scores[kept])]
+            if "landmarks" in candidates:
+                pairs.append((found["landmarks"][mine], candidates["landmarks"][index][kept]))
             if any(a.shape != b.shape or not np.allclose(a, b, rtol=1e-5, atol=1e-4) for a, b in pairs):
                 raise ModelError(
                     f"suppression inside the graph keeps {int(mine.sum())} boxes where ours keeps {kept.size} on "

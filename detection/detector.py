@@ -65,6 +65,7 @@ class Detector:
         version = next((short for short, full in VERSIONS.items() if full == self.name), "").partition("_")[0]
         self.object_name = str(model.card.get("object_name") or (version if version in OTHER_OBJECTS else "face"))
         self.network = model.network
+        self.has_landmarks = "landmarks" in model.network.outputs
         self.selection = selection
         self.views = views or ViewSettings()
         self._model, self._runtime = model, runtime
@@ -112,7 +113,8 @@ class Detector:
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Return what is in an image `(H, W, 3)` uint8, BGR, 0–255, of any size; large ones are run in tiles.
 
-        Boxes are in the image's pixels, clipped to it, each with the branch that found it.
+        Boxes are in the image's pixels, clipped to it, each with the branch that found it, and with the five points of
+        its face where the network finds them; points are not clipped.
 
         Raises:
             UsageError: when the image has another shape or type.
@@ -133,7 +135,7 @@ class Detector:
             for view in views:
                 back = width / view.width, height / view.height
                 for index, part in able._look(images, members, view):
-                    found[index].append(Candidates(bx.scale(part.boxes, *back), part.scores, part.branches))
+                    found[index].append(part.scaled(*back))
         return [self._select(join(found[index]), image.shape) for index, image in enumerate(images)]
 
     @cached_property
@@ -188,7 +190,8 @@ class Detector:
         compared = clipped if self.selection.overlap == "own-area" else candidates.boxes
         kept = self.selection.select(compared, candidates.scores)
         kept = kept[bx.areas(clipped[kept]) > 0]
-        return Detections(clipped[kept], candidates.scores[kept], branches=candidates.branches[kept])
+        landmarks = None if candidates.landmarks is None else candidates.landmarks[kept]
+        return Detections(clipped[kept], candidates.scores[kept], landmarks, candidates.branches[kept])
 
 
 def _fit(image: NDArray[np.uint8], view: View, height: int, width: int) -> NDArray[np.uint8]:

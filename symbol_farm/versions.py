@@ -6,6 +6,7 @@ import importlib
 from types import ModuleType
 
 from lffd.errors import UsageError
+from lffd.graphs.landmarks import with_landmarks
 from lffd.graphs.network import Network
 from lffd.hints import unknown
 
@@ -34,7 +35,7 @@ def version_module(name: str) -> ModuleType:
     return importlib.import_module(f"symbol_farm.symbol_{full}")
 
 
-def version_network(name: str) -> Network:
-    """Return the declaration of a version, given its short or full name."""
+def version_network(name: str, landmarks: bool = False) -> Network:
+    """Return the declaration of a version, given its short or full name; `landmarks` gives it five points as well."""
     network: Network = version_module(name).NETWORK
-    return network
+    return with_landmarks(network) if landmarks else network

@@ -53,7 +53,11 @@ def train(network: Network, experiment: Experiment) -> int:
     checkpoint = _starting_point(experiment)
     with ExitStack() as stack:
         source = stack.enter_context(training_records(experiment))
-        facts = {"experiment": as_plain(experiment), "records": len(source), "data_sample": data_sample(source)}
+        facts = {
+            "experiment": as_plain(experiment),
+            "records": len(source),
+            "data_sample": data_sample(source, network),
+        }
         if checkpoint is not None:
             _check_same_data(checkpoint, facts, experiment)
         teacher = DenseTeacher(experiment.distill, network) if experiment.distill else None
@@ -192,9 +196,12 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
         )
     if experiment.iterations < done:
         raise UsageError(f"--resume: --iterations {experiment.iterations}, but the run has already made {done}")
+    # A run of an earlier release knew nothing of some fields; it did what their defaults say.
+    known = [item for item in dataclasses.fields(experiment) if item.default is not dataclasses.MISSING]
+    defaults = {item.name: as_plain(item.default) for item in known}
     before, now = (
         {name: value for name, value in fields.items() if name not in FREE_ON_RESUME}
-        for fields in (checkpoint.facts["experiment"], as_plain(experiment))
+        for fields in ({**defaults, **checkpoint.facts["experiment"]}, as_plain(experiment))
     )
     if changed := differences(before, now):
         raise UsageError(

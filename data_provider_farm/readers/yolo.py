@@ -1,7 +1,9 @@
 """Reader of YOLO annotations: beside every image `NAME.jpg` a text file `NAME.txt`, one object per line.
 
 A line is `class x y width height`: the class counts from 0, `x, y` is the box's centre, and all four are fractions of
-the image's width and height. An image without a text file, or with an empty one, is a background image.
+the image's width and height. An image without a text file, or with an empty one, is a background image. YOLO-pose lines
+go on with the five points of a face, in the order of `lffd.points`: `x y` of each, as fractions too, and below 0 for a
+point that is not known; or `x y visible` of each, with COCO's 0, 1 or 2.
 """
 
 from __future__ import annotations
@@ -9,10 +11,18 @@ from __future__ import annotations
 from operator import mul
 from pathlib import Path
 
-from data_provider_farm.readers.annotations import Listing, RawBox, SourceImage, build_source, parse_numbers
+from data_provider_farm.readers.annotations import (
+    FivePoints,
+    Listing,
+    RawBox,
+    SourceImage,
+    build_source,
+    parse_numbers,
+)
 from lffd.errors import DataError
 from lffd.images.files import list_images, read_size
-from lffd.untrusted import parse_whole, read_text, shown
+from lffd.points import COUNT, SEEN, UNKNOWN
+from lffd.untrusted import parse_number, parse_whole, read_text, shown
 
 NAME_FILES = ("classes.txt", "obj.names")
 
@@ -44,6 +54,10 @@ def _build(images: Path, path: Path, label: Path, wanted: int | None, turned: bo
         return build_source(path, name, where)
     factors = (width, height, width, height)
     scaled = [box._replace(corners=tuple(map(mul, box.corners, factors))) for box in boxes]
+    scaled = [
+        box._replace(landmarks=box.landmarks and tuple((x * width, y * height, flag) for x, y, flag in box.landmarks))
+        for box in scaled
+    ]
     return build_source(path, name, where, scaled)
 
 
@@ -54,13 +68,24 @@ def _read_lines(label: Path, wanted: int | None) -> list[RawBox]:
         where, fields = f"{label}:{place}", line.split()
         if not fields:
             continue
-        if len(fields) != 5:
-            raise DataError(f"{where}: expected `class x y width height`, found {shown(line.strip())}")
+        if len(fields) not in (5, 5 + 2 * COUNT, 5 + 3 * COUNT):
+            expected = "`class x y width height`, perhaps with five points behind it"
+            raise DataError(f"{where}: expected {expected}, found {shown(line.strip())}")
         number = parse_whole(fields[0], where, "`class x y width height` with a class number")
         if wanted is None or number == wanted:
-            x, y, width, height = parse_numbers(fields[1:], where, "a box's x, y, width, height")
-            boxes.append(RawBox((x - width / 2, y - height / 2, x + width / 2, y + height / 2), where))
+            x, y, width, height = parse_numbers(fields[1:5], where, "a box's x, y, width, height")
+            corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            boxes.append(RawBox(corners, where, landmarks=_read_points(fields[5:], where)))
     return boxes
+
+
+def _read_points(fields: list[str], where: str) -> FivePoints | None:
+    """Return the five points at the end of a line, if there are any."""
+    if not fields:
+        return None
+    numbers, each = [parse_number(field, where, "a point's number") for field in fields], len(fields) // COUNT
+    rows = (numbers[start : start + each] for start in range(0, len(numbers), each))
+    return tuple((x, y, rest[0] if rest else SEEN if min(x, y) >= 0 else UNKNOWN) for x, y, *rest in rows)
 
 
 def _class_number(annotations: Path, class_name: str) -> int:

@@ -34,6 +34,7 @@ class PeerDetector:
         """
         runtime = runtime or Runtime()
         self.kind = peer_kind(kind)
+        self.has_landmarks = self.kind.has_landmarks
         self.selection = selection or Selection()
         self.name = f"{kind}:{Path(path).name}"
         providers(runtime.device)

@@ -109,6 +109,26 @@ class BranchGeometry:
         corners = np.stack(CODES[self.code].corners(list(codes.T), np), axis=1)
         return (np.tile(centers, 2) + corners * np.tile(units, 2)).astype(np.float32)
 
+    def encode_points(
+        self, points: NDArray[np.float32], centers: NDArray[np.float32], prediction: int = 0
+    ) -> NDArray[np.float32]:
+        """Return what `landmarks` says `(N, 10)` of points `(N, 5, 2)` in pixels: offsets from the cell, in its units.
+
+        Args:
+            points: x, y of each.
+            centers: `(N, 2)` x, y of the cell that predicts each face.
+            prediction: which of the cell's predictions.
+        """
+        unit = np.asarray(self.units[prediction], np.float32)
+        return ((points - centers[:, None]) / unit).reshape(-1, CHANNELS["landmarks"]).astype(np.float32)
+
+    def decode_points(
+        self, codes: NDArray[np.float32], centers: NDArray[np.float32], prediction: int | NDArray[np.intp] = 0
+    ) -> NDArray[np.float32]:
+        """Return points `(N, 5, 2)` in pixels from codes `(N, 10)`; the inverse of `encode_points`."""
+        units = np.asarray(self.units, np.float32)[prediction].reshape(-1, 1, 2)
+        return (centers[:, None] + codes.reshape(len(codes), -1, 2) * units).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class Network:

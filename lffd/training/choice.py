@@ -24,9 +24,9 @@ def choose_training_engine(
 ) -> Choice:
     """Return the engine and precision to train with.
 
-    The engine `auto` is PyTorch where it is installed, because it was the faster one in every measurement (README),
-    and MXNet otherwise, or where the workers meet at its `parameter_server`. The precision `auto` is bf16 where PyTorch
-    trains on a device that has instructions for it, and fp32 otherwise.
+    The engine `auto` is PyTorch where it is installed, because it was the faster one in every measurement
+    (docs/performance.md), and MXNet otherwise, or where the workers meet at its `parameter_server`. The precision
+    `auto` is bf16 where PyTorch trains on a device that has instructions for it, and fp32 otherwise.
 
     Raises:
         UsageError: for a combination that no engine offers.

@@ -22,6 +22,7 @@ class FindsBrightest:
     """Finds the 20×20 square at the corner of each image, and a square that is not there."""
 
     name = "brightest"
+    has_landmarks = False
 
     def __init__(self) -> None:
         self.calls = 0

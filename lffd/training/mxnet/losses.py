@@ -135,6 +135,7 @@ def _operators(mx: Any) -> Operators:
         sym.exp,
         sym.sigmoid,
         lambda x: sym.Activation(x, act_type="softrelu"),
+        sym.log1p,
     )
 
 

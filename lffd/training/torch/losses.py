@@ -31,7 +31,7 @@ from lffd.training.losses import (
 from lffd.training.options import LossOptions
 
 _OF_TORCH = (torch.maximum, torch.minimum, functional.relu, torch.abs, torch.where, torch.exp, torch.sigmoid)
-OPERATORS = Operators(*_OF_TORCH, functional.softplus)
+OPERATORS = Operators(*_OF_TORCH, functional.softplus, torch.log1p)
 
 
 @dataclass(frozen=True)
