@@ -29,7 +29,7 @@ from data_provider_farm.pack import pack
 from data_provider_farm.pack_format.packed_file import LINE_BYTES, PackReader, PackWriter, index_line
 from lffd import cli
 from lffd.errors import DataError, UsageError
-from lffd.files import write_atomic
+from lffd.files import check_output, write_atomic
 from lffd.images.jpeg import parse_jpeg
 
 FEW = 300
@@ -167,6 +167,7 @@ def measure_opening(folder: Path) -> dict[str, float]:
 
 def main(options: Options) -> None:
     """Measure packing, reading and opening on this machine."""
+    check_output(options.json, [options.annotations], ('"open_seconds":',))
     if sum(1 for _ in plain_parse(options.annotations)) < FEW:
         raise UsageError(f"{options.annotations}: at least {FEW} images are needed to measure anything")
     found = measure_packing(options)

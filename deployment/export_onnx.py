@@ -19,7 +19,7 @@ from lffd.engines.factory import create_engine
 from lffd.engines.onnxruntime_engine import open_session
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
-from lffd.files import write_atomic
+from lffd.files import check_output, write_atomic
 from lffd.graphs.graph import Graph
 from lffd.graphs.model import Model
 from lffd.graphs.network import Network
@@ -143,8 +143,7 @@ def main(options: Options) -> None:
     """
     if not options.output.parent.is_dir():
         raise UsageError(f"{options.output.parent} is not a folder; make it first, or choose another --output")
-    if options.output.is_dir():
-        raise UsageError(f"{options.output} is a folder; --output names the ONNX file")
+    check_output(options.output, marks=("lffd",))
     model = resolve_model(options.model)
     if model.card.get("quantization", {}).get("precision") == "int8":
         files = ", ".join(name for name in model.extra_files if name.endswith(".onnx"))
