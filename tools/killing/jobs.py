@@ -101,8 +101,8 @@ def _card_without_times(path: Path) -> bytes:
 
 def _train(engine: str) -> Job:
     words = ["config_farm/configuration_demo.py", "--engine", engine, "--train-data", "synthetic:16", "--val-data"]
-    words += ["synthetic:2", "--iterations", "12", "--batch-size", "2", "--input-size", "96", "--checkpoint-every", "2"]
-    words += ["--validate-every", "4", "--val-pictures", "0", "--threads", "1", "--output-dir"]
+    words += ["synthetic:2", "--iterations", "6", "--batch-size", "2", "--input-size", "96", "--checkpoint-every", "2"]
+    words += ["--validate-every", "3", "--val-pictures", "0", "--threads", "1", "--output-dir"]
     results = (f"model/{PARAMS_FILE}", f"model/{CARD_FILE}", f"best/{PARAMS_FILE}")
     return Job(lambda at: [*words, str(at / "out")], results, ("--resume",), _loads, _card_without_times)
 
