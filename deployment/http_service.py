@@ -159,24 +159,17 @@ def application(service: DetectionService, files: Mapping[str, bytes], headers: 
     """
     require("starlette", "serve")
     from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
     from starlette.responses import Response
     from starlette.routing import Route
 
     async def page(request: Request) -> Response:
-        name = request.path_params["name"] or "index.html"
-        if name not in files:
-            raise HTTPException(404)
-        kind = _KINDS.get(PurePath(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        name = request.scope["path"].lstrip("/") or "index.html"
+        kind = _KINDS.get(PurePath(name).suffix) or mimetypes.guess_type(name)[0]
         return Response(files[name], media_type=kind, headers={**headers, "Cache-Control": "no-cache"})
 
-    return Starlette(
-        routes=[
-            Route("/detect", service.detect, methods=["POST"]),
-            Route("/health", service.health),
-            Route("/{name:path}", page),
-        ]
-    )
+    paths = [f"/{name}" for name in files] + ["/"] * ("index.html" in files)
+    answers = [Route("/detect", service.detect, methods=["POST"]), Route("/health", service.health)]
+    return Starlette(routes=[*answers, *(Route(path, page) for path in paths)])
 
 
 _KINDS = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -83,11 +83,8 @@ def run(service: Any, listener: socket.socket) -> None:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=10,
     )
-    with cli.terminable():
-        try:
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:  # uvicorn passes on what it was stopped by
-            pass
+    with cli.terminable(), suppress(KeyboardInterrupt):  # uvicorn passes on what it was stopped by
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def main(options: Options) -> None:
@@ -99,9 +96,7 @@ def main(options: Options) -> None:
     with listen(options.host, options.port) as listener:
         files = site(options.models, options.web.files()) if options.page else {}
         model = options.models[0] if options.models else DEFAULT_MODEL
-        service = DetectionService(
-            load_detector(model, options.selection, options.runtime), options.limits
-        )
+        service = DetectionService(load_detector(model, options.selection, options.runtime), options.limits)
         host, port = listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         print(f"serving {'the page at ' if files else ''}{address} and POST {address}detect; Ctrl-C ends", flush=True)

@@ -12,7 +12,7 @@ worker.onmessage = ({ data }) => {
   waiting.get(data.id)?.(data);
   waiting.delete(data.id);
 };
-worker.onerror = (event) => say(`The detector could not be started: ${event.message || "see the browser's console"}`, true);
+worker.onerror = (event) => say(`The detector cannot be started: ${event.message || "see the console"}`, true);
 
 function say(text, wrong = false) {
   status.textContent = text;
@@ -47,7 +47,7 @@ function draw() {
   for (const { box: [x0, y0, x1, y1], score } of found) {
     boxes.append(make("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0 }));
     if (x1 - x0 < 2 * size) continue; // letters would hide their neighbours
-    const place = { x: x0, y: Math.max(y0 - size / 4, size), "font-size": size, "stroke-width": size / 6 };
+    const place = { x: x0, y: Math.min(y1 + size, height - size / 4), "font-size": size, "stroke-width": size / 5 };
     boxes.append(make("text", place, score.toFixed(2)));
   }
   element("json").textContent = JSON.stringify({ image: name, width, height, detections: found });

@@ -1,4 +1,4 @@
-"""The page as a set of files: HTML, style, scripts, the models with what the page must know of them, and the runtime."""
+"""The page as a set of files: HTML, style, scripts, the models with what it must know of them, and the runtime."""
 
 from __future__ import annotations
 

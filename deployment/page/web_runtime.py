@@ -1,7 +1,7 @@
 """onnxruntime-web, which runs the networks in the browser: which version, where from, and that it is the right one.
 
-It has 14 MB, so it is no part of this project. npm fetches it once into the user's cache, or the user names a folder that
-holds its `dist` files. Either way every file must have the checksum written here.
+It has 14 MB, so it is no part of this project. npm fetches it once into the user's cache, or the user names a folder
+that holds its `dist` files. Either way every file must have the checksum written here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 // Runs the network on one picture at a time, beside the page, with onnxruntime-web.
 //
-// What comes in: {id, model, bitmap, limits}; what goes out: {id, width, height, found, seconds, shrunk} or {id, error}.
+// In comes {id, model, bitmap, limits}, out goes {id, width, height, found, seconds, shrunk} or {id, error}.
 // `model` is an entry of models.json: its graph takes bytes (1, H, W, 3), BGR, and has decoding and suppression inside.
 
 import * as ort from "./ort.wasm.min.mjs";
