@@ -22,7 +22,8 @@ SCRIPTS = ("accuracy_evaluation", "config_farm", "deployment", "inference_speed_
 
 
 def make_workspace(root: Path) -> Path:
-    """Fill a folder and return it; links to results point to where the commands before will have put them."""
+    """Make and fill a folder and return it; links to results point to where the commands before will have put them."""
+    root.mkdir()
     for folder in SCRIPTS:
         (root / folder).symlink_to(PROJECT / folder)
     photo = cv2.imread(str(PROJECT / "docs/examples/group.jpg"))
@@ -36,6 +37,7 @@ def make_workspace(root: Path) -> Path:
     pictures = {f"picture_{number}": scene for number, scene in enumerate(scenes) if len(scene[1])}
     _make_widerface(root, pictures)
     _make_fddb(root, pictures)
+    _make_label_tools(root, pictures)
     entries = {
         number: [np.frombuffer(encode(picture, 90), np.uint8), 1, _sides(boxes).tolist()]
         for number, (picture, boxes) in enumerate(pictures.values())
@@ -44,6 +46,7 @@ def make_workspace(root: Path) -> Path:
     shutil.copy(PROJECT / "models/face_v2/model.params", root / "train_10_320_20L_5scales_v2_iter_1000000.params")
     (root / "RESULT_DIR").symlink_to("runs/wider")
     (root / "RESULT_FILE").symlink_to("runs/fddb/results.txt")
+    (root / "theirs.params").symlink_to("runs/mine/model/model.params")
     return root
 
 
@@ -94,3 +97,22 @@ def _make_fddb(root: Path, pictures: dict[str, tuple[np.ndarray, np.ndarray]]) -
         for x, y, w, h in _sides(boxes):
             text += f"{h / 2:.3f} {w / 2:.3f} {np.pi / 2:.6f} {x + w / 2:.3f} {y + h / 2:.3f}  1\n"
     (root / "FDDB-folds/FDDB-fold-01-ellipseList.txt").write_text(text)
+
+
+def _make_label_tools(root: Path, pictures: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write four drawn pictures as a YOLO dataset, and annotations of CVAT for one of the photos."""
+    for folder in ("images/val", "labels/val"):
+        (root / "faces" / folder).mkdir(parents=True)
+    (root / "faces/data.yaml").write_text("path: .\nval: images/val\nnames: [face]\n")
+    for name, (picture, boxes) in list(pictures.items())[:4]:
+        cv2.imwrite(str(root / f"faces/images/val/{name}.jpg"), picture)
+        rows = _sides(boxes) / len(picture)
+        rows[:, :2] += rows[:, 2:] / 2
+        text = "".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in rows)
+        (root / f"faces/labels/val/{name}.txt").write_text(text)
+    height, width = cv2.imread(str(root / "photos/one.jpg")).shape[:2]
+    (root / "annotations.xml").write_text(
+        "<annotations><version>1.1</version>"
+        f'<image id="0" name="one.jpg" width="{width}" height="{height}">'
+        '<box label="face" occluded="0" xtl="10" ytl="10" xbr="50" ybr="60" z_order="0"/></image></annotations>'
+    )
