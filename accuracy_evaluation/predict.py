@@ -13,11 +13,13 @@ from typing import Annotated
 
 import tyro
 
+from detection.detections import ImageDetector
 from detection.detector import DEFAULT_MODEL, PREDICTION, Detector
 from detection.load import DetectorOptions, load_detector
 from detection.prediction.inputs import Source, find_sources
 from detection.prediction.run import Pace, Run
 from detection.prediction.writers import (
+    AlignedWriter,
     CropWriter,
     CsvWriter,
     Display,
@@ -48,11 +50,15 @@ class Options(DetectorOptions):
     output_dir: Path | None = None
     """Annotated pictures and videos, and crops, go here. Without any output option: ./predictions."""
     json: Path | None = None
-    """Write a list of {"image", "detections": [{"box": [x0, y0, x1, y1], "score"}]}, boxes in pixels, to this file."""
+    """Write a list of {"image", "detections": [{"box": [x0, y0, x1, y1], "score"}]}, boxes in pixels, to this file;
+    with "landmarks" (five of [x, y]) where the model finds them. The packer reads it as labels."""
     csv: Path | None = None
     """Write one line per detection to this file."""
     save_crops: bool = False
     """Cut every detection out into OUTPUT_DIR/crops."""
+    save_aligned: Path | None = None
+    """Write every face upright, 112x112 pixels, into this folder, as face recognition takes it; for models with five
+    points."""
     draw: bool = True
     """Write annotated pictures and videos into OUTPUT_DIR."""
     draw_scores: bool = True
@@ -67,7 +73,9 @@ class Options(DetectorOptions):
     @property
     def folder(self) -> Path | None:
         """Where pictures go; None when only tables or a window are wanted."""
-        if self.output_dir is None and (self.save_crops or not (self.json or self.csv or self.show)):
+        if self.output_dir is None and (
+            self.save_crops or not (self.json or self.csv or self.show or self.save_aligned)
+        ):
             return DEFAULT_OUTPUT
         return self.output_dir
 
@@ -83,6 +91,8 @@ def check_outputs(options: Options, sources: Sequence[Source]) -> None:
     check_output(options.csv, inputs, (CsvWriter.HEADER,))
     if options.json and options.csv and options.json.resolve() == options.csv.resolve():
         raise UsageError(f"--json and --csv name one file, {options.json}")
+    if options.save_aligned and options.folder and options.save_aligned.resolve() == options.folder.resolve():
+        raise UsageError(f"--save-aligned needs a folder of its own, not {options.folder}")
 
 
 def check_pictures(folder: OutputFolder, sources: Sequence[Source]) -> None:
@@ -95,8 +105,11 @@ def check_pictures(folder: OutputFolder, sources: Sequence[Source]) -> None:
             raise UsageError(f"{path} {what}, so it is not replaced: choose another --output-dir")
 
 
-def open_writers(options: Options, folder: OutputFolder | None, label: str, stack: ExitStack) -> list[PredictionWriter]:
-    """Return what the options ask for, with `label` written at boxes; the stack closes it, also after an error."""
+def open_writers(
+    options: Options, folder: OutputFolder | None, detector: ImageDetector, stack: ExitStack
+) -> list[PredictionWriter]:
+    """Return what the options ask for; the stack closes it, also after an error."""
+    label = detector.object_name if isinstance(detector, Detector) else "face"
     writers: list[PredictionWriter] = []
 
     def add(writer: PredictionWriter) -> None:
@@ -108,11 +121,13 @@ def open_writers(options: Options, folder: OutputFolder | None, label: str, stac
     if options.json:
         add(JsonWriter(options.json))
     if options.csv:
-        add(CsvWriter(options.csv))
+        add(CsvWriter(options.csv, detector.has_landmarks))
     if folder and options.draw:
         add(PictureWriter(folder, options.draw_scores, label))
     if folder and options.save_crops:
         add(CropWriter(folder))
+    if options.save_aligned:
+        add(AlignedWriter(stack.enter_context(OutputFolder(options.save_aligned))))
     return writers
 
 
@@ -125,6 +140,7 @@ def report(options: Options, run: Run, seconds: float) -> None:
     print(f" ({done / seconds:.1f} per second)" if done > 1 else "")
     targets = {"results": options.json, "table": options.csv, "pictures": options.folder if options.draw else None}
     targets["crops"] = options.folder / "crops" if options.folder and options.save_crops else None
+    targets["aligned faces"] = options.save_aligned
     for what, target in targets.items():
         if target:
             print(f"{what}: {target}")
@@ -139,7 +155,7 @@ def main(options: Options) -> int:
     """
     from tqdm import tqdm
 
-    sources, problems = find_sources(options.paths, sys.stdin, options.folder)
+    sources, problems = find_sources(options.paths, sys.stdin, options.folder, options.save_aligned)
     if not sources:
         raise UsageError(f"there is nothing to look at: {'; '.join(problems)}")
     check_outputs(options, sources)
@@ -149,10 +165,11 @@ def main(options: Options) -> int:
         if folder and options.draw:
             check_pictures(folder, sources)
         detector = load_detector(options.model, options.selection, options.runtime, options.views)
-        label = detector.object_name if isinstance(detector, Detector) else "face"
+        if options.save_aligned and not detector.has_landmarks:
+            raise UsageError(f"--save-aligned: {options.model} finds no points; peers such as scrfd and yunet do")
         moving = any(source.kind != "image" for source in sources)
         started = time.perf_counter()
-        writers = open_writers(options, folder, label, stack)
+        writers = open_writers(options, folder, detector, stack)
         bar = stack.enter_context(tqdm(total=None if moving else len(sources), unit="image", disable=None))
         run = Run(detector, options.pace, writers, bar, options.trusted, problems)
         try:

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.alignment import align_face
 from detection.detections import Detections
 from detection.drawing import draw_detections
 from detection.prediction.inputs import FrameReader, Source
@@ -115,21 +117,25 @@ class JsonWriter(_TextWriter):
 
 
 class CsvWriter(_TextWriter):
-    """One line per detection: image, frame (empty for images), x0, y0, x1, y1, score."""
+    """One line per detection: image, frame (empty for images), x0, y0, x1, y1, score; with `landmarks`, five points."""
 
     HEADER = "image,frame,x0,y0,x1,y1,score"
+    POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, landmarks: bool = False) -> None:
         super().__init__(path)
-        self.put(f"{self.HEADER}\n")
+        columns = [f"{name}_{axis}" for name in self.POINTS for axis in "xy"] if landmarks else []
+        self.put(",".join([self.HEADER, *columns]) + "\n")
 
     def write(self, prediction: Prediction) -> None:
         """Add the lines of one image or frame."""
         found = prediction.detections
         frame = "" if prediction.frame is None else prediction.frame
         lines = io.StringIO()
-        rows = zip(_plain(found.boxes), _plain(found.scores), strict=True)
-        csv.writer(lines, lineterminator="\n").writerows([prediction.source.name, frame, *box, s] for box, s in rows)
+        points = np.zeros((len(found), 0), np.float32) if found.landmarks is None else found.landmarks
+        rows = zip(_plain(found.boxes), _plain(found.scores), _plain(points.reshape(len(found), -1)), strict=True)
+        written = ([prediction.source.name, frame, *box, score, *places] for box, score, places in rows)
+        csv.writer(lines, lineterminator="\n").writerows(written)
         self.put(lines.getvalue())
 
 
@@ -234,26 +240,50 @@ class _Video:
         self._temporary.replace(self._path)
 
 
-class CropWriter:
-    """Each detection cut out, as `crops/NAME/0000.png`, best first; frames put their number before it."""
+class _PartWriter:
+    """A picture of each detection, as `NAME/0000.png` below a folder, best first; frames put their number before it."""
 
-    def __init__(self, output: OutputFolder) -> None:
-        self._names = _Names(output, "crops")
+    def __init__(self, output: OutputFolder, below: str = ".") -> None:
+        self._names = _Names(output, below)
         self._current: tuple[Source, Path] | None = None
 
+    def parts(self, prediction: Prediction) -> Iterator[NDArray[np.uint8]]:
+        """Yield the picture of each detection."""
+        raise NotImplementedError
+
     def write(self, prediction: Prediction) -> None:
-        """Write the crops of one image or frame."""
-        boxes = prediction.detections.boxes
-        corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(int).clip(0)
+        """Write the pictures of one image or frame."""
         prefix = "" if prediction.frame is None else f"{prediction.frame:06d}_"
         if self._current is None or self._current[0] is not prediction.source:
             self._current = (prediction.source, self._names.fresh(prediction.source.output, folder=True))
-        for number, (x0, y0, x1, y1) in enumerate(corners.tolist()):
-            path = self._current[1] / f"{prefix}{number:04d}.png"
-            self._names.save(path, np.ascontiguousarray(prediction.pixels[y0:y1, x0:x1]))
+        for number, pixels in enumerate(self.parts(prediction)):
+            self._names.save(self._current[1] / f"{prefix}{number:04d}.png", pixels)
 
     def close(self) -> None:
-        """Do nothing: every crop is complete."""
+        """Do nothing: every picture is complete."""
+
+
+class CropWriter(_PartWriter):
+    """Each detection cut out, below `crops`."""
+
+    def __init__(self, output: OutputFolder) -> None:
+        super().__init__(output, "crops")
+
+    def parts(self, prediction: Prediction) -> Iterator[NDArray[np.uint8]]:
+        """Yield the pixels of each box."""
+        boxes = prediction.detections.boxes
+        corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(int).clip(0)
+        for x0, y0, x1, y1 in corners.tolist():
+            yield np.ascontiguousarray(prediction.pixels[y0:y1, x0:x1])
+
+
+class AlignedWriter(_PartWriter):
+    """Each face upright, 112×112 pixels, by its five points; see `alignment`."""
+
+    def parts(self, prediction: Prediction) -> Iterator[NDArray[np.uint8]]:
+        """Yield each face."""
+        for points in [] if prediction.detections.landmarks is None else prediction.detections.landmarks:
+            yield align_face(prediction.pixels, points)
 
 
 class StopRequested(Exception):  # noqa: N818 - no error
