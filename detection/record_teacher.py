@@ -28,7 +28,7 @@ from lffd.errors import UsageError
 from lffd.files import OutputFolder, write_atomic
 from lffd.records import Record
 
-SCALES = tuple(round(2.5 * 2 ** (-k / 2), 4) for k in range(10))
+SCALES = tuple(round(2 ** (0.75 - k / 2), 4) for k in range(8))
 _LEAST = 32
 """Images are not made smaller than this."""
 

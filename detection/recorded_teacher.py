@@ -29,7 +29,7 @@ from lffd.untrusted import read_text
 
 CARD, PART, FLOOR = "recording.json", 64, 0.05
 FORMAT = "lffd teacher recording 1"
-_NEAR = math.log(1.6)
+_NEAR = math.log(1.8)
 """How far, in the logarithm, the scale of a crop may be from the nearest recorded one; else nothing is known of it."""
 _VISIBLE = 0.4
 """Share of a teacher's box that must show in a crop, as `SamplingPolicy.min_visible` wants of annotated ones."""

@@ -1,4 +1,4 @@
-"""Accuracy, size, operations and latency of several detectors in one table, ours and those of other projects."""
+"""Accuracy, size, operations and latency of several detectors in one table and chart, ours and other projects'."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tyro
 
 from accuracy_evaluation import evaluation_on_widerface as widerface
 from accuracy_evaluation.output_files import write_json
+from accuracy_evaluation.plots import check_plot_path, plotting
 from detection.load import parse_peer
 from detection.peers.size import peer_size
 from inference_speed_evaluation import inference_speed_eval as speed
@@ -34,7 +35,7 @@ class Options:
     ground_truth: Path
     """Folder of the official files wider_face_val.mat and wider_{easy,medium,hard}_val.mat."""
     output_dir: Path
-    """Result files of each detector, comparison.json and comparison.md; a run that was stopped goes on from them."""
+    """Result files of each detector, comparison.json, .md and .png (a chart); a run that was stopped goes on."""
     resolution: str = "640x480"
     """Image size of latency and operations as WIDTHxHEIGHT."""
     engine: str = "onnxruntime"
@@ -129,6 +130,27 @@ def to_markdown(rows: Sequence[Compared], options: Options, scope: str, machine:
     return "\n".join(lines) + "\n"
 
 
+def draw_chart(rows: Sequence[Compared], ours: Sequence[bool], scope: str, path: Path) -> None:
+    """Draw AP on the hard subset over latency, our networks filled, as PNG, SVG or PDF; rows without one are left out.
+
+    Raises:
+        UsageError: for a file that another program made.
+    """
+    with plotting(path, (8, 5)) as axes:
+        axes.set(xlabel="ms from image in memory to boxes", ylabel="AP, hard subset")
+        axes.set_title(scope, fontsize=9, wrap=True)
+        for row, own in zip(rows, ours, strict=True):
+            if row.hard is None or row.milliseconds is None:
+                continue
+            axes.plot(row.milliseconds, row.hard, "o", color="C0" if own else "C7", mfc=None if own else "white")
+            weight = "bold" if own else "normal"
+            axes.annotate(
+                row.name, (row.milliseconds, row.hard), (5, 4), textcoords="offset points", fontsize=8, weight=weight
+            )
+        axes.set_xlim(left=0)
+        axes.margins(x=0.15, y=0.1)
+
+
 def main(options: Options) -> None:
     """Compare detectors: WIDER FACE average precision, parameters, file size, operations and latency in one table.
 
@@ -136,6 +158,8 @@ def main(options: Options) -> None:
     input get them stretched to it). Latency is measured in turns, each detector in a process of its own.
     """
     latency, tables = options.latency, (options.output_dir / "comparison.json", options.output_dir / "comparison.md")
+    chart = options.output_dir / "comparison.png"
+    check_plot_path(chart)
     for path, mark in zip(tables, ('{"machine":', "| detector | AP easy"), strict=True):
         check_output(path, marks=(mark,))
     (width, height), *_ = latency.sizes
@@ -161,6 +185,7 @@ def main(options: Options) -> None:
     table = to_markdown(rows, options, figures[0]["scope"], str(machine["cpu"]))
     print(table)
     write_atomic(tables[1], table.encode())
+    draw_chart(rows, [not parse_peer(spec) for spec in options.model], figures[0]["scope"], chart)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -55,6 +56,7 @@ def test_accuracy_size_and_latency_stand_side_by_side(tmp_path: Path, capsys: py
     assert table in capsys.readouterr().out
     lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert [line.split(" | ")[0] for line in lines] == ["| slim-320:slim.onnx", "| mine"], "best first"
+    assert cv2.imread(str(output / "comparison.png")).std() > 5
 
 
 def options(*models: str, **more: Any) -> Options:
