@@ -51,7 +51,7 @@ class Options(DetectorOptions):
     """Annotated pictures and videos, and crops, go here. Without any output option: ./predictions."""
     json: Path | None = None
     """Write a list of {"image", "detections": [{"box": [x0, y0, x1, y1], "score"}]}, boxes in pixels, to this file;
-    with "landmarks" (five of [x, y]) where the model finds them. The packer reads it as labels."""
+    with "landmarks" (five of [x, y]) where the model finds them."""
     csv: Path | None = None
     """Write one line per detection to this file."""
     save_crops: bool = False

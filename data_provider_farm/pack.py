@@ -20,7 +20,6 @@ from data_provider_farm.pack_job import Job, Summary, problems_path, run_job
 from data_provider_farm.prepare import Preparation, prepare
 from data_provider_farm.readers.annotations import PROBLEM_KINDS, Listing, SourceImage
 from data_provider_farm.readers.coco import read_coco
-from data_provider_farm.readers.labels import read_labels
 from data_provider_farm.readers.lffd_pickle import read_lffd_pickle
 from data_provider_farm.readers.retinaface import read_retinaface
 from data_provider_farm.readers.tables import read_csv, read_list
@@ -30,9 +29,9 @@ from data_provider_farm.readers.yolo import read_yolo
 from lffd import cli
 from lffd.errors import DataError, UsageError
 
-Format = Literal["widerface", "retinaface", "voc", "coco", "yolo", "csv", "list", "labels", "lffd-pickle", "synthetic"]
+Format = Literal["widerface", "retinaface", "voc", "coco", "yolo", "csv", "list", "lffd-pickle", "synthetic"]
 RUN_OPTIONS = ("output", "strict", "overwrite", "workers")
-ONE_CLASS = ("widerface", "retinaface", "list", "labels", "lffd-pickle", "synthetic")
+ONE_CLASS = ("widerface", "retinaface", "list", "lffd-pickle", "synthetic")
 DEFAULT_COUNT, DEFAULT_SIZE = 1000, 640
 
 
@@ -82,7 +81,6 @@ def read_source(options: Options) -> Listing:
         "yolo": lambda: read_yolo(images, annotations, choice, turned=options.exif == "turned"),
         "csv": lambda: read_csv(images, annotations, choice),
         "list": lambda: read_list(images, annotations),
-        "labels": lambda: read_labels(images, annotations),
         "lffd-pickle": lambda: read_lffd_pickle(annotations),
     }
     listing, more = readers[options.format](), read_backgrounds(options.backgrounds)

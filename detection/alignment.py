@@ -15,6 +15,9 @@ TEMPLATE = np.array(
 """Where the five points go in an aligned face of 112×112 pixels: the usual template of face recognition (ArcFace, arXiv
 1801.07698), which counts from the middle of the first pixel."""
 
+LEAST_SCALE = 1e-3
+"""Points so far apart, or at one place, are no face's; they give a picture all the same."""
+
 
 def similarity(points: NDArray[np.float32], targets: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the rotation, scaling and shift that brings points nearest to their targets in squared distance.
@@ -45,7 +48,8 @@ def align_face(image: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray
     import cv2
 
     matrix = similarity(points, TEMPLATE)
-    factor = math.floor(1 / max(float(np.hypot(*matrix[:, 0])), 1e-3))
+    scale = float(np.hypot(*matrix[:, 0]))
+    factor = math.floor(1 / scale) if scale > LEAST_SCALE else 1
     if factor > 1:
         image, matrix = _reduced(image, matrix, factor)
     size = (ALIGNED_SIDE, ALIGNED_SIDE)

@@ -31,10 +31,9 @@ from lffd.boxes import iou
 from lffd.errors import UsageError
 from lffd.files import check_output, write_atomic
 from lffd.images.files import list_images, read_picture
-from lffd.points import COUNT, SEEN, UNKNOWN, Points
+from lffd.points import COUNT, NAMES, SEEN, UNKNOWN, Points
 from lffd.records import Record
 
-POINT_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 _SAME, _OTHER = 0.5, 0.3
 """IoU with an annotated box from which a find is that object, and below which it is another one."""
 
@@ -166,7 +165,7 @@ def coco_file(names: Sequence[str], sizes: Sequence[tuple[int, int]], opinions: 
             annotations.append(entry)
     category: dict[str, Any] = {"id": 1, "name": what}
     if any("keypoints" in entry for entry in annotations):
-        category["keypoints"] = list(POINT_NAMES)
+        category["keypoints"] = list(NAMES)
     return {"images": images, "annotations": annotations, "categories": [category]}
 
 

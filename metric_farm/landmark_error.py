@@ -1,8 +1,8 @@
 """How far found points lie from annotated ones: the normalised mean error (NME).
 
-The error of a face is the mean distance of its five points from the annotated ones, over a length of the annotated face:
-the side √(width · height) of its box, as in RetinaFace (arXiv 1905.00641, figure 6) and everywhere where faces may turn
-away; or the distance of its eyes, as in 300-W, where that is over ten pixels and so says something.
+The error of a face is the mean distance of its five points from the annotated ones, over a length of the annotated
+face: the side √(width · height) of its box, as for faces that may turn away (RetinaFace, arXiv 1905.00641, section 4);
+or the distance of its eyes, as for faces that look at us, where that is over ten pixels and so says something.
 """
 
 from __future__ import annotations

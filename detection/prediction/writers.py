@@ -23,6 +23,7 @@ from detection.drawing import draw_detections
 from detection.prediction.inputs import FrameReader, Source
 from lffd.errors import DataError, UsageError
 from lffd.files import OutputFile, OutputFolder, naming, write_atomic
+from lffd.points import NAMES
 
 MAX_JPEG_SIDE = 65_000
 
@@ -120,11 +121,10 @@ class CsvWriter(_TextWriter):
     """One line per detection: image, frame (empty for images), x0, y0, x1, y1, score; with `landmarks`, five points."""
 
     HEADER = "image,frame,x0,y0,x1,y1,score"
-    POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
     def __init__(self, path: Path, landmarks: bool = False) -> None:
         super().__init__(path)
-        columns = [f"{name}_{axis}" for name in self.POINTS for axis in "xy"] if landmarks else []
+        columns = [f"{name}_{axis}" for name in NAMES for axis in "xy"] if landmarks else []
         self.put(",".join([self.HEADER, *columns]) + "\n")
 
     def write(self, prediction: Prediction) -> None:
@@ -132,8 +132,8 @@ class CsvWriter(_TextWriter):
         found = prediction.detections
         frame = "" if prediction.frame is None else prediction.frame
         lines = io.StringIO()
-        points = np.zeros((len(found), 0), np.float32) if found.landmarks is None else found.landmarks
-        rows = zip(_plain(found.boxes), _plain(found.scores), _plain(points.reshape(len(found), -1)), strict=True)
+        points = [[]] * len(found) if found.landmarks is None else _plain(found.landmarks.reshape(-1, 2 * len(NAMES)))
+        rows = zip(_plain(found.boxes), _plain(found.scores), points, strict=True)
         written = ([prediction.source.name, frame, *box, score, *places] for box, score, places in rows)
         csv.writer(lines, lineterminator="\n").writerows(written)
         self.put(lines.getvalue())
