@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -9,20 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from accuracy_evaluation.evaluation_on_pack import load_record
 from accuracy_evaluation.output_files import write_json
 from data_provider_farm.pack_format.packed_file import PackReader
-from detection.detections import ImageDetector
-from detection.load import DetectorOptions, load_detector, model_facts
+from detection.crew import Crew
+from detection.load import DetectorOptions, model_facts
 from lffd import cli
-from lffd.ahead import map_ahead
 from lffd.boxes import longer_sides
 from lffd.errors import DataError, UsageError
 from lffd.files import check_output
 from lffd.points import known
-from lffd.records import RecordSource
+from lffd.records import Record, RecordSource
 from metric_farm.landmark_error import CLASSES, FAILED, FaceErrors, LandmarkError, face_errors, join, match, summarise
 
 
@@ -40,25 +44,28 @@ class Options(DetectorOptions):
     """Write the figures to this file."""
 
 
-def detect_points(detector: ImageDetector, source: RecordSource, options: Options) -> Iterator[FaceErrors]:
+def detect_points(crew: Crew, source: RecordSource, options: Options) -> Iterator[FaceErrors]:
     """Yield the errors of each image's faces; every detection belongs to one face at most, also to one without points.
 
     Raises:
         DataError: when a record is damaged.
     """
-    pictures = map_ahead(lambda index: load_record(source, index), range(len(source)), 1)
-    for record, pixels in tqdm(pictures, detector.name, len(source), unit="image", disable=None):
-        if record.landmarks is None:
-            continue
-        faces = ~record.ignored
-        boxes, landmarks = record.boxes[faces], record.landmarks[faces]
-        counted = known(landmarks) & (longer_sides(boxes) >= options.min_side)
-        if not counted.any():
-            continue
-        found = detector(pixels)
+    useful = [index for index in range(len(source)) if counted(source[index], options).any()]
+    pictures = crew.over(lambda index: load_record(source, index), useful)
+    for record, found in tqdm(pictures, crew.name, len(useful), unit="image", disable=None):
+        assert record.landmarks is not None
         assert found.landmarks is not None
-        owners = match(boxes, found.boxes, options.least_iou)
-        yield face_errors(boxes[counted], landmarks[counted], found.landmarks, owners[counted])
+        faces, which = ~record.ignored, counted(record, options)
+        owners = match(record.boxes[faces], found.boxes, options.least_iou)[which[faces]]
+        yield face_errors(record.boxes[which], record.landmarks[which], found.landmarks, owners)
+
+
+def counted(record: Record, options: Options) -> NDArray[np.bool_]:
+    """Return which boxes of a record `(N,)` are measured."""
+    if record.landmarks is None:
+        return np.zeros(len(record.boxes), np.bool_)
+    large: NDArray[np.bool_] = longer_sides(record.boxes) >= options.min_side
+    return ~record.ignored & known(record.landmarks) & large
 
 
 def by_size(errors: FaceErrors) -> dict[str, LandmarkError]:
@@ -91,11 +98,11 @@ def main(options: Options) -> None:
     check_output(options.json, marks=('{"model":',))
     if not 0 < options.least_iou <= 1 or not options.min_side >= 0:
         raise UsageError("--least-iou must lie above 0 and not above 1, and --min-side must not be negative")
-    facts, detector = model_facts(options.model), load_detector(options.model, options.selection, options.runtime)
-    if not detector.has_landmarks:
+    facts, crew = model_facts(options.model), Crew(options.make_detector, options.runtime)
+    if not crew.has_landmarks:
         raise UsageError(f"{options.model} finds no points")
     with PackReader(options.pack) as source:
-        errors = join(detect_points(detector, source, options))
+        errors = join(detect_points(crew, source, options))
     if not len(errors.sides):
         raise DataError(f"{options.pack}: no face of at least {options.min_side:g} px has five points")
     figures = by_size(errors)

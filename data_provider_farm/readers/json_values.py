@@ -11,12 +11,12 @@ from lffd.errors import DataError
 from lffd.untrusted import shown
 
 
-def parse_json(text: str, path: Path, what: str) -> Any:
-    """Return the JSON document that `text` is; `what` names its kind in errors."""
+def parse_json(text: str, path: Path, what: str, line: int = 1) -> Any:
+    """Return the JSON document that `text`, from `line` of a file on, is; `what` names its kind in errors."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from error
+        raise DataError(f"{path}:{error.lineno + line - 1}: is not JSON: {error.msg}") from error
     except RecursionError as error:
         raise DataError(f"{path}: is nested too deeply for {what}") from error
     except ValueError as error:

@@ -69,7 +69,7 @@ def test_a_flag_adds_points_to_a_run(tmp_path: Path) -> None:
     assert run_config("tiny", "--landmarks", "--iterations", "6", *flags) == 0
     model = load_model(tmp_path / "run" / "model")
     assert model.network.outputs == ("score", "box", "landmarks")
-    _, pixels = load_record(synthetic_records(12, size=64, seed=0), 0)
+    pixels, _ = load_record(synthetic_records(12, size=64, seed=0), 0)
     found = Detector(model)(pixels)
     assert found.landmarks is not None
     assert found.landmarks.shape == (len(found), 5, 2)
