@@ -15,6 +15,9 @@ from typing import Annotated, Any
 
 import tyro
 
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from detection.detector import DEFAULT_MODEL, PREDICTION, Detector
 from detection.load import DetectorOptions, load_detector
 from detection.prediction.inputs import Source, find_sources

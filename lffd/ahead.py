@@ -1,4 +1,4 @@
-"""Work on the next items in a thread while the caller is busy with this one."""
+"""Work on the next items in threads while the caller is busy with this one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 4) -> Iterator[Result]:
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 4, workers: int = 1
+) -> Iterator[Result]:
     """Yield `function(item)` for each item in order, up to `ahead` items before they are asked for.
 
-    An error of the function is raised at its item.
+    An error of the function is raised at its item. `workers` is how many items are worked on at once.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:

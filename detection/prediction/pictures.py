@@ -189,7 +189,7 @@ class Display:
         except cv2.error as error:
             raise UsageError(
                 "--show needs a display and an OpenCV that is built with windows, and opencv-python-headless is not. "
-                "Install the other build: pip uninstall opencv-python-headless; pip install opencv-python==4.11.0.86"
+                "Install the other build: pip uninstall opencv-python-headless; pip install opencv-python"
             ) from error
 
     def write(self, prediction: Prediction) -> None:

@@ -223,13 +223,13 @@ def _decode_other(image: Image, where: str | Path, name: str, turned: bool) -> P
     with _damage(where, name, "x".join(map(str, image.size))):
         orientation = _orientation(image) if name == "TIFF" else 1
         image.load()
-        pixels = _to_bgr(where, image)
+        pixels = to_bgr(where, image)
         if name == "TIFF":  # Pillow turned it, and forgot the tag
             return pixels if turned else turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
         return turn(pixels, _orientation(image)) if turned else pixels
 
 
-def _to_bgr(where: str | Path, image: Image) -> Pixels:
+def to_bgr(where: str | Path, image: Image) -> Pixels:
     """Return the pixels of a loaded image of any mode."""
     import cv2
 

@@ -1,12 +1,10 @@
-"""Image files: users' pictures, images of test sets, sizes, folders, and reading ahead."""
+"""Image files: users' pictures, images of test sets, sizes, and folders."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lffd.ahead import map_ahead
 from lffd.errors import DataError
 from lffd.images.encoded import MAX_PIXELS, SIGNATURE_BYTES, Pixels, decode, format_of, image_size
 from lffd.images.jpeg import is_jpeg
@@ -44,11 +42,6 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
         return format_of(read_file(path, SIGNATURE_BYTES)) is not None
     except DataError:
         return False
-
-
-def load_ahead(paths: Iterable[Path]) -> Iterator[Pixels]:
-    """Return the test set images of paths in order, decoding the next ones in a thread meanwhile; see `read_image`."""
-    return map_ahead(read_image, paths)
 
 
 def read_size(path: Path, turned: bool) -> tuple[int, int]:
