@@ -19,6 +19,8 @@ from data_iterator_farm.label_maps import BACKGROUND, IGNORED, POSITIVE, ClassMa
 from data_iterator_farm.policies import PresetName, preset
 from lffd.cli import run
 from lffd.errors import UsageError
+from lffd.figures import FIGURE_MARKS, write_figure
+from lffd.files import check_output
 from lffd.graphs.network import BranchGeometry, Network
 from lffd.limits import check_batch_memory, check_limits
 
@@ -192,13 +194,14 @@ def main(options: Options) -> None:
     from data_provider_farm.pack_format.packed_file import PackReader
     from symbol_farm.versions import version_network
 
+    check_output(options.output, [options.pack], FIGURE_MARKS)
     network = version_network(options.version, options.landmarks)
     policies = preset(options.preset, network)
     with PackReader(options.pack) as source:
         plan = BatchPlan(network, policies, options.crops, options.input_size or network.train_input, options.seed)
         with BatchLoader(source, plan, threads=2, stop=1) as loader:
             figure = draw_batch(next(loader), network)
-    figure.savefig(options.output, dpi=DOTS_PER_INCH)
+    write_figure(figure, options.output, DOTS_PER_INCH)
     print(f"{options.output}: {options.crops} crops of {options.pack}, {options.version}, {options.preset} preset")
 
 

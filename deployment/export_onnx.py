@@ -31,7 +31,7 @@ from lffd.boxes import clip, suppress
 from lffd.engines import BranchMaps
 from lffd.engines.onnxruntime_engine import open_session
 from lffd.errors import ModelError, UsageError
-from lffd.files import write_atomic
+from lffd.files import check_output, write_atomic
 from lffd.graphs.graph import Graph
 from lffd.graphs.model import Model
 from lffd.graphs.network import Network
@@ -190,8 +190,7 @@ def main(options: Options) -> None:
     """
     if not options.output.parent.is_dir():
         raise UsageError(f"{options.output.parent} is not a folder; make it first, or choose another --output")
-    if options.output.is_dir():
-        raise UsageError(f"{options.output} is a folder; --output names the ONNX file")
+    check_output(options.output, marks=("lffd",))
     model = resolve_model(options.model)
     content, parity = build_int8(model, options) if wants_int8(model, options) else build(model, options)
     write_atomic(options.output, content)

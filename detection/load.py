@@ -18,8 +18,9 @@ from detection.peers.kinds import KINDS, peer_kind
 from detection.selection import Selection
 from detection.views import ViewSettings
 from lffd.engines.runtime import Runtime
-from lffd.errors import UsageError
+from lffd.errors import ModelError, UsageError
 from lffd.graphs.network import Network
+from lffd.untrusted import read_file
 
 PEER = "peer:"
 
@@ -106,7 +107,8 @@ def model_facts(spec: str) -> ModelFacts:
     """Return what identifies the model that `spec` names; raises what `load_detector` raises for it."""
     peer = parse_peer(spec)
     if peer is not None:
-        return ModelFacts(spec, f"{PEER}{peer[0]}", hashlib.sha256(peer[1].read_bytes()).hexdigest(), None)
+        content = read_file(peer[1], refusal=ModelError)
+        return ModelFacts(spec, f"{PEER}{peer[0]}", hashlib.sha256(content).hexdigest(), None)
     from symbol_farm.trained_models import resolve_model
 
     model = resolve_model(spec)

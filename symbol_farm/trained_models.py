@@ -17,6 +17,7 @@ from lffd.graphs.model import CARD_FILE, PARAMS_FILE, Model, decode_text, load_m
 from lffd.graphs.network import Network
 from lffd.hints import unknown
 from lffd.params import read_params
+from lffd.untrusted import read_file
 from symbol_farm.versions import VERSIONS, version_network
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
@@ -86,10 +87,9 @@ def load_published(
 
 def _on_graph(network: Network, path: Path) -> Network:
     """Return the version with the graph of a file, which must put its outputs at the same places."""
+    text = decode_text(read_file(path, refusal=ModelError), path)
     try:
-        read = replace(network, graph=parse_graph(decode_text(path.read_bytes(), path), str(path)))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+        read = replace(network, graph=parse_graph(text, str(path)))
     except GeometryError as error:
         raise ModelError(f"{path}: {error}") from error
     if read.branch_geometry != network.branch_geometry:

@@ -13,7 +13,9 @@ from detection.detector import Detector
 from detection.drawing import draw_detections
 from detection.selection import Selection
 from lffd.errors import UsageError
+from lffd.files import write_atomic
 from lffd.graphs.model import Model
+from lffd.images.encoded import encode
 from lffd.records import Record, RecordSource
 from metric_farm.average_precision import average_precision
 
@@ -60,13 +62,12 @@ class PackValidator:
 
     def draw(self, model: Model, folder: Path, count: int) -> int:
         """Write pictures of the first `count` images with what the model finds; return how many there are."""
-        import cv2
-
         folder.mkdir(parents=True, exist_ok=True)
         detector, shown = Detector(model), min(count, len(self._records))
         for index in range(shown):
             pixels, _ = load_record(self._records, index)
-            cv2.imwrite(str(folder / f"{index:03d}.jpg"), draw_detections(pixels, detector(pixels)))
+            drawn = draw_detections(pixels, detector(pixels))
+            write_atomic(folder / f"{index:03d}.jpg", encode(drawn, 95), durable=False)
         return shown
 
     def protocol(self) -> dict[str, Any]:

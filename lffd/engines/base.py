@@ -102,10 +102,12 @@ def onnx_content(model: Model, precision: str, quantised: str) -> bytes:
     """Return the ONNX file that an engine runs: the model's own, or for int8 the one of the model directory.
 
     Raises:
-        EngineError: when the model directory has no file `quantised`, which `deployment/quantize.py` puts there.
+        EngineError: when the model cannot be written so, or its directory has no file `quantised`, which
+            `deployment/quantize.py` puts there.
     """
     if precision != "int8":
-        return bytes(maps_onnx(model, "nhwc-uint8").SerializeToString())
+        with telling(f"model {model.network.name} cannot be written as ONNX"):
+            return bytes(maps_onnx(model, "nhwc-uint8").SerializeToString())
     if quantised not in model.extra_files:
         raise EngineError(
             f"model {model.network.name} holds no {quantised}, so it cannot run in int8 here; make one with: "
