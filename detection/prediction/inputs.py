@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from lffd.errors import DataError, UsageError
 from lffd.images.encoded import FORMATS, MAX_PIXELS, SIGNATURE_BYTES, format_of
 from lffd.images.files import SUFFIXES, is_picture
-from lffd.untrusted import shown
 
 _VIDEO_ENDINGS = ("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "ts", "mts", "3gp", "ogv")
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEO_ENDINGS)
@@ -128,7 +127,7 @@ def _stream(address: str) -> Source:
     except ValueError:
         place, parts = "", None
     if not place or parts is None:
-        raise DataError(f"{shown(address)}: is no address of a stream")
+        raise DataError(f"{address.partition(':')[0]}://…: is no address of a stream")  # it may hold a password
     name = f"{parts.scheme}://{place}{parts.path}"
     if PurePath(parts.path).suffix.lower() in SUFFIXES:
         raise DataError(f"{name}: is a picture and no stream; pass it on: curl … | predict -")
