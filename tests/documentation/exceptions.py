@@ -20,6 +20,7 @@ SHORTENED = {
 
 PARSED = {
     "python accuracy_evaluation/predict.py camera:0": "needs a camera and a window",
+    "python accuracy_evaluation/predict.py rtsp:": "needs a camera in the network; test_streams.py has a server",
     "python config_farm/configuration_9_400_nano.py": "needs the weights of another project",
     "python -m inference_speed_evaluation.comparison": "needs the weights of other projects",
     "/usr/bin/time -v python accuracy_evaluation/predict.py 8k.jpg": "needs trained weights of v1, and a picture of "

@@ -31,6 +31,7 @@ def make_workspace(root: Path) -> Path:
     for name in ("photo.jpg", "photos/one.jpg", "photos/two.png"):
         cv2.imwrite(str(root / name), small)
     _make_video(root / "clip.mp4", small)
+    _make_labelled(root, small)
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng, 192)[:2] for _ in range(24)]
     pictures = {f"picture_{number}": scene for number, scene in enumerate(scenes) if len(scene[1])}
@@ -58,6 +59,19 @@ def _make_video(path: Path, picture: np.ndarray) -> None:
     for _ in range(2):
         writer.write(picture)
     writer.release()
+
+
+def _make_labelled(root: Path, picture: np.ndarray) -> None:
+    """Write a YOLO dataset, and the file of a label tool about the photos."""
+    for file, data in {
+        "faces/data.yaml": b"val: images\nnames: [face]\n",
+        "faces/images/one.jpg": encode(picture, 90),
+        "faces/labels/one.txt": b"0 0.5 0.5 0.25 0.25\n",
+        "annotations.xml": b"<annotations><image name='one.jpg' width='%d' height='%d'>"
+        b"<box label='face' xtl='9' ytl='9' xbr='40' ybr='50'/></image></annotations>" % picture.shape[1::-1],
+    }.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(data)
 
 
 def _make_widerface(root: Path, pictures: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
