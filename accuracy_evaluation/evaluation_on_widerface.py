@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import Any
 
 from tqdm import tqdm
 
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from accuracy_evaluation.output_files import EvaluationOptions, start_run, without_results, write_json
 from accuracy_evaluation.widerface import branches, report
 from accuracy_evaluation.widerface.ground_truth import ImageTruth, images_present, load_ground_truth
 from accuracy_evaluation.widerface.results import PUBLISHED_FLOOR, read_result, read_results, result_path, write_result
-from detection.load import ModelFacts, load_detector, model_facts
+from detection.crew import Crew
+from detection.load import ModelFacts, model_facts
 from lffd import cli
 from lffd.files import OutputFolder, check_output
-from lffd.images.files import load_ahead
+from lffd.images.files import read_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +51,11 @@ def write_results(
     todo = without_results(options, run, images, read, "images")
     if not todo:
         return
-    detector = load_detector(options.model, options.selection, options.runtime)
+    crew = Crew(options.make_detector, options.runtime)
     old = every if options.overwrite else todo
     start_run(folder, run, [path(folder, image) for image in old for path in (result_path, branches.branches_path)])
-    pictures = load_ahead(options.images / f"{image.path}.jpg" for image in todo)
-    for image, pixels in zip(tqdm(todo, detector.name, unit="image", disable=None), pictures, strict=True):
-        detections = detector(pixels)
+    found = crew.over(lambda image: (read_image(options.images / f"{image.path}.jpg"), image), todo)
+    for image, detections in tqdm(found, crew.name, len(todo), unit="image", disable=None):
         if detections.branches is not None:
             branches.write_branches(folder, image, detections.branches)
         write_result(folder, image, detections, options.published_format)

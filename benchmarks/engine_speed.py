@@ -104,7 +104,7 @@ def measure(options: Options, version: str) -> list[Rates]:
     with ExitStack() as stack:
         workers: dict[str, WorkerProcess] = {}
         for subject in options.subjects:
-            worker = stack.enter_context(WorkerProcess(options.threads, subject, "benchmarks.engine_speed_worker"))
+            worker = stack.enter_context(WorkerProcess(options.threads, subject, f"{__package__}.engine_speed_worker"))
             try:
                 worker.ask(do="load", version=version, **shared, **parse_subject(subject))
             except EngineError as error:

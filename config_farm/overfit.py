@@ -74,7 +74,7 @@ def experiment_for(network: Network, options: Options, pack: str, folder: Path) 
 def main(options: Options) -> int:
     """Train on a single image of a pack and measure AP on the same image; exit code 1 when it never reaches 1.0.
 
-    Example: python -m config_farm.overfit val.rec --index 41 --version v2
+    Example: lffd overfit val.rec --index 41 --version v2
     """
     check_output(options.json, [options.pack], ('{"image":',))
     network = version_network(options.version)

@@ -1,6 +1,6 @@
 """A picture of what the network is taught: real crops, and for each branch which cells are positive or ignored.
 
-python -m data_iterator_farm.preview train.rec --version v2 --output preview.png
+lffd preview train.rec --version v2 --output preview.png
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
-"""Export a model to ncnn's two files, checked by running them against MXNet before anything is written."""
+"""Export a model to ncnn's two files, checked by running them against another engine before anything is written."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from deployment.parity import TOLERANCE, measure_engine, probe_images
 from lffd import cli
@@ -23,14 +27,15 @@ class Options:
     output_dir: Path
     """Folder for model.param and model.bin."""
     tolerance: float = TOLERANCE
-    """Largest difference from MXNet, of scores and of box codes; more refuses the export."""
+    """Largest difference from the reference engine, of scores and of box codes; more refuses the export."""
 
 
 def main(options: Options) -> None:
     """Export a model to ncnn: model.param lists the layers, model.bin holds the weights.
 
     The input blob is `data` (`ncnn::Mat::from_pixels` with PIXEL_BGR, nothing subtracted); the output blobs, score and
-    box code of each branch, are printed. The files are run and compared with MXNet first.
+    box code of each branch, are printed. The files are run first and compared with MXNet, or with
+    PyTorch or ONNX Runtime where it is missing.
     """
     model = resolve_model(options.model)
     with OutputFolder(options.output_dir) as folder:

@@ -1,7 +1,8 @@
-"""Export a model to ONNX, checked by running it against MXNet before anything is written."""
+"""Export a model to ONNX, checked by running it against another engine before anything is written."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,15 +10,26 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from deployment.decoded_graph import GraphSuppression, decoded_onnx
-from deployment.parity import TOLERANCE, Outputs, Parity, Run, measure_parity, named_maps, probe_images
+from deployment.parity import (
+    TOLERANCE,
+    Outputs,
+    Parity,
+    Run,
+    measure_parity,
+    named_maps,
+    probe_images,
+    reference_engine,
+)
+from deployment.quantized_graph import INT8_FILES
 from detection.decoding import decode
 from lffd import cli
 from lffd.boxes import clip, suppress
 from lffd.engines import BranchMaps
-from lffd.engines.factory import create_engine
 from lffd.engines.onnxruntime_engine import open_session
-from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.files import check_output, write_atomic
 from lffd.graphs.graph import Graph
@@ -42,6 +54,11 @@ class Options:
     """Suppression inside too: outputs boxes (K, 4), scores (K,), images (K,), and landmarks (K, 5, 2)."""
     input: InputForm = "nchw-float"
     """nchw-float: float (B, 3, H, W); nhwc-uint8: bytes (B, H, W, 3) as a camera gives them. Both BGR, 0–255."""
+    precision: Literal["fp32", "int8"] | None = None
+    """int8: the 8-bit graph that a directory made by lffd quantize holds, as it is: bytes in, raw maps out. Such a
+    directory must be asked for one of the two; all others give fp32."""
+    int8_for: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    """Which of the directory's 8-bit graphs: each is shaped for the engine that runs it fastest."""
     normalization: Literal["inside", "outside"] = "inside"
     """outside: you bring (pixel - 127.5) / 127.5 yourself."""
     score_threshold: float = 0.02
@@ -51,7 +68,7 @@ class Options:
     max_detections: int = 750
     """With --suppressed: kept per image."""
     tolerance: float = TOLERANCE
-    """Largest difference from MXNet, of scores and of box codes; more refuses the export."""
+    """Largest difference from the reference engine, of scores and of box codes; more refuses the export."""
 
 
 def decode_maps(network: Network, maps: list[BranchMaps]) -> Outputs:
@@ -110,14 +127,13 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
     """Return the file's content and its parity, both checked; suppression is checked apart, on the same candidates.
 
     Raises:
-        ModelError: when the graph's outputs differ too much from MXNet's.
-        EngineError: when MXNet or ONNX Runtime is missing.
+        ModelError: when the graph's outputs differ too much from the reference's.
     """
     normalised, network = options.normalization == "outside", model.network
     make = decoded_onnx if options.decoded or options.suppressed else maps_onnx
     content = make(model, options.input, normalised).SerializeToString()
     run = session_run(model.graph, content, options.input, normalised)
-    reference = create_engine(model, Runtime("mxnet"))
+    title, reference = reference_engine(model, "onnxruntime")
 
     def found(images: NDArray[np.uint8]) -> Outputs:
         return run(images) if make is maps_onnx else box_codes(network, run(images), images)
@@ -126,7 +142,7 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
         maps = reference.run(images)
         return named_maps(maps) if make is maps_onnx else box_codes(network, decode_maps(network, maps), images)
 
-    parity = measure_parity((options.output.name, found), ("MXNet", expected), probe_images(network))
+    parity = measure_parity((options.output.name, found), (title, expected), probe_images(network))
     parity.check(options.tolerance)
     if options.suppressed:
         rule = GraphSuppression(options.score_threshold, options.suppression_threshold, options.max_detections)
@@ -135,20 +151,48 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
     return content, parity
 
 
+def wants_int8(model: Model, options: Options) -> bool:
+    """Say whether the 8-bit graph is to be written; a `UsageError` where a quantised model leaves it open."""
+    quantised = [name for name in INT8_FILES.values() if name in model.extra_files]
+    if quantised and options.precision is None:
+        raise UsageError(
+            f"{options.model} is quantised: say --precision int8 for its 8-bit graph (with --input nhwc-uint8), or "
+            "--precision fp32 for the float network"
+        )
+    if options.precision != "int8":
+        return False
+    if (name := INT8_FILES[options.int8_for]) not in quantised:
+        has = f"only {', '.join(quantised)}" if quantised else "no 8-bit graph; make one with lffd quantize"
+        raise UsageError(f"--precision int8: {options.model} has no {name}, but {has}")
+    if options.decoded or options.suppressed or (options.input, options.normalization) != ("nhwc-uint8", "inside"):
+        raise UsageError(
+            "--precision int8: an 8-bit graph takes bytes and gives raw maps: give --input nhwc-uint8, without "
+            "--decoded, --suppressed and --normalization outside"
+        )
+    return True
+
+
+def build_int8(model: Model, options: Options) -> tuple[bytes, Parity]:
+    """Return the 8-bit graph of a model directory, and how far it is from the float network, which its card has too."""
+    content = model.extra_files[INT8_FILES[options.int8_for]]
+    title, reference = reference_engine(model, "onnxruntime")
+    found = session_run(model.graph, content, "nhwc-uint8", normalised=False)
+    sides = ((options.output.name, found), (f"{title} fp32", lambda images: named_maps(reference.run(images))))
+    return content, measure_parity(*sides, probe_images(model.network))
+
+
 def main(options: Options) -> None:
     """Export a model to ONNX with batch, height and width left open.
 
-    The file is run with ONNX Runtime on images of several sizes and compared with MXNet; when an output differs by more
-    than the tolerance, nothing is written.
+    The file is run with ONNX Runtime on images of several sizes and compared with MXNet or PyTorch, whichever is
+    installed (else with the engine that runs our networks on ONNX Runtime); when an output differs by more than the
+    tolerance, nothing is written.
     """
     if not options.output.parent.is_dir():
         raise UsageError(f"{options.output.parent} is not a folder; make it first, or choose another --output")
     check_output(options.output, marks=("lffd",))
     model = resolve_model(options.model)
-    if model.card.get("quantization", {}).get("precision") == "int8":
-        files = ", ".join(name for name in model.extra_files if name.endswith(".onnx"))
-        print(f"note: an export computes in fp32; the 8-bit graphs of {options.model} are the files {files} in it")
-    content, parity = build(model, options)
+    content, parity = build_int8(model, options) if wants_int8(model, options) else build(model, options)
     write_atomic(options.output, content)
     print(parity.to_text())
     print(f"wrote {options.output}: {model.network.name}, {len(content) / 1e6:.1f} MB, input {options.input} BGR")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.engines import BranchMaps
-from lffd.engines.factory import create_engine
+from lffd.engines import BranchMaps, Engine
+from lffd.engines.factory import ENGINES, create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError
 from lffd.graphs.model import Model
@@ -21,6 +21,9 @@ Outputs = dict[str, NDArray[np.float32]]
 
 Run = Callable[[NDArray[np.uint8]], Outputs]
 """Takes images `(B, H, W, 3)` uint8 BGR and returns named outputs."""
+
+REFERENCES = {"mxnet": "MXNet", "torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+"""What is compared with: the first that is installed, but another than the one under test where there is one."""
 
 TOLERANCE = 1e-4
 """Largest difference, of scores and of box codes, that float32 engines may have."""
@@ -111,12 +114,19 @@ def measure_parity(
     return Parity(subject[0], reference[0], tuple(worst.values()))
 
 
+def reference_engine(model: Model, tested: str = "") -> tuple[str, Engine]:
+    """Return the title and the engine that what `tested` computes is compared with: see `REFERENCES`."""
+    installed = [name for name in REFERENCES if ENGINES[name].installed]
+    name = next((name for name in installed if name != tested), "onnxruntime")
+    return REFERENCES[name], create_engine(model, Runtime(name))
+
+
 def measure_engine(model: Model, reduced: Model, runtime: Runtime, batches: Iterable[NDArray[np.uint8]]) -> Parity:
-    """Return how far a model on an engine, perhaps one of reduced precision, is from the full one on MXNet."""
-    runner, reference = create_engine(reduced, runtime), create_engine(model, Runtime("mxnet"))
+    """Return how far a model on an engine, perhaps of reduced precision, is from the full one on the reference."""
+    runner, (title, reference) = create_engine(reduced, runtime), reference_engine(model, runtime.engine)
     return measure_parity(
         (f"{runtime.engine} {runtime.precision}", lambda images: named_maps(runner.run(images))),
-        ("MXNet fp32", lambda images: named_maps(reference.run(images))),
+        (f"{title} fp32", lambda images: named_maps(reference.run(images))),
         batches,
     )
 

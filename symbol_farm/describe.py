@@ -100,7 +100,7 @@ def as_text(facts: dict[str, Any]) -> str:
 def main(options: Options) -> None:
     """Print a version's layer table with shapes, receptive fields, strides, parameters and operations.
 
-    Example: python -m symbol_farm.describe v1 --input 640x480 --plot v1.png
+    Example: lffd describe v1 --input 640x480 --plot v1.png
     """
     check_output(options.json, marks=('{"version":',))
     check_output(options.plot, marks=FIGURE_MARKS)

@@ -112,9 +112,9 @@ def _check(network: Network, experiment: Experiment) -> None:
     """Refuse, before anything is made, a parameter server without its launcher or the reverse, and useless crops."""
     launched = os.environ.get("DMLC_ROLE") == "worker"
     if launched and experiment.kvstore is None:
-        raise UsageError("config_farm.launch started this worker, but the command has no --kvstore dist_sync")
+        raise UsageError("lffd launch started this worker, but the command has no --kvstore dist_sync")
     if experiment.kvstore is not None and not launched:
-        raise UsageError(f"--kvstore {experiment.kvstore} needs: python -m config_farm.launch -- COMMAND")
+        raise UsageError(f"--kvstore {experiment.kvstore} needs: lffd launch -- COMMAND")
     size, least = experiment.input_size, network.minimum_input + network.branch_geometry[-1].stride
     network.map_sizes(size, size)
     if engine_choice(experiment).engine == "mxnet" and size < least:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from accuracy_evaluation.evaluation_on_pack import detect_records, load_record
+from detection.crew import Crew
 from detection.detector import Detector
 from detection.drawing import draw_detections
 from detection.selection import Selection
@@ -52,7 +53,8 @@ class PackValidator:
 
     def scores(self, model: Model) -> dict[str, float]:
         """Return `AP50` (which decides what is best) and `AP` (mean over IoU 0.50–0.95) of a model, 0–1."""
-        truth, found, _ = detect_records(Detector(model, EVALUATION), self._records)
+        crew = Crew(lambda runtime: Detector(model, EVALUATION, runtime=runtime))
+        truth, found, _ = detect_records(crew, self._records)
         figures = average_precision(truth, found, COUNTED_DETECTIONS)
         if figures.objects == 0:
             raise UsageError(f"--val-data {self._data} holds no object that counts: there is nothing to measure")
@@ -63,7 +65,7 @@ class PackValidator:
         folder.mkdir(parents=True, exist_ok=True)
         detector, shown = Detector(model), min(count, len(self._records))
         for index in range(shown):
-            _, pixels = load_record(self._records, index)
+            pixels, _ = load_record(self._records, index)
             drawn = draw_detections(pixels, detector(pixels))
             write_atomic(folder / f"{index:03d}.jpg", encode(drawn, 95), durable=False)
         return shown

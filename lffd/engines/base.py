@@ -109,6 +109,6 @@ def onnx_content(model: Model, precision: str, quantised: str) -> bytes:
     if quantised not in model.extra_files:
         raise EngineError(
             f"model {model.network.name} holds no {quantised}, so it cannot run in int8 here; make one with: "
-            "python deployment/quantize.py --model MODEL --calibration IMAGES --output-dir DIR"
+            "lffd quantize --model MODEL --calibration IMAGES --output-dir DIR"
         )
     return model.extra_files[quantised]

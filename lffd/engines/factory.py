@@ -60,9 +60,9 @@ def _from(module: str, name: str) -> Builder:
 _CPU, _GPU, _ANY = ("cpu",), ("gpu",), ("cpu", "gpu")
 
 ENGINES: dict[str, EngineKind] = {
-    "mxnet": EngineKind(("mxnet",), "", ("fp32",), _ANY, _from("mxnet", "MXNetEngine")),
+    "mxnet": EngineKind(("mxnet",), "mxnet", ("fp32",), _ANY, _from("mxnet", "MXNetEngine")),
     "onnxruntime": EngineKind(
-        ("onnxruntime", "onnx"), "onnx", ("fp32", "int8"), _ANY, _from("onnxruntime", "OnnxRuntimeEngine")
+        ("onnxruntime", "onnx"), "", ("fp32", "int8"), _ANY, _from("onnxruntime", "OnnxRuntimeEngine")
     ),
     "openvino": EngineKind(
         ("openvino", "onnx"), "openvino", ("fp32", "bf16", "int8"), _ANY, _from("openvino", "OpenVinoEngine")

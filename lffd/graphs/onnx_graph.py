@@ -44,7 +44,7 @@ class OnnxBuilder:
     """Collects nodes and constants, and closes them into a checked ONNX model."""
 
     def __init__(self) -> None:
-        self._onnx = require("onnx", "onnx")
+        self._onnx = require("onnx", "")
         self._nodes: list[Any] = []
         self._constants: dict[str, Any] = {}
 

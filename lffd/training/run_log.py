@@ -17,6 +17,7 @@ from tqdm import tqdm
 from lffd.errors import UsageError
 from lffd.figures import write_figure
 from lffd.files import naming, write_atomic
+from lffd.hints import pip_command
 
 METRICS_FILE, LOG_FILE, CURVES_FILE = "metrics.jsonl", "log.txt", "curves.png"
 
@@ -149,7 +150,7 @@ def _tensorboard(folder: Path) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
-        raise UsageError("TensorBoard events need the extra: pip install -e '.[tensorboard]'") from error
+        raise UsageError(f"TensorBoard events need the extra: {pip_command('tensorboard')}") from error
     return SummaryWriter(str(folder / "tensorboard"))
 
 
