@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("inference_speed_evaluation.comparison", "accuracy, size and latency of detectors in one table"),
     "export onnx": ("deployment.export_onnx", "write a model as ONNX, run and compared first"),
     "export ncnn": ("deployment.export_ncnn", "write a model for ncnn, run and compared first"),
+    "export page": ("deployment.export_page", "write the page in the browser as files for any web server"),
+    "serve": ("deployment.serve", "a page that detects in the browser, and detection over HTTP"),
     "quantize": ("deployment.quantize", "make an int8, bf16 or fp16 model, with what it costs"),
     "trim": ("deployment.trim", "cut off branches that a task cannot need"),
 }
