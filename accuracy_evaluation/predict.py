@@ -18,11 +18,19 @@ import tyro
 if not __package__:  # started by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from detection.detections import ImageDetector
 from detection.detector import DEFAULT_MODEL, PREDICTION, Detector
 from detection.load import DetectorOptions, load_detector
 from detection.prediction.inputs import Source, find_sources
 from detection.prediction.label_files import FOLDER, LabelFormat, label_writer
-from detection.prediction.pictures import CropWriter, Display, PictureWriter, StopRequested, picture_suffix
+from detection.prediction.pictures import (
+    AlignedWriter,
+    CropWriter,
+    Display,
+    PictureWriter,
+    StopRequested,
+    picture_suffix,
+)
 from detection.prediction.rendering import Hidden, Marked
 from detection.prediction.run import Pace, Run
 from detection.prediction.writers import CountWriter, CsvWriter, JsonWriter, PredictionWriter, Render
@@ -48,13 +56,17 @@ class Options(DetectorOptions):
     output_dir: Path | None = None
     """Annotated pictures and videos, and crops, go here. Without any output option: ./predictions."""
     json: Path | None = None
-    """Write a list of {"image", "detections": [{"box": [x0, y0, x1, y1], "score"}]}, boxes in pixels, to this file."""
+    """Write a list of {"image", "detections": [{"box": [x0, y0, x1, y1], "score"}]}, boxes in pixels, to this file;
+    with "landmarks" (five of [x, y]) where the model finds them."""
     csv: Path | None = None
     """Write one line per detection to this file, and one with the image's name alone where nothing was found."""
     save_txt: LabelFormat | None = None
     """Write what was found as label files for yolo, voc or coco tools into OUTPUT_DIR/labels; images only."""
     save_crops: bool = False
     """Cut every detection out into OUTPUT_DIR/crops."""
+    save_aligned: Path | None = None
+    """Write every face upright, 112x112 pixels, into this folder, as face recognition takes it; for models with five
+    points."""
     draw: bool = True
     """Write annotated pictures and videos into OUTPUT_DIR."""
     draw_scores: bool = True
@@ -78,7 +90,7 @@ class Options(DetectorOptions):
     def folder(self) -> Path | None:
         """Where pictures go; None when only tables or a window are wanted."""
         wanted = self.save_crops or self.save_txt or self.blur or self.pixelate
-        if self.output_dir is None and (wanted or not (self.json or self.csv or self.show)):
+        if self.output_dir is None and (wanted or not (self.json or self.csv or self.show or self.save_aligned)):
             return DEFAULT_OUTPUT
         return self.output_dir
 
@@ -97,8 +109,9 @@ def check_options(options: Options, sources: Sequence[Source]) -> None:
     """
     if options.blur and options.pixelate:
         raise UsageError("give --blur or --pixelate, not both")
-    if (options.blur or options.pixelate) and (options.save_crops or not options.draw):
-        other = "--save-crops would show what --blur and --pixelate hide" if options.save_crops else "--no-draw"
+    shown = "--save-crops" if options.save_crops else "--save-aligned" if options.save_aligned else ""
+    if (options.blur or options.pixelate) and (shown or not options.draw):
+        other = f"{shown} would show what --blur and --pixelate hide" if shown else "--no-draw"
         raise UsageError(f"--blur and --pixelate write pictures without faces: {other} does not go with them")
     if options.save_txt:
         moving = next((source.name for source in sources if source.kind != "image"), None)
@@ -121,6 +134,8 @@ def check_outputs(options: Options, sources: Sequence[Source]) -> None:
     check_output(options.csv, inputs, (CsvWriter.HEADER,))
     if options.json and options.csv and options.json.resolve() == options.csv.resolve():
         raise UsageError(f"--json and --csv name one file, {options.json}")
+    if options.save_aligned and options.folder and options.save_aligned.resolve() == options.folder.resolve():
+        raise UsageError(f"--save-aligned needs a folder of its own, not {options.folder}")
 
 
 def check_pictures(folder: OutputFolder, sources: Sequence[Source]) -> None:
@@ -134,9 +149,10 @@ def check_pictures(folder: OutputFolder, sources: Sequence[Source]) -> None:
 
 
 def open_writers(
-    options: Options, folder: OutputFolder | None, label: str, bar: Any, stack: ExitStack
+    options: Options, folder: OutputFolder | None, detector: ImageDetector, bar: Any, stack: ExitStack
 ) -> list[PredictionWriter]:
-    """Return what the options ask for, with `label` written at boxes; the stack closes it, also after an error."""
+    """Return what the options ask for of what `detector` finds; the stack closes it, also after an error."""
+    label = detector.object_name if isinstance(detector, Detector) else "face"
     writers: list[PredictionWriter] = []
 
     def add(writer: PredictionWriter) -> None:
@@ -150,11 +166,13 @@ def open_writers(
     if options.json:
         add(JsonWriter(options.json))
     if options.csv:
-        add(CsvWriter(options.csv, options.pace.track))
+        add(CsvWriter(options.csv, options.pace.track, detector.has_landmarks))
     if folder and options.draw:
         add(PictureWriter(folder, options.render(label), partial(bar.write, file=sys.stderr)))
     if folder and options.save_crops:
         add(CropWriter(folder))
+    if options.save_aligned:
+        add(AlignedWriter(stack.enter_context(OutputFolder(options.save_aligned))))
     if folder and options.save_txt:
         add(label_writer(options.save_txt, folder, label))
     return writers
@@ -170,6 +188,7 @@ def report(options: Options, run: Run, seconds: float) -> None:
     targets = {"results": options.json, "table": options.csv, "pictures": options.folder if options.draw else None}
     targets["crops"] = options.folder / "crops" if options.folder and options.save_crops else None
     targets["labels"] = options.folder / FOLDER if options.folder and options.save_txt else None
+    targets["aligned faces"] = options.save_aligned
     for what, target in targets.items():
         if target:
             print(f"{what}: {target}")
@@ -184,7 +203,7 @@ def main(options: Options) -> int:
     """
     from tqdm import tqdm
 
-    sources, problems = find_sources(options.paths, sys.stdin, options.folder)
+    sources, problems = find_sources(options.paths, sys.stdin, options.folder, options.save_aligned)
     if not sources:
         raise UsageError(f"there is nothing to look at: {'; '.join(problems)}")
     check_options(options, sources)
@@ -195,11 +214,12 @@ def main(options: Options) -> int:
         if folder and options.draw:
             check_pictures(folder, sources)
         detector = load_detector(options.model, options.selection, options.runtime, options.views)
-        label = detector.object_name if isinstance(detector, Detector) else "face"
+        if options.save_aligned and not detector.has_landmarks:
+            raise UsageError(f"--save-aligned: {options.model} finds no points; peers such as scrfd and yunet do")
         moving = any(source.kind != "image" for source in sources)
         started = time.perf_counter()
         bar = stack.enter_context(tqdm(total=None if moving else len(sources), unit="image", disable=None))
-        writers = open_writers(options, folder, label, bar, stack)
+        writers = open_writers(options, folder, detector, bar, stack)
         run = Run(detector, options.pace, writers, bar, options.trusted, problems)
         try:
             run.over(sources)

@@ -23,7 +23,6 @@ from data_provider_farm.readers.coco import read_coco
 from data_provider_farm.readers.crowdhuman import BodyPart, read_crowdhuman
 from data_provider_farm.readers.cvat import read_cvat
 from data_provider_farm.readers.label_studio import read_label_studio
-from data_provider_farm.readers.labels import read_labels
 from data_provider_farm.readers.lffd_pickle import read_lffd_pickle
 from data_provider_farm.readers.retinaface import read_retinaface
 from data_provider_farm.readers.tables import read_csv, read_list
@@ -46,13 +45,12 @@ Format = Literal[
     "crowdhuman",
     "csv",
     "list",
-    "labels",
     "lffd-pickle",
     "synthetic",
 ]
 RUN_OPTIONS = ("output", "strict", "overwrite", "workers")
-ONE_CLASS = ("widerface", "retinaface", "crowdhuman", "list", "labels", "lffd-pickle", "synthetic")
-SHOWN_TURNED = ("yolo", "cvat", "label-studio", "labels")
+ONE_CLASS = ("widerface", "retinaface", "crowdhuman", "list", "lffd-pickle", "synthetic")
+SHOWN_TURNED = ("yolo", "cvat", "label-studio")
 """Formats whose tools look at pictures as their EXIF tag turns them, so that boxes are of the turned picture."""
 DEFAULT_COUNT, DEFAULT_SIZE = 1000, 640
 
@@ -70,8 +68,7 @@ class Options(Preparation):
         class_name: the only class to take (voc, coco, yolo, cvat, label-studio, csv); all classes count as one by
             default.
         exif: what boxes refer to: the pixels as `stored`, or as a viewer shows them after turning them by the EXIF
-            orientation (`turned`); `auto` is turned for yolo, cvat, label-studio and labels, whose tools see turned
-            pictures.
+            orientation (`turned`); `auto` is turned for yolo, cvat and label-studio, whose tools see turned pictures.
         split: yolo with a `data.yaml` or `obj.data`: which of its images.
         person_box: crowdhuman: the box of the head, of the full body, or of its visible part.
         voc_first_pixel: what the annotating tool calls the first pixel: 1 is Pascal VOC's own way.
@@ -119,7 +116,6 @@ def read_source(options: Options) -> Listing:
         "crowdhuman": lambda: read_crowdhuman(images, annotations, options.person_box),
         "csv": lambda: read_csv(images, annotations, choice),
         "list": lambda: read_list(images, annotations),
-        "labels": lambda: read_labels(images, annotations),
         "lffd-pickle": lambda: read_lffd_pickle(annotations),
     }
     if _describes_itself(options):

@@ -40,7 +40,7 @@ class Preparation:
             EXIF orientation (`turned`); `auto` must be decided before.
         min_side: boxes whose longer side, in the packed image, is under this many pixels are unusable, as are boxes
             without area and boxes that the dataset marks. A hundredth of a pixel is let pass: text formats round.
-        min_score: boxes of which the annotation (labels) is less sure than this, 0–1, are unusable as well.
+        min_score: boxes of which the annotation (coco) is less sure than this, 0–1, are unusable as well.
         unusable: `ignore` keeps unusable boxes as ignored ones; `drop` leaves them out, so that they train as
             background, as the published system does.
         crop_background: up to so many regions without any box are added from each image that has boxes.

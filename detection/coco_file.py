@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.detections import Detections
-from lffd.points import COUNT, SEEN, UNKNOWN, Points
-
-POINT_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+from lffd.points import COUNT, NAMES, SEEN, UNKNOWN, Points
 
 
 def coco_file(names: Sequence[str], sizes: Sequence[tuple[int, int]], opinions: Sequence[Detections], what: str) -> Any:
@@ -38,7 +36,7 @@ def coco_file(names: Sequence[str], sizes: Sequence[tuple[int, int]], opinions: 
             annotations.append(entry)
     category: dict[str, Any] = {"id": 1, "name": what}
     if any("keypoints" in entry for entry in annotations):
-        category["keypoints"] = list(POINT_NAMES)
+        category["keypoints"] = list(NAMES)
     return {"images": images, "annotations": annotations, "categories": [category]}
 
 

@@ -35,7 +35,7 @@ class Crew:
         runtime: how it should run.
 
     Attributes:
-        name: of the detectors.
+        name, has_landmarks: of the detectors.
         count: how many work at once.
     """
 
@@ -47,7 +47,8 @@ class Crew:
             runtime = replace(runtime, threads=1)
         self._make = partial(make, runtime)
         first = self._make()
-        self.name, self._made, self._lock = first.name, 1, Lock()
+        self.name, self.has_landmarks = first.name, first.has_landmarks
+        self._made, self._lock = 1, Lock()
         self._free: SimpleQueue[ImageDetector] = SimpleQueue()
         self._free.put(first)
 

@@ -137,11 +137,7 @@ def _pairs(overlap: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
 
 
 def main(options: Options) -> None:
-    """Let detectors annotate a folder of pictures, or complete the annotations of a pack.
-
-    Raises:
-        UsageError: for an output that does not go with the source, or no look at all.
-    """
+    """Let detectors annotate a folder of pictures, or complete the annotations of a pack."""
     pack = options.source.is_file()
     if options.output.suffix != (".rec" if pack else ".json"):
         kinds = "a pack gives another pack (.rec)" if pack else "a folder of pictures gives a COCO file (.json)"

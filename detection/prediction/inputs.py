@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from lffd.errors import DataError, UsageError
 from lffd.images.encoded import FORMATS, MAX_PIXELS, SIGNATURE_BYTES, format_of
 from lffd.images.files import SUFFIXES, is_picture
-from lffd.untrusted import shown
 
 _VIDEO_ENDINGS = ("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "wmv", "flv", "ts", "mts", "3gp", "ogv")
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEO_ENDINGS)
@@ -54,11 +53,11 @@ class Source:
 
 
 def find_sources(
-    paths: Sequence[str], standard_input: TextIO, excluded: Path | None = None
+    paths: Sequence[str], standard_input: TextIO, *excluded: Path | None
 ) -> tuple[list[Source], list[str]]:
     """Return the sources that the words of a command line mean, each once, and what is wrong with the other words.
 
-    Words are files, folders (with everything below them but hidden files and the `excluded` output folder), patterns
+    Words are files, folders (with everything below them but hidden files and the `excluded` output folders), patterns
     such as `**/*.jpg`, `camera:0`, addresses of streams, and `-` for standard input: a picture, or one of these words
     per line.
 
@@ -104,7 +103,7 @@ def _standard_input(stream: TextIO) -> list[str] | list[Source]:
     return [line for line in map(str.strip, os.fsdecode(data).splitlines()) if line]
 
 
-def _expand(word: str, excluded: Path | None) -> Iterator[Source]:
+def _expand(word: str, excluded: Sequence[Path | None]) -> Iterator[Source]:
     """Yield the sources that one word means."""
     if match := re.fullmatch(r"camera:(\d{1,4})", word):
         yield Source(word, "camera", PurePath(f"camera_{match[1]}.mp4"))
@@ -128,7 +127,7 @@ def _stream(address: str) -> Source:
     except ValueError:
         place, parts = "", None
     if not place or parts is None:
-        raise DataError(f"{shown(address)}: is no address of a stream")
+        raise DataError(f"{address.partition(':')[0]}://…: is no address of a stream")  # it may hold a password
     name = f"{parts.scheme}://{place}{parts.path}"
     if PurePath(parts.path).suffix.lower() in SUFFIXES:
         raise DataError(f"{name}: is a picture and no stream; pass it on: curl … | predict -")
@@ -136,11 +135,11 @@ def _stream(address: str) -> Source:
     return Source(name, "stream", PurePath(f"{output}.mp4"), address=address)
 
 
-def _below(folder: Path, excluded: Path | None) -> Iterator[Source]:
-    """Yield every file below a folder, sorted, without hidden ones and those of the output folder."""
-    barred = excluded.resolve() if excluded else None
+def _below(folder: Path, excluded: Sequence[Path | None]) -> Iterator[Source]:
+    """Yield every file below a folder, sorted, without hidden ones and those of the output folders."""
+    barred = {path.resolve() for path in excluded if path}
     for root, folders, files in os.walk(folder):
-        kept = [name for name in folders if not name.startswith(".") and (Path(root) / name).resolve() != barred]
+        kept = [name for name in folders if not name.startswith(".") and (Path(root) / name).resolve() not in barred]
         folders[:] = sorted(kept)
         for name in sorted(files):
             if not name.startswith("."):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.alignment import align_face
 from detection.prediction.inputs import FrameReader, Source
 from detection.prediction.sound import add_sound
 from detection.prediction.writers import Prediction, Render
@@ -148,26 +149,50 @@ class _Video:
             raise UsageError(f"{self._path}: the video could not be written whole; is the disk full?")
 
 
-class CropWriter:
-    """Each detection cut out, as `crops/NAME/0000.png`, best first; frames put their number before it."""
+class _PartWriter:
+    """A picture of each detection, as `NAME/0000.png` below a folder, best first; frames put their number before it."""
 
-    def __init__(self, output: OutputFolder) -> None:
-        self._names = Names(output, "crops")
+    def __init__(self, output: OutputFolder, below: str = ".") -> None:
+        self._names = Names(output, below)
         self._current: tuple[Source, Path] | None = None
 
+    def parts(self, prediction: Prediction) -> Iterator[NDArray[np.uint8]]:
+        """Yield the picture of each detection."""
+        raise NotImplementedError
+
     def write(self, prediction: Prediction) -> None:
-        """Write the crops of one image or frame."""
-        boxes = prediction.detections.boxes
-        corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(int).clip(0)
+        """Write the pictures of one image or frame."""
         prefix = "" if prediction.frame is None else f"{prediction.frame:06d}_"
         if self._current is None or self._current[0] is not prediction.source:
             self._current = (prediction.source, self._names.fresh(prediction.source.output, folder=True))
-        for number, (x0, y0, x1, y1) in enumerate(corners.tolist()):
-            path = self._current[1] / f"{prefix}{number:04d}.png"
-            self._names.save(path, np.ascontiguousarray(prediction.pixels[y0:y1, x0:x1]))
+        for number, pixels in enumerate(self.parts(prediction)):
+            self._names.save(self._current[1] / f"{prefix}{number:04d}.png", pixels)
 
     def close(self) -> None:
-        """Do nothing: every crop is complete."""
+        """Do nothing: every picture is complete."""
+
+
+class CropWriter(_PartWriter):
+    """Each detection cut out, below `crops`."""
+
+    def __init__(self, output: OutputFolder) -> None:
+        super().__init__(output, "crops")
+
+    def parts(self, prediction: Prediction) -> Iterator[NDArray[np.uint8]]:
+        """Yield the pixels of each box."""
+        boxes = prediction.detections.boxes
+        corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(int).clip(0)
+        for x0, y0, x1, y1 in corners.tolist():
+            yield np.ascontiguousarray(prediction.pixels[y0:y1, x0:x1])
+
+
+class AlignedWriter(_PartWriter):
+    """Each face upright, 112×112 pixels, by its five points; see `alignment`."""
+
+    def parts(self, prediction: Prediction) -> Iterator[NDArray[np.uint8]]:
+        """Yield each face."""
+        for points in [] if prediction.detections.landmarks is None else prediction.detections.landmarks:
+            yield align_face(prediction.pixels, points)
 
 
 class StopRequested(Exception):  # noqa: N818 - no error

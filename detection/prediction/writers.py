@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from detection.detections import Detections
 from detection.prediction.inputs import Source
 from lffd.files import OutputFile, naming
+from lffd.points import NAMES
 
 
 @dataclass(frozen=True)
@@ -121,17 +122,20 @@ class JsonWriter(_TextWriter):
 
 
 class CsvWriter(_TextWriter):
-    """One line per detection: image, frame (empty for images), x0, y0, x1, y1, score; and track where ids are wanted.
+    """One line per detection: image, frame (empty for images), x0, y0, x1, y1, score; then track where ids are wanted.
 
-    An image or frame without detections has one line, whose other fields are empty.
+    Behind that, where the detector has landmarks, x and y of the five points. An image or frame without detections has
+    one line, whose other fields are empty.
     """
 
     HEADER = "image,frame,x0,y0,x1,y1,score"
 
-    def __init__(self, path: Path, tracks: bool = False) -> None:
+    def __init__(self, path: Path, tracks: bool = False, landmarks: bool = False) -> None:
         super().__init__(path)
-        self._tracks = tracks
-        self.put(f"{self.HEADER}{',track' if tracks else ''}\n")
+        self._tracks, columns = tracks, [self.HEADER, *(["track"] if tracks else [])]
+        columns += [f"{name}_{axis}" for name in NAMES for axis in "xy"] if landmarks else []
+        self._empty = [""] * (",".join(columns).count(",") - 1)
+        self.put(",".join(columns) + "\n")
 
     def write(self, prediction: Prediction) -> None:
         """Add the lines of one image or frame."""
@@ -141,9 +145,11 @@ class CsvWriter(_TextWriter):
         if self._tracks:
             ids = [""] * len(rows) if prediction.tracks is None else prediction.tracks.tolist()
             rows = [[*row, track] for row, track in zip(rows, ids, strict=True)]
+        if found.landmarks is not None:
+            places = plain(found.landmarks.reshape(len(rows), 2 * len(NAMES)))
+            rows = [[*row, *place] for row, place in zip(rows, places, strict=True)]
         lines = io.StringIO()
-        empty = [""] * (6 if self._tracks else 5)
-        csv.writer(lines, lineterminator="\n").writerows([*first, *row] for row in rows or [empty])
+        csv.writer(lines, lineterminator="\n").writerows([*first, *row] for row in rows or [self._empty])
         self.put(lines.getvalue())
 
 

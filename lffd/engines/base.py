@@ -74,10 +74,10 @@ def telling(what: str) -> Iterator[None]:
     except LffdError:
         raise
     except Exception as error:
-        raise EngineError(f"{what}: {_cause(error)}") from error
+        raise EngineError(f"{what}: {cause(error)}") from error
 
 
-def _cause(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """Return the line of a backend's error that says what happened, without its stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     of_mxnet = [line for line in lines if "Check failed" in line or re.match(r"\w*Error: ", line)]
@@ -102,12 +102,10 @@ def onnx_content(model: Model, precision: str, quantised: str) -> bytes:
     """Return the ONNX file that an engine runs: the model's own, or for int8 the one of the model directory.
 
     Raises:
-        EngineError: when the model cannot be written so, or its directory has no file `quantised`, which
-            `deployment/quantize.py` puts there.
+        EngineError: when the model directory has no file `quantised`, which `deployment/quantize.py` puts there.
     """
     if precision != "int8":
-        with telling(f"model {model.network.name} cannot be written as ONNX"):
-            return bytes(maps_onnx(model, "nhwc-uint8").SerializeToString())
+        return bytes(maps_onnx(model, "nhwc-uint8").SerializeToString())
     if quantised not in model.extra_files:
         raise EngineError(
             f"model {model.network.name} holds no {quantised}, so it cannot run in int8 here; make one with: "

@@ -394,16 +394,6 @@ def test_yolo_labels_of_turned_photos_are_of_what_viewers_show(tmp_path: Path) -
     assert np.abs(upright.astype(int) - expected).mean() < 4
 
 
-def test_what_predict_saw_is_of_the_turned_photo_too(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(with_exif(jpeg(64, 48), 8))
-    seen = {"image": "a.jpg", "width": 48, "height": 64, "detections": [{"box": [1, 2, 30, 60], "score": 0.9}]}
-    (tmp_path / "found.json").write_text(json.dumps([seen]))
-    files: dict[str, Any] = {"images": tmp_path, "annotations": tmp_path / "found.json", "output": tmp_path / "x.rec"}
-    assert pack(Options(format="labels", **files)).problems == {}
-    with PackReader(tmp_path / "x.rec") as reader:
-        assert (reader[0].width, reader[0].height, reader[0].boxes.tolist()) == (48, 64, [[1, 2, 30, 60]])
-
-
 def test_options_of_one_format_are_refused_for_others(tmp_path: Path) -> None:
     for wrong in ({"split": "val"}, {"person_box": "full"}):
         options: dict[str, Any] = {"format": "yolo", "images": tmp_path, "annotations": tmp_path} | wrong
