@@ -111,7 +111,7 @@ def _part(classes: ClassMap, branch: BranchGeometry, size: int) -> tuple[float, 
     side = min(size, CELLS_SHOWN * branch.stride)
     if side == size:
         return -0.5, -0.5, size
-    weight = np.where(classes == POSITIVE, 8.0, np.where(classes == IGNORED, 1.0, 0.0))
+    weight = np.where(classes == POSITIVE, 8.0, np.where(classes <= IGNORED, 1.0, 0.0))
     weight[classes.shape[0] // 2, classes.shape[1] // 2] += 0.5  # without anything to see, the middle
     around = (CELLS_SHOWN - 4, CELLS_SHOWN - 4)
     sums = cv2.boxFilter(weight, -1, around, normalize=False, borderType=cv2.BORDER_CONSTANT)
@@ -143,7 +143,7 @@ def _draw_branch(axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, s
     classes, codes = said["score"][0], said["box"][:4]
     height, width = classes.shape
     x, y = np.meshgrid(branch.centers(width), branch.centers(height))
-    positive, ignored = classes == POSITIVE, classes == IGNORED
+    positive, ignored = classes == POSITIVE, classes <= IGNORED
     for chosen, colour, share in (
         (classes == BACKGROUND, BACKGROUND_COLOUR, 0.16),
         (ignored, IGNORED_COLOUR, 0.6),

@@ -227,8 +227,8 @@ def test_one_size(model: Model, directory: str, tmp_path: Path, options: dict[st
     for name, values in found.items():
         assert np.array_equal(values, expected[name]), name
     graph = onnx.load(str(tmp_path / "fixed.onnx")).graph
-    values = [*graph.input, *([] if options.get("suppressed") else graph.output)]
-    assert all(size.dim_value for value in values for size in value.type.tensor_type.shape.dim)
+    sizes = [*graph.input, *([] if options.get("suppressed") else graph.output)]
+    assert all(size.dim_value for value in sizes for size in value.type.tensor_type.shape.dim)
     assert not {node.op_type for node in graph.node} & {"Shape", "Range"}
 
 

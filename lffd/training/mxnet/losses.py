@@ -10,6 +10,7 @@ from lffd.graphs.batch_norm import training_graph
 from lffd.graphs.codes import CODES
 from lffd.graphs.network import CHANNELS, Network
 from lffd.training.losses import (
+    BOX_ALONE,
     BOX_LOSSES,
     FURTHER_TERMS,
     SCORE_LOSSES,
@@ -88,6 +89,7 @@ def branch_statistics(
     ops, loss = _operators(mx), SCORE_LOSSES[options.score]
     target = mx.sym.reshape(targets["score"], shape=(-1,))
     positive, negative = target == 1, target == 0
+    boxed = positive + (target == BOX_ALONE)
     logits = _channels(outputs["score"], count, 1 if network.score_channels == count else 2)
     z = logits[0] if len(logits) == 1 else logits[0] - logits[1]
     predicted, true = (_channels(codes, count, 4) for codes in (outputs["box"], targets["box"]))
@@ -101,7 +103,7 @@ def branch_statistics(
     scores = positive * loss.on_object(z, quality, options, ops) + kept * loss.on_background(z, options, ops)
     columns = {
         "score_loss": scores,
-        "box_loss": mx.sym.where(positive, BOX_LOSSES[options.box](pair, ops), nothing),
+        "box_loss": mx.sym.where(boxed, BOX_LOSSES[options.box](pair, ops), nothing),
         "cells": target >= 0,
         "positives": positive,
         "hits": claimed * positive,
