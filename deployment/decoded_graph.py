@@ -49,7 +49,7 @@ def decoded_onnx(
     pixels = add_input(builder, form)
     maps = Translator(builder, model).translate(pixels, normalised)
     prefix = "" if suppression is None else "all_"
-    _add_candidates(builder, model.network.branch_geometry, maps, f"{prefix}boxes", f"{prefix}scores")
+    add_candidates(builder, model.network.branch_geometry, maps, f"{prefix}boxes", f"{prefix}scores")
     if "landmarks" in maps[0]:
         _add_points(builder, model.network.branch_geometry, maps, f"{prefix}landmarks")
     lines: tuple[str | int, ...] = ("batch", "cells") if suppression is None else ("detections",)
@@ -99,7 +99,7 @@ class _Value:
         return value._with("Exp")
 
 
-def _add_candidates(
+def add_candidates(
     builder: OnnxBuilder, branches: tuple[BranchGeometry, ...], maps: list[dict[str, str]], boxes: str, scores: str
 ) -> None:
     """Decode every prediction of every branch and join them into two outputs of the given names."""
@@ -145,7 +145,8 @@ def _add_points(
         for number, unit in enumerate(branch.units):
             label, ends = f"{place}_{number}_points", (count * number, count * (number + 1))
             codes = _channels(builder, maps[branch.index]["landmarks"], *ends, f"{label}_codes")
-            size = builder.constant(f"{label}_unit", np.array(unit * 5, np.float32).reshape(1, count, 1, 1))
+            share = CODES[branch.code].point_unit
+            size = builder.constant(f"{label}_unit", share * np.array(unit * 5, np.float32).reshape(1, count, 1, 1))
             moved = builder.add("Add", [builder.add("Mul", [codes, size], f"{label}_offset"), centers], f"{label}_at")
             listed = builder.add("Reshape", [moved, rows], f"{label}_listed")
             parts.append(builder.add("Transpose", [listed], label, perm=[0, 2, 1]))

@@ -58,7 +58,7 @@ class DenseTeacher:
         else:
             offered, look = find_teacher(spec)
             said, self._look = _words(offered), lambda batch: look(batch.images)
-        if network.predictions > 1 or not set(places) & set(offered):
+        if max(network.predictions) > 1 or not set(places) & set(offered):
             what = f"{network.name} has cells at {_words(places)}, the teacher at {said}"
             raise UsageError(f"--distill {spec}: {what}: it cannot teach them")
 

@@ -22,6 +22,9 @@ VERSIONS: dict[str, str] = {
 }
 """Short name to full name; the module is `symbol_farm.symbol_<full name>`."""
 
+SYSTEMS = ("slim_320", "rfb_320", "retinaface_mnet025", "retinaface_r18", "retinaface_r50", "retinaface_r50_mxnet")
+"""Other projects' detectors as networks here: one name each, and modules of the same form."""
+
 
 def version_module(name: str) -> ModuleType:
     """Return the symbol module of a version, given its short or full name.
@@ -30,8 +33,9 @@ def version_module(name: str) -> ModuleType:
         UsageError: for an unknown name, with the nearest known one.
     """
     full = VERSIONS.get(name, name)
-    if full not in VERSIONS.values():
-        raise UsageError(unknown(name, [*VERSIONS, *VERSIONS.values()], "version", f"Known: {', '.join(VERSIONS)}"))
+    if full not in (*VERSIONS.values(), *SYSTEMS):
+        known = f"Known: {', '.join((*VERSIONS, *SYSTEMS))}"
+        raise UsageError(unknown(name, [*VERSIONS, *VERSIONS.values(), *SYSTEMS], "version", known))
     return importlib.import_module(f"symbol_farm.symbol_{full}")
 
 

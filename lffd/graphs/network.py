@@ -41,11 +41,14 @@ class Branch:
         object_range: lower and upper longer side of its objects in pixels, both included.
         anchors: width and height in pixels of each prediction of a cell, which its box code is relative to; one of
             half the range's upper end both ways when empty, as LFFD has it.
+        center: input pixel, the same in x and y, under the middle of the first cell's predictions; where its receptive
+            field has its middle when None, as LFFD has it.
     """
 
     layer: str
     object_range: tuple[float, float]
     anchors: tuple[tuple[float, float], ...] = ()
+    center: float | None = None
 
     @property
     def units(self) -> tuple[tuple[float, float], ...]:
@@ -119,14 +122,14 @@ class BranchGeometry:
             centers: `(N, 2)` x, y of the cell that predicts each face.
             prediction: which of the cell's predictions.
         """
-        unit = np.asarray(self.units[prediction], np.float32)
+        unit = CODES[self.code].point_unit * np.asarray(self.units[prediction], np.float32)
         return ((points - centers[:, None]) / unit).reshape(-1, CHANNELS["landmarks"]).astype(np.float32)
 
     def decode_points(
         self, codes: NDArray[np.float32], centers: NDArray[np.float32], prediction: int | NDArray[np.intp] = 0
     ) -> NDArray[np.float32]:
         """Return points `(N, 5, 2)` in pixels from codes `(N, 10)`; the inverse of `encode_points`."""
-        units = np.asarray(self.units, np.float32)[prediction].reshape(-1, 1, 2)
+        units = CODES[self.code].point_unit * np.asarray(self.units, np.float32)[prediction].reshape(-1, 1, 2)
         return (centers[:, None] + codes.reshape(len(codes), -1, 2) * units).astype(np.float32)
 
 
@@ -185,22 +188,23 @@ class Network:
             place, (low, high) = self.graph.places[outputs["score"]], branch.object_range
             # In floats 1.1 * 70 is 77.00000000000001: rounding first keeps the gray edge at 77.
             gray = (float(math.floor(round(0.9 * low, 6))), float(math.ceil(round(1.1 * high, 6))))
-            center = int(place.center) if place.center == int(place.center) else place.center
-            where = (place.stride, place.receptive_field, center)
+            center = place.center if branch.center is None else branch.center
+            where = (place.stride, place.receptive_field, int(center) if center == int(center) else center)
             found.append(
                 BranchGeometry(index, branch.layer, branch.object_range, gray, *where, branch.units, self.code)
             )
         return tuple(found)
 
     @property
-    def predictions(self) -> int:
-        """Predictions per cell."""
-        return len(self.branches[0].units)
+    def predictions(self) -> tuple[int, ...]:
+        """Predictions per cell of each branch."""
+        return tuple(len(branch.units) for branch in self.branches)
 
     @property
-    def score_channels(self) -> int:
-        """Channels of a branch's raw score: one logit per prediction, or two of which the first is the object's."""
-        return self.graph.places[raw_output(self.graph, self.graph.outputs[0])].channels
+    def score_channels(self) -> tuple[int, ...]:
+        """Channels of each branch's raw score: one logit per prediction, or all objects' and then all backgrounds'."""
+        scores = (outputs["score"] for outputs in self.by_branch(self.graph.outputs))
+        return tuple(self.graph.places[raw_output(self.graph, score)].channels for score in scores)
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -274,7 +278,7 @@ class Network:
                 weights = sum(math.prod(shapes[name]) for name in names)
                 place = places[position]
                 center = int(place.center) if place.center == int(place.center) else place.center
-                kernel, stride, _ = window(node)
+                kernel, stride = node.pair("kernel")[0], window(node)[1]
                 where = (place.stride, place.receptive_field, center)
                 kind = self._kind(position)
                 found.append(Layer(node.name, kind, kernel, stride, place.channels, weights, *where))
@@ -321,6 +325,7 @@ class Network:
             "branches": [
                 {"layer": b.layer, "object_range": list(b.object_range)}
                 | ({"anchors": [list(anchor) for anchor in b.anchors]} if b.anchors else {})
+                | ({} if b.center is None else {"center": b.center})
                 for b in self.branches
             ],
         }
@@ -366,8 +371,9 @@ def declare(
     Args:
         name: full version name.
         net: what collected the layers.
-        branches: shallowest first, each with what it says: raw `score` (two channels, the object first, or one per
-            prediction), `box`, and further keys of `CHANNELS`, the same and in the same order for all.
+        branches: shallowest first, each with what it says: raw `score` (one channel per prediction, or two: those of
+            all objects, then those of all backgrounds), `box`, and further keys of `CHANNELS`, the same and in the same
+            order for all.
         train_input: side in pixels of the square training crop.
         code: name of the box code.
         assignment: name of the rule by which objects train cells.
@@ -385,9 +391,11 @@ def declare(
 
 
 def raw_output(graph: Graph, position: int) -> int:
-    """Return the node that an output is made of: what losses attach to, in front of softmax, sigmoid and slices."""
+    """Return the node that an output is made of: what losses attach to, in front of softmax or sigmoid and slices."""
     node = graph.nodes[position]
-    while node.op in ("softmax", "slice_axis") or (node.op == "Activation" and node.attrs["act_type"] == "sigmoid"):
+    while node.op in ("softmax", "slice_axis", "elemwise_sub") or (
+        node.op == "Activation" and node.attrs["act_type"] == "sigmoid"
+    ):
         position = node.inputs[0]
         node = graph.nodes[position]
     return position
@@ -407,6 +415,7 @@ def network_from_dict(fields: Mapping[str, Any], graph: Graph) -> Network:
                 str(entry["layer"]),
                 _numbers(entry["object_range"], 2),
                 tuple(_numbers(anchor, 2) for anchor in entry.get("anchors", ())),
+                None if entry.get("center") is None else _numbers([entry["center"]], 1)[0],
             )
             for entry in fields["branches"]
         )
@@ -459,8 +468,8 @@ def _check_declaration(network: Network) -> None:
                 f"{label}: object range {low}–{high} overlaps or comes before the one in front, which ends at "
                 f"{previous}; sort branches from small to large objects"
             )
-        if len(branch.units) != network.predictions or any(not 0 < s < math.inf for unit in branch.units for s in unit):
-            raise GeometryError(f"{label}: every branch needs the same number of anchors, each above 0 px")
+        if any(not 0 < side < math.inf for unit in branch.units for side in unit):
+            raise GeometryError(f"{label}: the sides of its anchors must be above 0 px")
         previous = high
 
 
@@ -471,7 +480,7 @@ def _check_outputs(network: Network) -> None:
         label = f"{network.name}: branch {number} ({network.branches[number].layer})"
         first = places[outputs["score"]]
         for name, position in outputs.items():
-            channels, place = CHANNELS[name] * network.predictions, places[position]
+            channels, place = CHANNELS[name] * network.predictions[number], places[position]
             if place.channels != channels:
                 node = network.graph.nodes[position].name
                 raise GeometryError(

@@ -55,7 +55,7 @@ def training_symbol(network: Network, options: LossOptions, batch_norm: bool, di
             for name in names
         }
         targets["score"] = mx.sym.Cast(targets["score"], dtype="float32")
-        columns = branch_statistics(network, outputs, targets, options)
+        columns = branch_statistics(network, index, outputs, targets, options)
         for number, term in enumerate(terms):
             share = mx.sym.slice(divisor, begin=(number, index), end=(number + 1, index + 1)).reshape((1,))
             if term.target == "score" and options.normalizer == "published":
@@ -70,6 +70,7 @@ def training_symbol(network: Network, options: LossOptions, batch_norm: bool, di
 
 def branch_statistics(
     network: Network,
+    branch: int,
     outputs: Mapping[str, mx.sym.Symbol],
     targets: Mapping[str, mx.sym.Symbol],
     options: LossOptions,
@@ -80,16 +81,16 @@ def branch_statistics(
 
     Args:
         network: the declaration.
+        branch: which of its branches.
         outputs: raw maps by name.
         targets: by name, all of the outputs' type; those other than `score` are only read where that is 1.
         options: which losses.
     """
-    mx, count = import_mxnet(), network.predictions
+    mx, count = import_mxnet(), network.predictions[branch]
     ops, loss = _operators(mx), SCORE_LOSSES[options.score]
     target = mx.sym.reshape(targets["score"], shape=(-1,))
     positive, negative = target == 1, target == 0
-    logits = _channels(outputs["score"], count, 1 if network.score_channels == count else 2)
-    z = logits[0] if len(logits) == 1 else logits[0] - logits[1]
+    z = _logits(outputs["score"], count, network.score_channels[branch])
     predicted, true = (_channels(codes, count, 4) for codes in (outputs["box"], targets["box"]))
     pair = compare_boxes(CODES[network.code], predicted, true, ops)
     nothing = mx.sym.zeros_like(z)
@@ -137,6 +138,16 @@ def _operators(mx: Any) -> Operators:
         lambda x: sym.Activation(x, act_type="softrelu"),
         sym.log1p,
     )
+
+
+def _logits(maps: mx.sym.Symbol, count: int, channels: int) -> mx.sym.Symbol:
+    """Return one logit per prediction `(B · A · h · w,)` of raw scores; of two channels each the difference."""
+    if channels == count:
+        return _channels(maps, count, 1)[0]
+    cut = import_mxnet().sym.slice_axis
+    halves = [cut(maps, axis=1, begin=at, end=at + count) for at in (0, count)]
+    first, second = (_channels(half, count, 1)[0] for half in halves)
+    return first - second
 
 
 def _channels(maps: mx.sym.Symbol, predictions: int, each: int) -> list[mx.sym.Symbol]:

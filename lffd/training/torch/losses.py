@@ -106,9 +106,10 @@ def training_loss(
         divisor: float32 `(terms, branches)`, see `loss_divisors`.
         options: which losses.
     """
-    count, found, cells = network.predictions, targets.counts["objects"], targets.counts["everywhere"]
-    every = {name: [_rows(maps[name], count) for maps in outputs] for name in network.outputs}
-    every["score"] = [_logit(rows) for rows in every["score"]]
+    counts, found, cells = network.predictions, targets.counts["objects"], targets.counts["everywhere"]
+    listed = list(zip(outputs, counts, strict=True))
+    every = {name: [_rows(maps[name], count) for maps, count in listed] for name in network.outputs[1:]}
+    every["score"] = [_rows(_logits(maps["score"], count), count) for maps, count in listed]
 
     def said(name: str, group: str) -> list[Tensor]:
         """Return what the network says of a group's predictions, channel by channel."""
@@ -156,9 +157,10 @@ def _rows(maps: Tensor, predictions: int) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1] // predictions).float()
 
 
-def _logit(rows: Tensor) -> Tensor:
-    """Return the logits `(predictions, 1)` of raw scores; of two channels the difference."""
-    return rows if rows.shape[1] == 1 else rows[:, :1] - rows[:, 1:]
+def _logits(maps: Tensor, predictions: int) -> Tensor:
+    """Return one logit per prediction `(B, A, h, w)` of raw scores; of two channels each the difference."""
+    maps = maps.float()
+    return maps if maps.shape[1] == predictions else maps[:, :predictions] - maps[:, predictions:]
 
 
 def _branch_sums(values: Tensor, sizes: tuple[int, ...]) -> Tensor:
