@@ -132,7 +132,7 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
     make: Callable[..., Any] = decoded_onnx if options.decoded or options.suppressed else maps_onnx
     if options.layout:
         make = partial(layout_onnx, layout=options.layout)
-    content = make(model, form=options.input, normalised=normalised).SerializeToString()
+    content = make(model, options.input, normalised).SerializeToString()
     run = session_run(model.graph, content, options.input, normalised)
     reference = create_engine(model, Runtime("mxnet"))
 

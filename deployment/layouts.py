@@ -157,14 +157,14 @@ corners in 0–1, and both probabilities.
 """
 
 
-def layout_onnx(model: Model, layout: str, form: InputForm, normalised: bool) -> onnx.ModelProto:
+def layout_onnx(model: Model, form: InputForm, normalised: bool, layout: str) -> onnx.ModelProto:
     """Return the ONNX model with the outputs of a layout.
 
     Args:
         model: what to translate.
-        layout: a name from `LAYOUTS`.
         form: of the input.
         normalised: the user brings pixels as the network's own normalisation makes them; still blue, green, red.
+        layout: a name from `LAYOUTS`.
 
     Raises:
         UsageError: for a network that lacks what the layout says.

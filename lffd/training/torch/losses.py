@@ -107,7 +107,7 @@ def training_loss(
         options: which losses.
     """
     counts, found, cells = network.predictions, targets.counts["objects"], targets.counts["everywhere"]
-    listed = list(zip(outputs, counts, strict=True))
+    listed = list(zip(outputs, counts, strict=False))
     every = {name: [_rows(maps[name], count) for maps, count in listed] for name in network.outputs[1:]}
     every["score"] = [_rows(_logits(maps["score"], count), count) for maps, count in listed]
 
