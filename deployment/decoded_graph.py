@@ -159,12 +159,11 @@ def _add_centers(builder: OnnxBuilder, branch: BranchGeometry, score: str) -> st
     place = f"branch_{branch.index}"
     size = builder.add("Shape", [score], f"{place}_size", start=2, end=4)
     zero, one = (builder.constant(f"scalar_{value}", np.int64(value)) for value in (0, 1))
-    stride = builder.constant(f"{place}_stride", np.float32(branch.stride))
-    first = builder.constant(f"{place}_first_center", np.float32(branch.first_center))
     parts = []
     sides = ((zero, "y", [1, 1, -1, 1], [0, 1, 0, 1]), (one, "x", [1, 1, 1, -1], [1, 0, 1, 0]))
-    for axis, letter, shape, corners in sides:
+    for (axis, letter, shape, corners), (start, step) in zip(sides, reversed(branch.grid), strict=True):
         label = f"{place}_{letter}"
+        first, stride = (builder.constant(f"{label}_{n}", np.float32(v)) for n, v in (("first", start), ("step", step)))
         count = builder.add("Gather", [size, axis], f"{label}_count", axis=0)
         numbers = builder.add("Range", [zero, count, one], f"{label}_numbers")
         steps = builder.add("Mul", [builder.add("Cast", [numbers], f"{label}_float", to=1), stride], f"{label}_steps")

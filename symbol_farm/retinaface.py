@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lffd.graphs.layers import Layers, Map
-from lffd.graphs.network import Branch, Network, declare
+from lffd.graphs.network import Branch, Network, declare, square_grid
 from symbol_farm.feature_pyramid import feature_pyramid
 from symbol_farm.ssh import PARTS, context_module
 
@@ -15,11 +15,11 @@ MEAN = (104.0, 117.0, 123.0)
 Anchors = tuple[tuple[float, float], ...]
 
 TWO_SIDES: tuple[Branch, ...] = tuple(
-    Branch(f"ClassHead_{level}_conv1x1", limits, ((side, side), (2 * side, 2 * side)), center)
-    for level, limits, side, center in (
-        (0, (8.0, 45.0), 16.0, 4.0),
-        (1, (45.0, 181.0), 64.0, 8.0),
-        (2, (181.0, 500.0), 256.0, 16.0),
+    Branch(f"ClassHead_{level}_conv1x1", limits, ((side, side), (2 * side, 2 * side)), square_grid(stride / 2, stride))
+    for level, limits, side, stride in (
+        (0, (8.0, 45.0), 16.0, 8),
+        (1, (45.0, 181.0), 64.0, 16),
+        (2, (181.0, 500.0), 256.0, 32),
     )
 )
 """Two square anchors in the middle of each cell of strides 8, 16 and 32, the smaller one first."""

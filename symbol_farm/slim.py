@@ -6,23 +6,36 @@ from lffd.graphs.layers import Layers, Map
 from lffd.graphs.network import Branch, Network, declare
 from symbol_farm.mobilenet import separable_chain
 
-BRANCHES = (
-    Branch("base_net_7_3", (8, 28), ((10, 10), (16, 16), (24, 24)), 4),
-    Branch("base_net_10_3", (28, 55), ((32, 32), (48, 48)), 8),
-    Branch("base_net_12_3", (55, 111), ((64, 64), (96, 96)), 16),
-    Branch("extras_0_2_2", (111, 320), ((128, 128), (192, 192), (256, 240)), 32),
+WIDTH = 320
+
+LEVELS = (
+    ("base_net_7_3", (8.0, 28.0), (10.0, 16.0, 24.0), 8),
+    ("base_net_10_3", (28.0, 55.0), (32.0, 48.0), 16),
+    ("base_net_12_3", (55.0, 111.0), (64.0, 96.0), 32),
+    ("extras_0_2_2", (111.0, 320.0), (128.0, 192.0, 256.0), 64),
 )
-"""Square anchors in the middle of each cell; the largest one is cut to the height of the 320×240 input."""
+"""Layer, range, sides of the square anchors, and stride of each map."""
 
 
-def ultra_light(name: str, *, receptive_block: bool) -> Network:
-    """Return a version for images of 320×240.
+def ultra_light_branches(height: int) -> tuple[Branch, ...]:
+    """Return the branches for images of 320 × `height` px: cells share its height evenly, and no anchor is higher."""
+    found = []
+    for layer, limits, sides, stride in LEVELS:
+        step = height / -(-height // stride)
+        anchors = tuple((side, min(side, float(height))) for side in sides)
+        found.append(Branch(layer, limits, anchors, ((stride / 2, stride), (step / 2, step))))
+    return tuple(found)
+
+
+def ultra_light(name: str, *, receptive_block: bool, height: int = 240) -> Network:
+    """Return a version for images of 320 × `height` pixels.
 
     Args:
         name: full version name.
         receptive_block: put a receptive field block (arXiv 1711.07767) in the place of the backbone's seventh layer.
+        height: of the images for which the anchors are laid out.
     """
-    net = Layers()
+    net, branches = Layers(), ultra_light_branches(height)
     x = net.conv(net.image(center=127.0, scale=128.0), 16, stride=2, name="base_net_0_0")
     fine = ((32, 1), (32, 2), (32, 1), (64, 2), (64, 1), (64, 1))
     x = separable_chain(net, x, fine if receptive_block else (*fine, (64, 1)), prefix="base_net_")
@@ -37,10 +50,10 @@ def ultra_light(name: str, *, receptive_block: bool) -> Network:
             role: _head(net, x, f"{role_name}_{number}", size * len(branch.anchors), number < len(maps) - 1)
             for role, role_name, size in (("score", "classification_headers", 2), ("box", "regression_headers", 4))
         }
-        for number, (x, branch) in enumerate(zip(maps, BRANCHES, strict=True))
+        for number, (x, branch) in enumerate(zip(maps, branches, strict=True))
     ]
-    pairs = list(zip(BRANCHES, said, strict=True))
-    return declare(name, net, pairs, 320, code="center-size", assignment="anchors")
+    pairs = list(zip(branches, said, strict=True))
+    return declare(name, net, pairs, WIDTH, code="center-size", assignment="anchors")
 
 
 def _head(net: Layers, x: Map, name: str, channels: int, separable: bool) -> Map:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from lffd.graphs.layers import Layers
-from lffd.graphs.network import Branch
+from lffd.graphs.network import Branch, square_grid
 from symbol_farm.resnet import resnet
 from symbol_farm.retinaface import MEAN, shared_retinaface
 from symbol_farm.symbols import net_symbol
@@ -23,7 +23,7 @@ BRANCHES = tuple(
         f"ClassHead_{level}_conv1x1",
         limits,
         tuple((side * 2**level / tall, side * 2**level * tall) for side in SIDES for tall in (1.0, TALL)),
-        2.0 * 2**level,
+        square_grid(2.0 * 2**level, 4 * 2**level),
     )
     for level, limits in enumerate(_LIMITS)
 )

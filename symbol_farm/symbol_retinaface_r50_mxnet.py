@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from lffd.graphs.layers import Layers
-from lffd.graphs.network import Branch
+from lffd.graphs.network import Branch, square_grid
 from symbol_farm.feature_pyramid import feature_pyramid
 from symbol_farm.resnet import preactivated_resnet
 from symbol_farm.retinaface import with_heads
@@ -19,7 +19,9 @@ from symbol_farm.symbols import net_symbol
 STRIDES = (8, 16, 32)
 
 BRANCHES = tuple(
-    Branch(f"face_rpn_cls_score_stride{stride}", limits, ((large, large), (large / 2, large / 2)), 8.0)
+    Branch(
+        f"face_rpn_cls_score_stride{stride}", limits, ((large, large), (large / 2, large / 2)), square_grid(8, stride)
+    )
     for stride, limits, large in zip(STRIDES, ((8, 45), (45, 181), (181, 500)), (32.0, 128.0, 512.0), strict=True)
 )
 

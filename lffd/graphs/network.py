@@ -32,6 +32,15 @@ CHANNELS = {"score": 1, "box": 4, "landmarks": 10}
 its box; five points as x and y of left eye, right eye, nose, left and right mouth corner."""
 
 
+Grid = tuple[tuple[float, float], tuple[float, float]]
+"""Of x and of y: first centre and step in pixels."""
+
+
+def square_grid(first: float, step: float) -> Grid:
+    """Return a grid that is the same along x and y."""
+    return (first, step), (first, step)
+
+
 @dataclass(frozen=True)
 class Branch:
     """Where a detection branch hangs, and what it is responsible for.
@@ -41,14 +50,14 @@ class Branch:
         object_range: lower and upper longer side of its objects in pixels, both included.
         anchors: width and height in pixels of each prediction of a cell, which its box code is relative to; one of
             half the range's upper end both ways when empty, as LFFD has it.
-        center: input pixel, the same in x and y, under the middle of the first cell's predictions; where its receptive
-            field has its middle when None, as LFFD has it.
+        grid: along x and along y, the input pixel under the middle of the first cell's predictions, and pixels from one
+            cell's to the next; where the cells' receptive fields have their middles when None, as LFFD has it.
     """
 
     layer: str
     object_range: tuple[float, float]
     anchors: tuple[tuple[float, float], ...] = ()
-    center: float | None = None
+    grid: Grid | None = None
 
     @property
     def units(self) -> tuple[tuple[float, float], ...]:
@@ -66,8 +75,10 @@ class BranchGeometry:
         object_range: longer sides in pixels, both ends included, that are positive here.
         gray_range: longer sides from `floor(0.9 low)` to `ceil(1.1 high)`; those outside `object_range` are
             ignored here.
-        stride, receptive_field, first_center: of its cells, in input pixels.
+        stride, receptive_field: of its cells, in input pixels.
+        first_center: x of the first cell's predictions, in input pixels.
         units: see `Branch`.
+        grid: where its predictions have their middles; see `Branch`.
         code: name of its box code in `codes.CODES`.
     """
 
@@ -79,6 +90,7 @@ class BranchGeometry:
     receptive_field: int
     first_center: float
     units: tuple[tuple[float, float], ...]
+    grid: Grid
     code: str = CORNERS
 
     @property
@@ -86,9 +98,15 @@ class BranchGeometry:
         """Unit of the first prediction's code in pixels: in LFFD, half of the range's upper end."""
         return self.units[0][0]
 
-    def centers(self, count: int) -> NDArray[np.float32]:
-        """Return the input coordinate of `count` consecutive cell centres along one axis, `(count,)`."""
-        return (self.first_center + self.stride * np.arange(count)).astype(np.float32)
+    def centers(self, count: int, axis: int = 0) -> NDArray[np.float32]:
+        """Return the input coordinate of `count` consecutive cells' predictions along x (0) or y (1), `(count,)`."""
+        first, step = self.grid[axis]
+        return (first + step * np.arange(count)).astype(np.float32)
+
+    def places(self, columns: NDArray[Any], rows: NDArray[Any]) -> NDArray[np.float32]:
+        """Return x and y `(N, 2)` of the middles of cells' predictions, by column and row `(N,)`, in input pixels."""
+        (x, dx), (y, dy) = self.grid
+        return np.stack((x + dx * columns, y + dy * rows), axis=1).astype(np.float32)
 
     def encode(
         self, boxes: NDArray[np.float32], centers: NDArray[np.float32], prediction: int = 0
@@ -188,10 +206,11 @@ class Network:
             place, (low, high) = self.graph.places[outputs["score"]], branch.object_range
             # In floats 1.1 * 70 is 77.00000000000001: rounding first keeps the gray edge at 77.
             gray = (float(math.floor(round(0.9 * low, 6))), float(math.ceil(round(1.1 * high, 6))))
-            center = place.center if branch.center is None else branch.center
+            grid = branch.grid or square_grid(place.center, place.stride)
+            center = grid[0][0]
             where = (place.stride, place.receptive_field, int(center) if center == int(center) else center)
             found.append(
-                BranchGeometry(index, branch.layer, branch.object_range, gray, *where, branch.units, self.code)
+                BranchGeometry(index, branch.layer, branch.object_range, gray, *where, branch.units, grid, self.code)
             )
         return tuple(found)
 
@@ -325,7 +344,7 @@ class Network:
             "branches": [
                 {"layer": b.layer, "object_range": list(b.object_range)}
                 | ({"anchors": [list(anchor) for anchor in b.anchors]} if b.anchors else {})
-                | ({} if b.center is None else {"center": b.center})
+                | ({"grid": [list(axis) for axis in b.grid]} if b.grid else {})
                 for b in self.branches
             ],
         }
@@ -415,7 +434,7 @@ def network_from_dict(fields: Mapping[str, Any], graph: Graph) -> Network:
                 str(entry["layer"]),
                 _numbers(entry["object_range"], 2),
                 tuple(_numbers(anchor, 2) for anchor in entry.get("anchors", ())),
-                None if entry.get("center") is None else _numbers([entry["center"]], 1)[0],
+                _grid(entry["grid"]) if "grid" in entry else None,
             )
             for entry in fields["branches"]
         )
@@ -426,6 +445,14 @@ def network_from_dict(fields: Mapping[str, Any], graph: Graph) -> Network:
         if isinstance(error, GeometryError):
             raise
         raise GeometryError(f"not a network declaration: {type(error).__name__}: {error}") from error
+
+
+def _grid(values: Sequence[Any]) -> Grid:
+    """Return a grid with steps above 0; anything else is a ValueError."""
+    x, y = (_numbers(axis, 2) for axis in values)
+    if min(x[1], y[1]) <= 0:
+        raise ValueError(f"{str(values)[:60]} is not a grid with steps above 0")
+    return x, y
 
 
 def _numbers(values: Sequence[Any], count: int) -> Any:
