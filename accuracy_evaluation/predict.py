@@ -43,7 +43,7 @@ class Options(DetectorOptions):
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH...")] = ()
     """Images, videos, folders, patterns such as 'photos/**/*.jpg', camera:0, or - for a list on standard input."""
     model: str = DEFAULT_MODEL
-    """Shipped name, model directory, VERSION=FILE.params, or peer:KIND=FILE.onnx."""
+    """Shipped name, model directory, VERSION=FILE (.params, .onnx, .pth), or peer:KIND=FILE (.onnx, .xml)."""
     selection: Annotated[Selection, tyro.conf.arg(name="")] = PREDICTION
     output_dir: Path | None = None
     """Annotated pictures and videos, and crops, go here. Without any output option: ./predictions."""

@@ -29,7 +29,7 @@ class Options:
     """What to compare, on what."""
 
     model: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Each a shipped name, a model directory, VERSION=FILE.params, or peer:KIND=FILE.onnx."""
+    """Each a shipped name, a model directory, VERSION=FILE (.params, .onnx, .pth), or peer:KIND=FILE (.onnx, .xml)."""
     images: Path
     """Folder that holds the WIDER FACE event folders, such as WIDER_val/images; those that are there are evaluated."""
     ground_truth: Path
