@@ -124,7 +124,8 @@ def training_loss(
     quality = pair.overlap.detach()
     loss, kept = SCORE_LOSSES[options.score], (targets.classes == 0).float()
     if options.negatives_per_positive > 0:
-        kept = _hardest(functional.softplus(z).detach(), kept, targets, options)
+        mine = _hardest if options.mining == "branch" else _hardest_of_all
+        kept = mine(functional.softplus(z).detach(), kept, targets, options)
     on_object = loss.on_object(z_object, quality, options, OPERATORS)
     on_background = kept * loss.on_background(z, options, OPERATORS)
     known = (targets.classes >= 0).float()
@@ -185,3 +186,14 @@ def _hardest(hardness: Tensor, negative: Tensor, targets: Targets, options: Loss
             budget = options.negatives_without_positive * candidate.sum()
         kept.append(candidate * (rank < budget.ceil()))
     return torch.cat(kept)
+
+
+def _hardest_of_all(hardness: Tensor, negative: Tensor, targets: Targets, options: LossOptions) -> Tensor:
+    """Return 1 for the background cells to keep where all branches compete: those as hard as the last of them."""
+    found = sum(targets.counts["objects"])
+    share = options.negatives_without_positive * negative.sum()
+    asked = torch.tensor(options.negatives_per_positive * found, dtype=torch.float32) if found else share
+    ranked = torch.sort(torch.where(negative > 0, hardness, -1.0), descending=True).values
+    count = asked.ceil().long().to(ranked.device)
+    limit = ranked[(count - 1).clamp(0, len(ranked) - 1)]
+    return negative * (hardness >= limit) * (count > 0)
