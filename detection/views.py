@@ -115,9 +115,10 @@ def plan_views(network: Network, settings: ViewSettings, height: int, width: int
         UsageError: when an enlargement would be unreasonably large.
     """
     used_branches(network, settings)  # refuses what cannot be
-    if (size := settings.size) is not None:
+    if (size := settings.size or network.fixed_input) is not None:
+        _check_size(network, settings)
         factors = size[0] / width, size[1] / height
-        x, y = factors if settings.fit == "stretch" else (min(factors),) * 2
+        x, y = factors if settings.fit == "stretch" or network.fixed_input else (min(factors),) * 2
         sides = max(1, round(height * y)), max(1, round(width * x))
         return (View(*sides, used_branches(network, settings), (size[1], size[0])),)
     branches = used_branches(network, replace(settings, max_face=None))
@@ -133,6 +134,17 @@ def plan_views(network: Network, settings: ViewSettings, height: int, width: int
         views.append(_view(height, width, factor, _matching(network, branches, covered * 1.001, longest, factor)))
         covered = network.branches[branches[-1]].object_range[1] / factor
     return tuple(views)
+
+
+def _check_size(network: Network, settings: ViewSettings) -> None:
+    """Refuse another size for a network that takes one only."""
+    if network.fixed_input is None:
+        return
+    width, height = network.fixed_input
+    others = ("scale", "min_face", "max_face", "pyramid")
+    if any(getattr(settings, name) for name in others) or settings.size not in (None, network.fixed_input):
+        wrong = f"leave out {', '.join(others)} and other sizes"
+        raise UsageError(f"{network.name} sees every image stretched to {width}x{height}: {wrong}")
 
 
 def _base_scale(network: Network, settings: ViewSettings, enlargement: float) -> float:

@@ -33,8 +33,10 @@ def ultra_light(name: str, *, receptive_block: bool, height: int = 240) -> Netwo
     Args:
         name: full version name.
         receptive_block: put a receptive field block (arXiv 1711.07767) in the place of the backbone's seventh layer.
-        height: of the images for which the anchors are laid out.
+        height: of the images for which the anchors are laid out. Where it is no multiple of the largest stride, cells
+            do not lie where anchors do, and the network takes images of this size only.
     """
+    fixed = (WIDTH, height) if height % LEVELS[-1][3] else None
     net, branches = Layers(), ultra_light_branches(height)
     x = net.conv(net.image(center=127.0, scale=128.0), 16, stride=2, name="base_net_0_0")
     fine = ((32, 1), (32, 2), (32, 1), (64, 2), (64, 1), (64, 1))
@@ -53,7 +55,7 @@ def ultra_light(name: str, *, receptive_block: bool, height: int = 240) -> Netwo
         for number, (x, branch) in enumerate(zip(maps, branches, strict=True))
     ]
     pairs = list(zip(branches, said, strict=True))
-    return declare(name, net, pairs, WIDTH, code="center-size", assignment="anchors")
+    return declare(name, net, pairs, WIDTH, code="center-size", assignment="anchors", fixed_input=fixed)
 
 
 def _head(net: Layers, x: Map, name: str, channels: int, separable: bool) -> Map:

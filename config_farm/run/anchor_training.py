@@ -13,6 +13,7 @@ ANCHOR_TRAINING: dict[str, Any] = {
     "loss.negatives_without_positive": 0.0,
     "optimizer.name": "sgd",
     "optimizer.weight_decay": 5e-4,
+    "optimizer.clip_norm": 0.0,
     "schedule.shape": "steps",
     "schedule.factor": 0.1,
 }

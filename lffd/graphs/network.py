@@ -165,6 +165,7 @@ class Network:
         assignment: name of the rule by which objects train cells, see `data_iterator_farm.assignment`.
         gains: convolutions that are normalised while training, and the gain they start with; empty for a network that
             was read from a model.
+        fixed_input: width and height in pixels to which images are stretched; None for a network that takes any.
     """
 
     name: str
@@ -175,6 +176,7 @@ class Network:
     code: str = CORNERS
     assignment: str = "ranges"
     gains: Mapping[str, float] = field(default_factory=dict, hash=False)
+    fixed_input: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a declaration that cannot work, with the part that is wrong."""
@@ -250,6 +252,10 @@ class Network:
         """Smallest side in pixels for which the deepest branch still has one cell."""
         step = self.input_step
         return next(side for side in range(step, MOST_PIXELS, step) if min(self.graph.axis_sizes(side)) > 0)
+
+    def seen_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the size at which the network sees an image of `width` × `height` pixels."""
+        return self.fixed_input or (width, height)
 
     def fitting(self, side: int) -> int:
         """Return the smallest side in pixels that the network takes and that is not below `side`."""
@@ -341,6 +347,7 @@ class Network:
             "outputs": list(self.outputs),
             "code": self.code,
             "assignment": self.assignment,
+            **({"fixed_input": list(self.fixed_input)} if self.fixed_input else {}),
             "branches": [
                 {"layer": b.layer, "object_range": list(b.object_range)}
                 | ({"anchors": [list(anchor) for anchor in b.anchors]} if b.anchors else {})
@@ -384,6 +391,7 @@ def declare(
     *,
     code: str = CORNERS,
     assignment: str = "ranges",
+    fixed_input: tuple[int, int] | None = None,
 ) -> Network:
     """Return the network that layer functions have drawn.
 
@@ -396,6 +404,7 @@ def declare(
         train_input: side in pixels of the square training crop.
         code: name of the box code.
         assignment: name of the rule by which objects train cells.
+        fixed_input: width and height in pixels to which images are stretched, for a network that takes no other.
 
     Raises:
         GeometryError: for a declaration that cannot work.
@@ -406,7 +415,8 @@ def declare(
         outputs += [net.probability(x, index, count) if role == "score" else x for role, x in said.items()]
     names = tuple(branches[0][1]) if branches else ()
     declared = tuple(branch for branch, _ in branches)
-    return Network(name, net.graph(outputs), declared, train_input, names, code, assignment, dict(net.gains))
+    graph, gains = net.graph(outputs), dict(net.gains)
+    return Network(name, graph, declared, train_input, names, code, assignment, gains, fixed_input)
 
 
 def raw_output(graph: Graph, position: int) -> int:
@@ -440,7 +450,9 @@ def network_from_dict(fields: Mapping[str, Any], graph: Graph) -> Network:
         )
         outputs = tuple(str(name) for name in fields.get("outputs", ("score", "box")))
         code, assignment = str(fields.get("code", CORNERS)), str(fields.get("assignment", "ranges"))
-        return Network(str(fields["name"]), graph, branches, fields["train_input"], outputs, code, assignment)
+        fixed = _numbers(fields["fixed_input"], 2) if "fixed_input" in fields else None
+        named = {"outputs": outputs, "code": code, "assignment": assignment, "fixed_input": fixed}
+        return Network(str(fields["name"]), graph, branches, fields["train_input"], **named)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, GeometryError):
             raise
@@ -477,6 +489,8 @@ def _check_declaration(network: Network) -> None:
     side = network.train_input
     if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= MOST_PIXELS:
         raise GeometryError(f"{network.name}: train_input must be a whole number from 1 to {MOST_PIXELS}")
+    if network.fixed_input and not all(isinstance(n, int) and 1 <= n <= MOST_PIXELS for n in network.fixed_input):
+        raise GeometryError(f"{network.name}: fixed_input must be two whole numbers from 1 to {MOST_PIXELS}")
     if not 1 <= len(network.branches) <= MOST_BRANCHES:
         raise GeometryError(f"{network.name}: a network needs 1 to {MOST_BRANCHES} branches")
     if network.outputs[:2] != ("score", "box") or len(set(network.outputs)) < len(network.outputs):
