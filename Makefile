@@ -1,8 +1,8 @@
 # One command on a fresh machine: every target makes .venv itself when it is missing.
-# Needs CPython 3.10-3.12 and pip; choose another interpreter with `make PYTHON=python3.12 setup`.
+# Needs CPython 3.10-3.12, because MXNet is part of it, and pip; choose another interpreter with `make PYTHON=python3.12 setup`.
 PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.10,$(shell \
 	$(p) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $(p))))
-EXTRAS ?= dev,onnx,openvino,ncnn
+EXTRAS ?= mxnet,dev,openvino,ncnn,heic,video,serve
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 .PHONY: setup test check demo docs clean
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "No CPython 3.10-3.12 found. Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"

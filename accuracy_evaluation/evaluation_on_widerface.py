@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,16 +10,22 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from accuracy_evaluation.output_files import EvaluationOptions, start_run, without_results, write_json
 from accuracy_evaluation.widerface import branches, report
 from accuracy_evaluation.widerface.ground_truth import ImageTruth, images_present, load_ground_truth
 from accuracy_evaluation.widerface.large_faces import precision_over
 from accuracy_evaluation.widerface.results import PUBLISHED_FLOOR, read_result, read_results, result_path, write_result
+from detection.crew import Crew
+from detection.detections import ImageDetector
 from detection.load import ModelFacts, load_detector, model_facts
 from detection.views import ViewSettings
 from lffd import cli
+from lffd.engines.runtime import Runtime
 from lffd.files import OutputFolder, check_output
-from lffd.images.files import load_ahead
+from lffd.images.files import read_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,15 @@ class Options(EvaluationOptions):
     events: bool = False
     """Print the average precision per event too (the report always has it)."""
 
+    @property
+    def views(self) -> ViewSettings:
+        """How the network sees images."""
+        return ViewSettings(input_size=self.input_size, fit=self.fit)
+
+    def make_detector(self, runtime: Runtime) -> ImageDetector:
+        """Return the detector, seeing images as it is told; see `load_detector`."""
+        return load_detector(self.model, self.selection, runtime, self.views)
+
 
 def write_results(
     options: Options, facts: ModelFacts, images: Sequence[ImageTruth], every: Sequence[ImageTruth]
@@ -46,8 +62,7 @@ def write_results(
     """Make sure that each of `images` has its result file; an overwrite forgets those of `every` image first."""
     folder = options.output_dir
     run = {**options.record(facts), "published_format": options.published_format}
-    views = ViewSettings(input_size=options.input_size, fit=options.fit)
-    if views != ViewSettings():
+    if options.views != ViewSettings():
         run |= {"input_size": options.input_size, "fit": options.fit}
 
     def read(image: ImageTruth) -> None:
@@ -58,12 +73,11 @@ def write_results(
     todo = without_results(options, run, images, read, "images")
     if not todo:
         return
-    detector = load_detector(options.model, options.selection, options.runtime, views)
+    crew = Crew(options.make_detector, options.runtime)
     old = every if options.overwrite else todo
     start_run(folder, run, [path(folder, image) for image in old for path in (result_path, branches.branches_path)])
-    pictures = load_ahead(options.images / f"{image.path}.jpg" for image in todo)
-    for image, pixels in zip(tqdm(todo, detector.name, unit="image", disable=None), pictures, strict=True):
-        detections = detector(pixels)
+    found = crew.over(lambda image: (read_image(options.images / f"{image.path}.jpg"), image), todo)
+    for image, detections in tqdm(found, crew.name, len(todo), unit="image", disable=None):
         if detections.branches is not None:
             branches.write_branches(folder, image, detections.branches)
         write_result(folder, image, detections, options.published_format)

@@ -29,7 +29,8 @@ from data_provider_farm.pack import pack
 from data_provider_farm.pack_format.packed_file import LINE_BYTES, PackReader, PackWriter, index_line
 from lffd import cli
 from lffd.errors import DataError, UsageError
-from lffd.files import write_atomic
+from lffd.farms import child_environment
+from lffd.files import check_output, write_atomic
 from lffd.images.jpeg import parse_jpeg
 
 FEW = 300
@@ -120,10 +121,10 @@ def measure_memory(options: Options, folder: Path) -> dict[str, float]:
     few.write_text("\n".join(lines) + "\n")
     peaks = []
     for listed in (few, options.annotations):
-        command = [sys.executable, "-m", "data_provider_farm.pack", "--format", "widerface"]
+        command = [sys.executable, "-m", "lffd", "pack", "--format", "widerface"]
         command += [f"--images={options.images}", f"--annotations={listed}", f"--output={folder / listed.stem}.rec"]
         quiet = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)]
-        process = os.posix_spawn(sys.executable, command, os.environ, file_actions=quiet)
+        process = os.posix_spawn(sys.executable, command, child_environment(), file_actions=quiet)
         _, status, usage = os.wait4(process, 0)
         if status:
             raise DataError(f"packing {listed} failed: {' '.join(command)}")
@@ -167,6 +168,7 @@ def measure_opening(folder: Path) -> dict[str, float]:
 
 def main(options: Options) -> None:
     """Measure packing, reading and opening on this machine."""
+    check_output(options.json, [options.annotations], ('"open_seconds":',))
     if sum(1 for _ in plain_parse(options.annotations)) < FEW:
         raise UsageError(f"{options.annotations}: at least {FEW} images are needed to measure anything")
     found = measure_packing(options)

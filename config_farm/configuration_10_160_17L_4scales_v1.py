@@ -1,9 +1,15 @@
 """Heads of 10–160 px, 4 branches, trained on crops of 256 px.
 
-Train:     python config_farm/configuration_10_160_17L_4scales_v1.py --train-data train.rec --val-data val.rec
+Train:     lffd train head --train-data train.rec --val-data val.rec
 Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.script import Script
 

@@ -1,9 +1,15 @@
 """Light face v3: faces of 10–320 px, 5 branches, a fifth of v2's operations.
 
-Train:     python config_farm/configuration_10_320_light_v3.py --train-data train.rec --val-data val.rec
+Train:     lffd train v3 --train-data train.rec --val-data val.rec
 Run time:  105 minutes on one core of a Xeon with AMX (PyTorch, bf16); on a GPU train ten times as long.
 Score:     .845 / .834 / .766 easy / medium / hard on 308 WIDER FACE val images (docs/training_log.md).
 """
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.script import Script
 

@@ -1,9 +1,15 @@
 """Face v1: faces of 10–560 px, 8 branches.
 
-Train:     python config_farm/configuration_10_560_25L_8scales_v1.py --train-data train.rec --val-data val.rec
+Train:     lffd train v1 --train-data train.rec --val-data val.rec
 Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.script import Script
 

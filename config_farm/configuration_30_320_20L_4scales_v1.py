@@ -1,9 +1,15 @@
 """Pedestrians of 30–320 px, 4 branches, trained on crops of 480 px.
 
-Train:     python config_farm/configuration_30_320_20L_4scales_v1.py --train-data train.rec --val-data val.rec
+Train:     lffd train pedestrian --train-data train.rec --val-data val.rec
 Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.script import Script
 

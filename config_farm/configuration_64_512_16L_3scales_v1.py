@@ -1,9 +1,15 @@
 """Licence plates of 64–512 px, 3 branches.
 
-Train:     python config_farm/configuration_64_512_16L_3scales_v1.py --train-data train.rec --val-data val.rec
+Train:     lffd train plate --train-data train.rec --val-data val.rec
 Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.script import Script
 

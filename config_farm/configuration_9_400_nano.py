@@ -1,9 +1,15 @@
 """Nano: faces of 9–400 px, 3 branches, below YuNet-n's cost.
 
-Train:     python config_farm/configuration_9_400_nano.py --train-data train.rec --val-data val.rec
+Train:     lffd train nano --train-data train.rec --val-data val.rec
 Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.script import Script
 

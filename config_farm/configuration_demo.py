@@ -1,13 +1,17 @@
 """Demo: a small network on drawn (synthetic) faces of 10–160 px, from nothing to pictures with boxes.
 
-Train:     python config_farm/configuration_demo.py --output-dir runs/demo      (what `make demo` runs)
+Train:     lffd train demo --output-dir runs/demo      (what `make demo` runs)
 Run time:  about two minutes of CPU time (2026-11-20; 4:20 on two cores that other work shared).
 Score:     AP50 about 0.9 on 100 held-out drawn pictures.
 
 The faces are drawn, so the figure says that training, saving, loading and predicting work — nothing about real faces.
 """
 
+import sys
 from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.script import Script
 from lffd.graphs.network import Branch

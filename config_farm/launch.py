@@ -24,7 +24,9 @@ from typing import Annotated
 import tyro
 
 from lffd import cli
+from lffd.engines.factory import installed_kind
 from lffd.errors import UsageError
+from lffd.farms import child_environment
 from lffd.limits import check_limits
 
 SERVE = "from lffd.engines.mxnet_engine import import_mxnet; import_mxnet()"
@@ -60,6 +62,7 @@ class Options:
 
 def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
     """Start this machine's processes, by name; a `UsageError` says which numbers do not fit."""
+    installed_kind("mxnet")
     check_limits(options, "workers", "servers", "local_workers", "port")
     local = options.workers if options.local_workers is None else options.local_workers
     if local > options.workers:
@@ -69,7 +72,7 @@ def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
     if options.interface == "lo" and not options.address.startswith(("127.", "localhost")):
         raise UsageError(f"--interface lo reaches no other machine: name the one that reaches {options.address}")
     if not options.command:
-        raise UsageError("give the training command after --, such as: -- python config_farm/configuration_….py …")
+        raise UsageError("give the training command after --, such as: -- lffd train v2 …")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free_port = probe.getsockname()[1]
@@ -87,7 +90,7 @@ def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
         role = name.split()[0]
         apart = role != "worker"  # a Ctrl-C is for the workers, which still need scheduler and servers to stop cleanly
         command = [sys.executable, "-c", SERVE] if apart else options.command
-        env = {**os.environ, **shared, "DMLC_ROLE": role}
+        env = {**(child_environment() if apart else os.environ), **shared, "DMLC_ROLE": role}
         try:
             processes[name] = subprocess.Popen(command, env=env, start_new_session=apart, preexec_fn=tie)  # noqa: PLW1509
         except OSError as error:
@@ -160,8 +163,7 @@ def _end(processes: dict[str, subprocess.Popen[bytes]]) -> None:
 def main(options: Options) -> int:
     """Train on several workers: every batch is the one that a single worker would see with their batches together.
 
-    One machine: python -m config_farm.launch --workers 2 -- python config_farm/configuration_10_320_20L_5scales_v2.py
-    --train-data train.rec --kvstore dist_sync
+    One machine: lffd launch --workers 2 -- lffd train v2 --train-data train.rec --kvstore dist_sync
 
     Several: the same command on each, with --workers N for all of them, --local-workers for this one, the main one's
     --address, the same --port, this machine's --interface, and --no-main on all but the main one. The pack must be on

@@ -8,5 +8,5 @@ threads), `process_loader` (by worker processes), `mxnet_iter` (as an `mx.io.Dat
 which cells are positive, is said by the dataclasses in `policies`.
 
 To add an augmentation: give it a field in the policy it belongs to, whose default switches it off, and one function
-that takes a NumPy generator. Look at it with `python -m data_iterator_farm.preview`.
+that takes a NumPy generator. Look at it with `lffd preview`.
 """

@@ -1,6 +1,6 @@
 """A picture of what the network is taught: real crops, and for each branch which cells are positive or ignored.
 
-python -m data_iterator_farm.preview train.rec --version v2 --output preview.png
+lffd preview train.rec --version v2 --output preview.png
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from data_iterator_farm.label_maps import BACKGROUND, IGNORED, POSITIVE, ClassMa
 from data_iterator_farm.policies import PresetName, preset
 from lffd.cli import run
 from lffd.errors import UsageError
+from lffd.figures import FIGURE_MARKS, write_figure
+from lffd.files import check_output
 from lffd.graphs.network import BranchGeometry, Network
 from lffd.limits import check_batch_memory, check_limits
 
@@ -109,7 +111,7 @@ def _part(classes: ClassMap, branch: BranchGeometry, size: int) -> tuple[float, 
     side = min(size, CELLS_SHOWN * branch.stride)
     if side == size:
         return -0.5, -0.5, size
-    weight = np.where(classes == POSITIVE, 8.0, np.where(classes == IGNORED, 1.0, 0.0))
+    weight = np.where(classes == POSITIVE, 8.0, np.where(classes <= IGNORED, 1.0, 0.0))
     weight[classes.shape[0] // 2, classes.shape[1] // 2] += 0.5  # without anything to see, the middle
     around = (CELLS_SHOWN - 4, CELLS_SHOWN - 4)
     sums = cv2.boxFilter(weight, -1, around, normalize=False, borderType=cv2.BORDER_CONSTANT)
@@ -141,7 +143,7 @@ def _draw_branch(axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, s
     classes, codes = said["score"][0], said["box"][:4]
     height, width = classes.shape
     x, y = np.meshgrid(branch.centers(width), branch.centers(height, axis=1))
-    positive, ignored = classes == POSITIVE, classes == IGNORED
+    positive, ignored = classes == POSITIVE, classes <= IGNORED
     for chosen, colour, share in (
         (classes == BACKGROUND, BACKGROUND_COLOUR, 0.16),
         (ignored, IGNORED_COLOUR, 0.6),
@@ -192,13 +194,14 @@ def main(options: Options) -> None:
     from data_provider_farm.pack_format.packed_file import PackReader
     from symbol_farm.versions import version_network
 
+    check_output(options.output, [options.pack], FIGURE_MARKS)
     network = version_network(options.version, options.landmarks)
     policies = preset(options.preset, network)
     with PackReader(options.pack) as source:
         plan = BatchPlan(network, policies, options.crops, options.input_size or network.train_input, options.seed)
         with BatchLoader(source, plan, threads=2, stop=1) as loader:
             figure = draw_batch(next(loader), network)
-    figure.savefig(options.output, dpi=DOTS_PER_INCH)
+    write_figure(figure, options.output, DOTS_PER_INCH)
     print(f"{options.output}: {options.crops} crops of {options.pack}, {options.version}, {options.preset} preset")
 
 

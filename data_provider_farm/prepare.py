@@ -37,10 +37,10 @@ class Preparation:
         quality: JPEG quality, 1–100, for images that have to be encoded.
         verify: `header` reads each JPEG's header and looks for its end marker; `full` decodes it.
         exif: what the boxes refer to: the pixels as `stored`, or as a viewer shows them after turning them by the
-            EXIF orientation (`turned`).
+            EXIF orientation (`turned`); `auto` must be decided before.
         min_side: boxes whose longer side, in the packed image, is under this many pixels are unusable, as are boxes
             without area and boxes that the dataset marks. A hundredth of a pixel is let pass: text formats round.
-        min_score: boxes of which the annotation (labels) is less sure than this, 0–1, are unusable as well.
+        min_score: boxes of which the annotation (coco) is less sure than this, 0–1, are unusable as well.
         unusable: `ignore` keeps unusable boxes as ignored ones; `drop` leaves them out, so that they train as
             background, as the published system does.
         crop_background: up to so many regions without any box are added from each image that has boxes.
@@ -53,7 +53,7 @@ class Preparation:
     max_side: int | None = None
     quality: int = 95
     verify: Literal["header", "full"] = "header"
-    exif: Literal["stored", "turned"] = "stored"
+    exif: Literal["auto", "stored", "turned"] = "stored"
     min_side: float = 9.0
     min_score: float = 0.0
     unusable: Literal["ignore", "drop"] = "ignore"

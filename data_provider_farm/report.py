@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_provider_farm.survey import Survey
-from lffd.files import write_atomic
+from lffd.figures import write_figure
 from lffd.images.encoded import decode, shrink
 from lffd.records import Record, RecordSource
 
@@ -94,9 +93,7 @@ def write_report(
     axes.imshow(sheet)
     axes.set_axis_off()
     axes.set_title("green: objects    orange: ignored    pink: points", loc="left", fontsize=10, color=SOFT)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    write_atomic(path, stream.getvalue())
+    write_figure(figure, path)
 
 
 def _draw_header(figure: Figure, title: str, summary: dict[str, Any], height: float) -> None:

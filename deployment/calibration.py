@@ -80,7 +80,7 @@ def collect_ranges(
     if not images:
         raise DataError("calibration needs at least one image")
     names, wanted = inner_maps(model), tuple(rules)
-    onnx, proto = require("onnx", "onnx"), maps_onnx(model, "nhwc-uint8")
+    onnx, proto = require("onnx", ""), maps_onnx(model, "nhwc-uint8")
     del proto.graph.output[:]
     proto.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
     session = open_session(proto.SerializeToString())

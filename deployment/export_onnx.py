@@ -1,7 +1,8 @@
-"""Export a model to ONNX, checked by running it against MXNet before anything is written."""
+"""Export a model to ONNX, checked by running it against another engine before anything is written."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,22 +13,33 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from deployment.decoded_graph import GraphSuppression, decoded_onnx
 from deployment.layouts import LAYOUTS, layout_onnx
-from deployment.parity import TOLERANCE, Outputs, Parity, Run, measure_parity, named_maps, probe_images
+from deployment.parity import (
+    TOLERANCE,
+    Outputs,
+    Parity,
+    Run,
+    measure_parity,
+    named_maps,
+    probe_images,
+    reference_engine,
+)
+from deployment.quantized_graph import INT8_FILES
 from detection.decoding import decode
 from lffd import cli
 from lffd.boxes import clip, suppress
 from lffd.engines import BranchMaps
-from lffd.engines.factory import create_engine
 from lffd.engines.onnxruntime_engine import open_session
-from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
-from lffd.files import write_atomic
+from lffd.files import check_output, write_atomic
 from lffd.graphs.graph import Graph
 from lffd.graphs.model import Model
 from lffd.graphs.network import Network
-from lffd.graphs.onnx_graph import InputForm, image_position, maps_onnx, normalisation
+from lffd.graphs.onnx_graph import InputForm, Size, image_position, maps_onnx, normalisation
 from lffd.hints import unknown
 from symbol_farm.trained_models import resolve_model
 
@@ -49,6 +61,13 @@ class Options:
     """Outputs with the names, shapes and order of another project's detector instead."""
     input: InputForm = "nchw-float"
     """nchw-float: float (B, 3, H, W); nhwc-uint8: bytes (B, H, W, 3) as a camera gives them. Both BGR, 0–255."""
+    fixed_shape: str | None = None
+    """WIDTHxHEIGHT, such as 640x480: take one image of this size only, for converters that want every shape known."""
+    precision: Literal["fp32", "int8"] | None = None
+    """int8: the 8-bit graph that a directory made by lffd quantize holds, as it is: bytes in, raw maps out. Such a
+    directory must be asked for one of the two; all others give fp32."""
+    int8_for: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    """Which of the directory's 8-bit graphs: each is shaped for the engine that runs it fastest."""
     normalization: Literal["inside", "outside"] = "inside"
     """outside: you bring normalised pixels yourself, (pixel - 127.5) / 127.5 for the networks of the paper."""
     score_threshold: float = 0.02
@@ -58,7 +77,7 @@ class Options:
     max_detections: int = 750
     """With --suppressed: kept per image."""
     tolerance: float = TOLERANCE
-    """Largest difference from MXNet, of scores and of box codes; more refuses the export."""
+    """Largest difference from the reference engine, of scores and of box codes; more refuses the export."""
 
     def __post_init__(self) -> None:
         if self.layout is not None and self.layout not in LAYOUTS:
@@ -102,9 +121,11 @@ def session_run(graph: Graph, content: bytes, form: InputForm, normalised: bool)
     return run
 
 
-def check_suppression(network: Network, suppressed: Run, decoded: Run, rule: GraphSuppression) -> None:
+def check_suppression(
+    network: Network, suppressed: Run, decoded: Run, rule: GraphSuppression, fixed: Size | None = None
+) -> None:
     """Compare suppression inside a graph with ours, on the same candidates; a `ModelError` says where they differ."""
-    for images in probe_images(network):
+    for images in probe_images(network, fixed=fixed):
         found, candidates = suppressed(images), decoded(images)
         for index, (boxes, scores) in enumerate(zip(candidates["boxes"], candidates["scores"], strict=True)):
             over = np.flatnonzero(scores > rule.score_threshold)
@@ -124,17 +145,17 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
     """Return the file's content and its parity, both checked; suppression is checked apart, on the same candidates.
 
     Raises:
-        ModelError: when the graph's outputs differ too much from MXNet's.
-        EngineError: when MXNet or ONNX Runtime is missing.
+        ModelError: when the graph's outputs differ too much from the reference's.
     """
     normalised, network = options.normalization == "outside", model.network
     layout = LAYOUTS[options.layout] if options.layout else None
     make: Callable[..., Any] = decoded_onnx if options.decoded or options.suppressed else maps_onnx
     if options.layout:
         make = partial(layout_onnx, layout=options.layout)
-    content = make(model, options.input, normalised).SerializeToString()
+    fixed = cli.parse_size(options.fixed_shape)[::-1] if options.fixed_shape else None
+    content = make(model, options.input, normalised, fixed=fixed).SerializeToString()
     run = session_run(model.graph, content, options.input, normalised)
-    reference = create_engine(model, Runtime("mxnet"))
+    title, reference = reference_engine(model, "onnxruntime")
 
     def found(images: NDArray[np.uint8]) -> Outputs:
         return box_codes(network, run(images), images) if make is decoded_onnx else run(images)
@@ -145,30 +166,58 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
             return layout.compute(network, maps, *images.shape[1:3])
         return named_maps(maps) if make is maps_onnx else box_codes(network, decode_maps(network, maps), images)
 
-    parity = measure_parity((options.output.name, found), ("MXNet", expected), probe_images(network))
+    parity = measure_parity((options.output.name, found), (title, expected), probe_images(network, fixed=fixed))
     parity.check(options.tolerance)
     if options.suppressed:
         rule = GraphSuppression(options.score_threshold, options.suppression_threshold, options.max_detections)
-        content = decoded_onnx(model, options.input, normalised, rule).SerializeToString()
-        check_suppression(network, session_run(model.graph, content, options.input, normalised), run, rule)
+        content = decoded_onnx(model, options.input, normalised, rule, fixed).SerializeToString()
+        check_suppression(network, session_run(model.graph, content, options.input, normalised), run, rule, fixed)
     return content, parity
 
 
-def main(options: Options) -> None:
-    """Export a model to ONNX with batch, height and width left open.
+def wants_int8(model: Model, options: Options) -> bool:
+    """Say whether the 8-bit graph is to be written; a `UsageError` where a quantised model leaves it open."""
+    quantised = [name for name in INT8_FILES.values() if name in model.extra_files]
+    if quantised and options.precision is None:
+        raise UsageError(
+            f"{options.model} is quantised: say --precision int8 for its 8-bit graph (with --input nhwc-uint8), or "
+            "--precision fp32 for the float network"
+        )
+    if options.precision != "int8":
+        return False
+    if (name := INT8_FILES[options.int8_for]) not in quantised:
+        has = f"only {', '.join(quantised)}" if quantised else "no 8-bit graph; make one with lffd quantize"
+        raise UsageError(f"--precision int8: {options.model} has no {name}, but {has}")
+    shaped = options.decoded or options.suppressed or options.fixed_shape
+    if shaped or (options.input, options.normalization) != ("nhwc-uint8", "inside"):
+        raise UsageError(
+            "--precision int8: an 8-bit graph takes bytes and gives raw maps: give --input nhwc-uint8, without "
+            "--decoded, --suppressed, --fixed-shape and --normalization outside"
+        )
+    return True
 
-    The file is run with ONNX Runtime on images of several sizes and compared with MXNet; when an output differs by more
-    than the tolerance, nothing is written.
+
+def build_int8(model: Model, options: Options) -> tuple[bytes, Parity]:
+    """Return the 8-bit graph of a model directory, and how far it is from the float network, which its card has too."""
+    content = model.extra_files[INT8_FILES[options.int8_for]]
+    title, reference = reference_engine(model, "onnxruntime")
+    found = session_run(model.graph, content, "nhwc-uint8", normalised=False)
+    sides = ((options.output.name, found), (f"{title} fp32", lambda images: named_maps(reference.run(images))))
+    return content, measure_parity(*sides, probe_images(model.network))
+
+
+def main(options: Options) -> None:
+    """Export a model to ONNX with batch, height and width left open, or for one size (--fixed-shape).
+
+    The file is run with ONNX Runtime on images of several sizes and compared with MXNet or PyTorch, whichever is
+    installed (else with the engine that runs our networks on ONNX Runtime); when an output differs by more than the
+    tolerance, nothing is written.
     """
     if not options.output.parent.is_dir():
         raise UsageError(f"{options.output.parent} is not a folder; make it first, or choose another --output")
-    if options.output.is_dir():
-        raise UsageError(f"{options.output} is a folder; --output names the ONNX file")
+    check_output(options.output, marks=("lffd",))
     model = resolve_model(options.model)
-    if model.card.get("quantization", {}).get("precision") == "int8":
-        files = ", ".join(name for name in model.extra_files if name.endswith(".onnx"))
-        print(f"note: an export computes in fp32; the 8-bit graphs of {options.model} are the files {files} in it")
-    content, parity = build(model, options)
+    content, parity = build_int8(model, options) if wants_int8(model, options) else build(model, options)
     write_atomic(options.output, content)
     print(parity.to_text())
     print(f"wrote {options.output}: {model.network.name}, {len(content) / 1e6:.1f} MB, input {options.input} BGR")

@@ -18,7 +18,16 @@ from lffd.engines import BranchMaps
 from lffd.errors import UsageError
 from lffd.graphs.model import Model
 from lffd.graphs.network import CHANNELS, Network
-from lffd.graphs.onnx_graph import INPUT_SHAPES, InputForm, OnnxBuilder, Translator, add_input, check_form, metadata
+from lffd.graphs.onnx_graph import (
+    InputForm,
+    OnnxBuilder,
+    Size,
+    Translator,
+    add_input,
+    check_form,
+    input_shape,
+    metadata,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -115,7 +124,7 @@ def _add_corners(builder: OnnxBuilder, network: Network, maps: Maps, image: str)
     parts: dict[str, list[str]] = {"boxes": [], "scores": []}
     for branch in network.branch_geometry:
         names = {role: f"{role}_of_{branch.index}" for role in parts}
-        add_candidates(builder, (branch,), maps, names["boxes"], names["scores"])
+        add_candidates(builder, (branch,), maps, names["boxes"], names["scores"], sizes=None)
         for role, channels in (("boxes", 4), ("scores", 1)):
             # Candidates come anchor by anchor; here the anchors of a cell follow each other.
             apart = _integers(builder, [0, len(branch.units), -1, channels])
@@ -157,13 +166,16 @@ corners in 0–1, and both probabilities.
 """
 
 
-def layout_onnx(model: Model, form: InputForm, normalised: bool, layout: str) -> onnx.ModelProto:
+def layout_onnx(
+    model: Model, form: InputForm, normalised: bool, fixed: Size | None = None, *, layout: str
+) -> onnx.ModelProto:
     """Return the ONNX model with the outputs of a layout.
 
     Args:
         model: what to translate.
         form: of the input.
         normalised: the user brings pixels as the network's own normalisation makes them; still blue, green, red.
+        fixed: the only size of input, for tools that take no open one.
         layout: a name from `LAYOUTS`.
 
     Raises:
@@ -183,5 +195,5 @@ def layout_onnx(model: Model, form: InputForm, normalised: bool, layout: str) ->
     maps = Translator(builder, model).translate(image, normalised)
     shapes = chosen.add(builder, network, maps, image)
     outputs = {name: ("FLOAT", shape) for name, shape in shapes.items()}
-    inputs = {chosen.input_name: INPUT_SHAPES[form]}
+    inputs = {chosen.input_name: input_shape(network, form, fixed)}
     return builder.finish(f"lffd_{network.name}", inputs, outputs, metadata(model, form, normalised))

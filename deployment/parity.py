@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.engines import BranchMaps
-from lffd.engines.factory import create_engine
+from lffd.engines import BranchMaps, Engine
+from lffd.engines.factory import ENGINES, create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError
 from lffd.graphs.model import Model
@@ -21,6 +21,9 @@ Outputs = dict[str, NDArray[np.float32]]
 
 Run = Callable[[NDArray[np.uint8]], Outputs]
 """Takes images `(B, H, W, 3)` uint8 BGR and returns named outputs."""
+
+REFERENCES = {"mxnet": "MXNet", "torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+"""What is compared with: the first that is installed, but another than the one under test where there is one."""
 
 TOLERANCE = 1e-4
 """Largest difference, of scores and of box codes, that float32 engines may have."""
@@ -68,14 +71,16 @@ class Parity:
         return "\n".join(lines)
 
 
-def probe_images(network: Network, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
+def probe_images(network: Network, seed: int = 0, fixed: tuple[int, int] | None = None) -> Iterator[NDArray[np.uint8]]:
     """Yield batches `(B, H, W, 3)` of uneven shapes: smooth colour waves with edges and noise, like a picture.
 
     The first is the smallest input that the network takes; batches have one and three images.
+    With `fixed`, a height and width that the network takes, it is two batches of one such image.
     """
     rng = np.random.default_rng(seed)
     side = network.minimum_input
-    for batch, height, width in ((1, side, side), (3, side + 38, side + 1), (1, side + 5, side + 90), (2, 321, 517)):
+    shapes = ((1, side, side), (3, side + 38, side + 1), (1, side + 5, side + 90), (2, 321, 517))
+    for batch, height, width in shapes if fixed is None else ((1, *fixed),) * 2:
         rows, columns = np.mgrid[: network.fitting(height), : network.fitting(width)]
         images = []
         for _ in range(batch):
@@ -111,12 +116,19 @@ def measure_parity(
     return Parity(subject[0], reference[0], tuple(worst.values()))
 
 
+def reference_engine(model: Model, tested: str = "") -> tuple[str, Engine]:
+    """Return the title and the engine that what `tested` computes is compared with: see `REFERENCES`."""
+    installed = [name for name in REFERENCES if ENGINES[name].installed]
+    name = next((name for name in installed if name != tested), "onnxruntime")
+    return REFERENCES[name], create_engine(model, Runtime(name))
+
+
 def measure_engine(model: Model, reduced: Model, runtime: Runtime, batches: Iterable[NDArray[np.uint8]]) -> Parity:
-    """Return how far a model on an engine, perhaps one of reduced precision, is from the full one on MXNet."""
-    runner, reference = create_engine(reduced, runtime), create_engine(model, Runtime("mxnet"))
+    """Return how far a model on an engine, perhaps of reduced precision, is from the full one on the reference."""
+    runner, (title, reference) = create_engine(reduced, runtime), reference_engine(model, runtime.engine)
     return measure_parity(
         (f"{runtime.engine} {runtime.precision}", lambda images: named_maps(runner.run(images))),
-        ("MXNet fp32", lambda images: named_maps(reference.run(images))),
+        (f"{title} fp32", lambda images: named_maps(reference.run(images))),
         batches,
     )
 

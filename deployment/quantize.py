@@ -12,11 +12,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from accuracy_evaluation.evaluation_on_pack import detect_records
 from data_provider_farm.pack_format.packed_file import PackReader
 from deployment.calibration import RangeRule, collect_ranges
 from deployment.parity import measure_engine
 from deployment.quantized_graph import INT8_FILES, with_8_bit_graphs
+from detection.crew import Crew
 from detection.detector import Detector
 from detection.selection import Selection
 from lffd import cli
@@ -139,8 +143,8 @@ def measure_ap(model: Model, pack: Path, engine: str, precision: str) -> float:
     """Return the average precision at IoU 0.5 of a model on a pack, at original image size."""
     selection = Selection()
     with PackReader(pack) as source:
-        detector = Detector(model, selection, runtime=Runtime(engine, precision=precision))
-        truth, found, _ = detect_records(detector, source)
+        crew = Crew(lambda runtime: Detector(model, selection, runtime=runtime), Runtime(engine, precision=precision))
+        truth, found, _ = detect_records(crew, source)
     return average_precision(truth, found, selection.max_detections).ap50
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deployment.parity import probe_images
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from deployment.parity import probe_images, reference_engine
 from lffd import cli
-from lffd.engines.factory import create_engine
-from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
 from lffd.files import OutputFolder
 from lffd.graphs.cut import keep_branches
@@ -70,7 +72,7 @@ def trim_model(model: Model, min_face: float, max_face: float) -> Model:
     former = {key: model.card[key] for key in _OF_THE_WHOLE if key in model.card}
     card["trimmed_from"] = {"version": network.name, "branches_kept": list(kept), **former}
     trimmed = replace(keep_branches(model, kept), card=card)
-    before, after = create_engine(model, Runtime("mxnet")), create_engine(trimmed, Runtime("mxnet"))
+    (_, before), (_, after) = reference_engine(model), reference_engine(trimmed)
     for images in probe_images(network):
         expected = before.run(images)
         for index, maps in zip(kept, after.run(images), strict=True):

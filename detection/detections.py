@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,10 +45,9 @@ class Detections:
 
     def top(self, count: int) -> Detections:
         """Return the best `count` detections."""
-        parts: dict[str, Any] = {
-            name: array[: max(count, 0)] for name, array in vars(self).items() if array is not None
-        }
-        return Detections(**parts)
+        each = {field.name: getattr(self, field.name) for field in fields(Detections)}
+        parts: dict[str, Any] = {name: array[: max(count, 0)] for name, array in each.items() if array is not None}
+        return replace(self, **parts)
 
     def above(self, threshold: float) -> Detections:
         """Return the detections whose score is over `threshold`."""

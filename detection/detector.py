@@ -1,10 +1,10 @@
 """Our networks as detectors: an image of any size in, detections out.
 
 ```python
-from detection.detector import Detector
+from lffd import Detector
 
 detector = Detector.load("face_light")
-detections = detector(cv2.imread("photo.jpg"))  # uint8 (H, W, 3), BGR, 0-255
+detections = detector("photo.jpg")  # or a PIL image, or uint8 (H, W, 3), BGR, 0-255
 detections.boxes, detections.scores  # float32 (N, 4) x0, y0, x1, y1 in pixels, and (N,), best first
 ```
 """
@@ -17,12 +17,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.decoding import Candidates, decode, join
 from detection.detections import Detections, check_image
+from detection.pictured import ColorOrder, PicturedDetections, to_pixels
 from detection.selection import Selection
 from detection.tiling import plan_tiles, smallest_tile, working_bytes_per_pixel
 from detection.views import View, ViewSettings, plan_views, used_branches
@@ -34,6 +36,9 @@ from lffd.errors import UsageError
 from lffd.graphs.cut import keep_branches
 from lffd.graphs.model import Model
 from symbol_farm.versions import VERSIONS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 DEFAULT_MODEL = "face_light"
 
@@ -110,20 +115,28 @@ class Detector:
 
         return cls(resolve_model(model), selection, views, Runtime(engine, device, threads, precision))
 
-    def __call__(self, image: NDArray[np.uint8]) -> Detections:
-        """Return what is in an image `(H, W, 3)` uint8, BGR, 0–255, of any size; large ones are run in tiles.
+    def __call__(
+        self, image: str | os.PathLike[str] | Image | NDArray[np.uint8], color_order: ColorOrder = "BGR"
+    ) -> PicturedDetections:
+        """Return what is in an image of any size; large ones are run in tiles.
 
         Boxes are in the image's pixels, clipped to it, each with the branch that found it, and with the five points of
-        its face where the network finds them; points are not clipped.
+        its face where the network finds them; points are not clipped. A notebook shows the result as a picture.
+
+        Args:
+            image: a file's name, a PIL image, or an array `(H, W, 3)` uint8, 0–255; see `pictured.to_pixels`.
+            color_order: of an array, `BGR` as OpenCV has it or `RGB`.
 
         Raises:
             UsageError: when the image has another shape or type.
+            DataError: when a file cannot be read.
             EngineError: when the engine fails.
         """
-        return self.batch([image])[0]
+        pixels = to_pixels(image, color_order)
+        return PicturedDetections(**vars(self.batch([pixels])[0]), pixels=pixels, label=self.object_name)
 
     def batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """Return what is in each image; those of one size run through the network together."""
+        """Return what is in each image `(H, W, 3)` uint8 BGR; those of one size run through the network together."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             check_image(image)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from data_iterator_farm.decoding import decode_image
 from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
+from detection.coco_file import coco_file, seen_points
 from detection.detections import Detections, ImageDetector
 from detection.load import load_detector
 from detection.merging import Look, merge
@@ -31,10 +32,9 @@ from lffd.boxes import iou
 from lffd.errors import UsageError
 from lffd.files import check_output, write_atomic
 from lffd.images.files import list_images, read_picture
-from lffd.points import COUNT, SEEN, UNKNOWN, Points
+from lffd.points import COUNT, UNKNOWN
 from lffd.records import Record
 
-POINT_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 _SAME, _OTHER = 0.5, 0.3
 """IoU with an annotated box from which a find is that object, and below which it is another one."""
 
@@ -99,7 +99,7 @@ class Labeller:
             taken[number] = True
             self.matched += not record.ignored[box]
             if found.landmarks is not None and self._usable(record.boxes[box], found.landmarks[number]):
-                points[box] = _seen(found.landmarks[number])
+                points[box] = seen_points(found.landmarks[number])
         extra = ~taken & (overlap.max(axis=0, initial=0) < _OTHER)
         self.missed += int(extra.sum())
         boxes, ignored = record.boxes, record.ignored
@@ -109,7 +109,7 @@ class Labeller:
             ignored = np.concatenate([ignored, np.full(int(extra.sum()), self.options.missed == "ignore")])
             more = np.zeros((int(extra.sum()), COUNT, 3), np.float32)
             if found.landmarks is not None and self.options.missed == "object":
-                more = np.stack([_seen(one) for one in found.landmarks[extra]])
+                more = np.stack([seen_points(one) for one in found.landmarks[extra]])
             points = np.concatenate([points, more])
         if record.landmarks is not None:  # what people marked stands
             marked = (record.landmarks[:, :, 2] > UNKNOWN).any(axis=1)
@@ -125,12 +125,6 @@ class Labeller:
         return bool(inside and points[:2, 1].mean() < points[3:, 1].mean())
 
 
-def _seen(points: NDArray[np.float32]) -> Points:
-    """Return points `(5, 2)` as `(5, 3)`, all of them seen; those that are not numbers are unknown."""
-    known = np.isfinite(points).all(axis=1, keepdims=True)
-    return np.where(known, np.concatenate([points, np.full((COUNT, 1), SEEN)], axis=1), UNKNOWN).astype(np.float32)
-
-
 def _pairs(overlap: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
     """Yield which box is which find, each at most once, best overlap first."""
     for place in np.argsort(-overlap, axis=None, kind="stable"):
@@ -142,40 +136,8 @@ def _pairs(overlap: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
         overlap[box], overlap[:, number] = 0, 0
 
 
-def coco_file(names: Sequence[str], sizes: Sequence[tuple[int, int]], opinions: Sequence[Detections], what: str) -> Any:
-    """Return opinions about images as the content of a COCO annotation file with scores and keypoints."""
-    images = [
-        {"id": number, "file_name": name, "width": width, "height": height}
-        for number, (name, (width, height)) in enumerate(zip(names, sizes, strict=True), 1)
-    ]
-    annotations: list[dict[str, Any]] = []
-    for image, found in enumerate(opinions, 1):
-        for index, (x0, y0, x1, y1) in enumerate(found.boxes.round(2).tolist()):
-            entry = {
-                "id": len(annotations) + 1,
-                "image_id": image,
-                "category_id": 1,
-                "bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)],
-                "area": round((x1 - x0) * (y1 - y0), 2),
-                "iscrowd": 0,
-                "score": round(float(found.scores[index]), 4),
-            }
-            if found.landmarks is not None and np.isfinite(found.landmarks[index]).all():
-                points = _seen(found.landmarks[index]).round(2)
-                entry |= {"keypoints": [float(value) for value in points.ravel()], "num_keypoints": COUNT}
-            annotations.append(entry)
-    category: dict[str, Any] = {"id": 1, "name": what}
-    if any("keypoints" in entry for entry in annotations):
-        category["keypoints"] = list(POINT_NAMES)
-    return {"images": images, "annotations": annotations, "categories": [category]}
-
-
 def main(options: Options) -> None:
-    """Let detectors annotate a folder of pictures, or complete the annotations of a pack.
-
-    Raises:
-        UsageError: for an output that does not go with the source, or no look at all.
-    """
+    """Let detectors annotate a folder of pictures, or complete the annotations of a pack."""
     pack = options.source.is_file()
     if options.output.suffix != (".rec" if pack else ".json"):
         kinds = "a pack gives another pack (.rec)" if pack else "a folder of pictures gives a COCO file (.json)"

@@ -46,6 +46,10 @@ class DetectorOptions:
     selection: Annotated[Selection, tyro.conf.arg(name="")] = field(default_factory=Selection)
     runtime: Annotated[Runtime, tyro.conf.arg(name="")] = field(default_factory=Runtime)
 
+    def make_detector(self, runtime: Runtime) -> ImageDetector:
+        """Return the detector, running as it is told; see `load_detector`."""
+        return load_detector(self.model, self.selection, runtime)
+
     def record(self, facts: ModelFacts) -> dict[str, Any]:
         """Return what decides a detector's results, for `output_files.start_run`."""
         run = {"selection": asdict(self.selection), "engine": self.runtime.engine, "precision": self.runtime.precision}

@@ -52,10 +52,9 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Record what is missing.
+    """Let a teacher look at every image of a pack once, at many sizes, for --distill of a training.
 
-    Raises:
-        UsageError: when the folder holds the recording of something else, or the teacher cannot teach.
+    A run that was stopped goes on when the same command is given again.
     """
     if not options.scales or not all(0.01 <= scale <= 8 for scale in options.scales):
         raise UsageError("--scales: give factors from 0.01 to 8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -12,6 +13,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from accuracy_evaluation.output_files import write_json
 from accuracy_evaluation.plots import check_plot_path
@@ -58,7 +62,7 @@ class Options:
     engines: tuple[str, ...] | None = None
     """Engines that run our networks; every installed one by default."""
     precisions: tuple[Precision, ...] = ("fp32",)
-    """Arithmetic; each engine takes part in what it has. int8 needs a directory made by deployment/quantize.py."""
+    """Arithmetic; each engine takes part in what it has. int8 needs a directory made by lffd quantize."""
     resolutions: tuple[str, ...] = SIZES[:4]
     """Image sizes as WIDTHxHEIGHT; the published tables go from 160x140 to 7680x4320."""
     threads: tuple[int, ...] = (1,)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import IO, Any, TextIO, cast
 
 from lffd.errors import EngineError, LffdError
+from lffd.farms import child_environment
 
 ANSWER_SECONDS = 600.0
 """A worker that does not answer for so long is stopped."""
@@ -32,9 +33,9 @@ class WorkerProcess:
     Its `name` says in errors which one it is; `module` is what it runs, by `run_worker`.
     """
 
-    def __init__(self, threads: int, name: str, module: str = "inference_speed_evaluation.worker") -> None:
+    def __init__(self, threads: int, name: str, module: str = f"{__package__}.worker") -> None:
         self.name = name
-        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+        environment = {**child_environment(), **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
         self._process = subprocess.Popen([sys.executable, "-m", module], **pipes, env=environment)  # type: ignore[call-overload]

@@ -14,13 +14,14 @@ from typing import Any, get_type_hints
 from lffd.errors import LffdError, UsageError
 
 
-def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = None) -> None:
+def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Parse the command line into the dataclass that `main` takes, call it, and exit with its code.
 
     Args:
         main: takes one argument annotated with a dataclass; its docstring is the command's help. It returns an exit
             code, or None for success.
         arguments: instead of those of the process.
+        prog: the command as the user typed it; told from the process when None.
 
     An `LffdError` or an `OSError` ends the command with `error: …` on standard error and code 2; Ctrl-C with code 130.
     """
@@ -28,7 +29,7 @@ def run(main: Callable[[Any], int | None], arguments: Sequence[str] | None = Non
 
     parameter = next(iter(inspect.signature(main).parameters))
     options_type = get_type_hints(main)[parameter]
-    prog, description = command_name(main.__module__), inspect.getdoc(main)
+    prog, description = prog or command_name(main.__module__), inspect.getdoc(main)
     finish(lambda: main(tyro.cli(options_type, prog=prog, args=arguments, description=description)))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lffd.errors import EngineError
+from lffd.farms import from_wheel
 
 
 def require(package: str, extra: str) -> Any:
@@ -28,8 +29,9 @@ def require(package: str, extra: str) -> Any:
 
 
 def pip_command(extra: str) -> str:
-    """Return the command, to be run in the project's folder, that installs an extra."""
-    return f"pip install -e '.[{extra}]'" if extra else "pip install -e ."
+    """Return the command that installs an extra; for a clone it is to be run in the clone's folder."""
+    where = "lffd" if from_wheel() else "."
+    return f"pip install {'' if from_wheel() else '-e '}" + (f"'{where}[{extra}]'" if extra else where)
 
 
 def unknown(name: str, known: Iterable[str], what: str, choices: str | None = None) -> str:

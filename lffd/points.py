@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.float32]
 
-COUNT = 5
+NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+"""What files call the points; left and right are the image's, for an upright face."""
+COUNT = len(NAMES)
 UNKNOWN, HIDDEN, SEEN = 0, 1, 2
 MIRRORED = [1, 0, 2, 4, 3]
 """Which point each one becomes in a mirror: a mirrored left eye looks like a right one."""

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import tyro
 
 from lffd import cli
+from lffd.figures import FIGURE_MARKS
+from lffd.files import check_output, write_atomic
 from lffd.graphs.network import Network
 from symbol_farm.versions import version_network
 
@@ -103,8 +105,10 @@ def as_text(facts: dict[str, Any]) -> str:
 def main(options: Options) -> None:
     """Print a version's layer table with shapes, receptive fields, strides, parameters and operations.
 
-    Example: python -m symbol_farm.describe v1 --input 640x480 --plot v1.png
+    Example: lffd describe v1 --input 640x480 --plot v1.png
     """
+    check_output(options.json, marks=('{"version":',))
+    check_output(options.plot, marks=FIGURE_MARKS)
     network = version_network(options.version)
     side = network.train_input
     width, height = cli.parse_size(options.input) if options.input else (side, side)
@@ -114,7 +118,7 @@ def main(options: Options) -> None:
 
         draw(network, width, height, options.plot)
     if options.json:
-        options.json.write_text(json.dumps(facts, indent=2) + "\n")
+        write_atomic(options.json, (json.dumps(facts, indent=2) + "\n").encode())
     print(as_text(facts))
 
 

@@ -17,6 +17,7 @@ from lffd.graphs.model import CARD_FILE, PARAMS_FILE, Model, decode_text, load_m
 from lffd.graphs.network import Network
 from lffd.hints import unknown
 from lffd.params import read_params
+from lffd.untrusted import read_file
 from symbol_farm.foreign_files import CONVENTIONS, SUFFIXES, is_foreign, load_foreign
 from symbol_farm.versions import SYSTEMS, VERSIONS, version_network
 
@@ -103,10 +104,9 @@ def _load_foreign(text: str) -> Model:
 
 def _on_graph(network: Network, path: Path) -> Network:
     """Return the version with the graph of a file, which must put its outputs at the same places."""
+    text = decode_text(read_file(path, refusal=ModelError), path)
     try:
-        read = replace(network, graph=parse_graph(decode_text(path.read_bytes(), path), str(path)))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+        read = replace(network, graph=parse_graph(text, str(path)))
     except GeometryError as error:
         raise ModelError(f"{path}: {error}") from error
     if read.branch_geometry != network.branch_geometry:

@@ -9,6 +9,7 @@ from lffd.errors import UsageError
 from lffd.graphs.landmarks import with_landmarks
 from lffd.graphs.network import Network
 from lffd.hints import unknown
+from symbol_farm.own_version import is_version_file, run_version_file
 
 VERSIONS: dict[str, str] = {
     "v1": "10_560_25L_8scales_v1",
@@ -26,20 +27,32 @@ SYSTEMS = ("slim_320", "rfb_320", "retinaface_mnet025", "retinaface_r18", "retin
 """Other projects' detectors as networks here: one name each, and modules of the same form."""
 
 
-def version_module(name: str) -> ModuleType:
-    """Return the symbol module of a version, given its short or full name.
+def full_name(name: str) -> str:
+    """Return the full name of a version, given its short or full name.
 
     Raises:
         UsageError: for an unknown name, with the nearest known one.
     """
     full = VERSIONS.get(name, name)
     if full not in (*VERSIONS.values(), *SYSTEMS):
-        known = f"Known: {', '.join((*VERSIONS, *SYSTEMS))}"
-        raise UsageError(unknown(name, [*VERSIONS, *VERSIONS.values(), *SYSTEMS], "version", known))
-    return importlib.import_module(f"symbol_farm.symbol_{full}")
+        known = ", ".join((*VERSIONS, *SYSTEMS))
+        choices = f"Known: {known}, or a file of your own such as my_version.py"
+        raise UsageError(unknown(name, [*VERSIONS, *VERSIONS.values(), *SYSTEMS], "version", choices))
+    return full
+
+
+def version_module(name: str) -> ModuleType:
+    """Return the symbol module of a version, given its short or full name; errors as `full_name`."""
+    return importlib.import_module(f".symbol_{full_name(name)}", __package__)
 
 
 def version_network(name: str, landmarks: bool = False) -> Network:
-    """Return the declaration of a version, given its short or full name; `landmarks` gives it five points as well."""
-    network: Network = version_module(name).NETWORK
+    """Return the declaration of a version, given its short or full name, or a file of the user's own, which runs.
+
+    `landmarks` gives it five points as well.
+
+    Raises:
+        UsageError: for an unknown name, or a file that declares no network.
+    """
+    network: Network = run_version_file(name)["NETWORK"] if is_version_file(name) else version_module(name).NETWORK
     return with_landmarks(network) if landmarks else network

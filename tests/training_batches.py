@@ -41,7 +41,7 @@ def make_batch(count: int = 4, seed: int = 0, network: Network = NETWORK) -> Fak
     shapes = [{name: (count, *shape) for name, (shape, _) in said.items()} for said in target_shapes(network, side)]
     boxes = [_box_codes(rng, said["box"], said["score"][1], network) for said in shapes]
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
-    scores = [rng.choice([1, 0, 0, 0, 0, -1], said["score"]).astype(np.int8) for said in shapes]
+    scores = [rng.choice([1, 0, 0, 0, 0, -1, -2], said["score"]).astype(np.int8) for said in shapes]
     targets = [{"score": score, "box": box} for score, box in zip(scores, boxes, strict=True)]
     if "landmarks" in network.outputs:
         for said, shape in zip(targets, shapes, strict=True):

@@ -22,7 +22,7 @@ from config_farm.run.start_points import initial_state
 from config_farm.run.validation import UNSEEN_SEED, PackValidator
 from detection.dense_teacher import DenseTeacher
 from inference_speed_evaluation.machine import package_version
-from lffd.errors import UsageError
+from lffd.errors import ModelError, UsageError
 from lffd.files import OutputFolder, write_atomic
 from lffd.graphs.model import Model, load_model, make_model, save_model
 from lffd.graphs.network import Network
@@ -112,9 +112,9 @@ def _check(network: Network, experiment: Experiment) -> None:
     """Refuse, before anything is made, a parameter server without its launcher or the reverse, and useless crops."""
     launched = os.environ.get("DMLC_ROLE") == "worker"
     if launched and experiment.kvstore is None:
-        raise UsageError("config_farm.launch started this worker, but the command has no --kvstore dist_sync")
+        raise UsageError("lffd launch started this worker, but the command has no --kvstore dist_sync")
     if experiment.kvstore is not None and not launched:
-        raise UsageError(f"--kvstore {experiment.kvstore} needs: python -m config_farm.launch -- COMMAND")
+        raise UsageError(f"--kvstore {experiment.kvstore} needs: lffd launch -- COMMAND")
     size, least = experiment.input_size, network.minimum_input + network.branch_geometry[-1].stride
     network.map_sizes(size, size)
     if engine_choice(experiment).engine == "mxnet" and size < least:
@@ -188,6 +188,7 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
                 f"{output} holds what another run left ({found}): choose another --output-dir, or remove it"
             )
         return None
+    _check_facts(checkpoint)
     done = checkpoint.facts["iteration"]
     if not experiment.resume:
         raise UsageError(
@@ -208,6 +209,21 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
             f"same options, or start a new run with --init-from {checkpoint.path.parent}"
         )
     return checkpoint
+
+
+def _check_facts(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose facts are not those of a run."""
+    facts = checkpoint.facts
+    wrong = [name for name, kind in _FACTS.items() if not isinstance(facts.get(name), kind)]
+    if not wrong:
+        wrong = [f"experiment.{name}" for name in _COMPARED if name not in facts["experiment"]]
+        wrong += [] if all(isinstance(line, str) for line in facts["origin"]) else ["origin"]
+    if wrong:
+        raise ModelError(f"{checkpoint.path}: its facts are not those of a run: {', '.join(wrong)}")
+
+
+_FACTS = {"experiment": dict, "records": int, "data_sample": str, "workers": int, "origin": list}
+_COMPARED = ("iterations", "val_data", "val_images")
 
 
 def create_run_engine(

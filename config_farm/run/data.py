@@ -41,7 +41,7 @@ def open_records(spec: str, size: int, seed: int) -> AbstractContextManager[Reco
 def training_records(experiment: Experiment) -> Iterator[RecordSource]:
     """Open what a run learns from; decoded images stay in memory as far as the run's `cache_gib` goes."""
     if experiment.train_data is None:
-        raise UsageError("--train-data is missing: give a pack (python -m data_provider_farm.pack --help makes one)")
+        raise UsageError("--train-data is missing: give a pack (lffd pack makes one)")
     share = int(experiment.cache_gib * 2**30) // max(1, experiment.processes)  # each process keeps its own
     with open_records(experiment.train_data, experiment.input_size, experiment.seed) as source:
         yield CachedSource(source, share) if share else source

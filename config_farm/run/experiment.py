@@ -29,7 +29,7 @@ class Experiment:
     preset: PresetName = "ours"
     """Where the defaults below come from: our recipe, or the published one."""
     train_data: str | None = None
-    """Pack to learn from (see data_provider_farm.pack), or synthetic:COUNT for drawn faces."""
+    """Pack to learn from (made by lffd pack), or synthetic:COUNT for drawn faces."""
     val_data: str | None = None
     """Pack to validate on, or synthetic:COUNT; none by default."""
     output_dir: Path = Path("runs/lffd")
@@ -82,7 +82,7 @@ class Experiment:
     tensorboard: bool = False
     """Also write TensorBoard events (needs the extra tensorboard)."""
     kvstore: Literal["dist_sync", "dist_device_sync"] | None = None
-    """MXNet's parameter server, for runs started by config_farm.launch."""
+    """MXNet's parameter server, for runs started by lffd launch."""
     distill: str | None = None
     """Learn from another detector too, cell by cell on the same crops: peer:scrfd=FILE.onnx, or one of our models."""
     batch_norm: bool = True

@@ -20,7 +20,7 @@ from lffd.training.options import as_plain
 from symbol_farm.versions import version_network
 
 HELP = """
-Data:      --train-data and --val-data take packs (python -m data_provider_farm.pack makes one).
+Data:      --train-data and --val-data take packs (lffd pack makes one).
 Go on:     the same command with --resume; Ctrl-C stops at a whole step.
 See all:   --print-config shows the whole run, --help lists every option.
 Recipes:   --preset ours (default) or --preset published (the paper's losses, sampling and schedule).
@@ -55,8 +55,8 @@ class Script:
         """Return the run under a preset."""
         return changed(recipe(self.network, preset), {**self.both, **getattr(self, preset)})
 
-    def start(self, arguments: Sequence[str] | None = None) -> None:
-        """Read the command line (or `arguments`) over the declaration, and train.
+    def start(self, arguments: Sequence[str] | None = None, prog: str | None = None) -> None:
+        """Read the command line (or `arguments`, given to the command `prog`) over the declaration, and train.
 
         Exits with 0 when the run is finished, 2 after an error, 128 + N when signal N stopped it (after a checkpoint).
         """
@@ -70,8 +70,8 @@ class Script:
         def main() -> int:
             flags = [*rest, "--preset", early.preset]  # tyro refuses a preset that there is not
             default = self.declare("published" if early.preset == "published" else "ours")
-            about = self.about.rstrip() + HELP
-            experiment = tyro.cli(Experiment, args=flags, default=default, description=about, prog=cli.command_name())
+            about, command = self.about.rstrip() + HELP, prog or cli.command_name()
+            experiment = tyro.cli(Experiment, args=flags, default=default, description=about, prog=command)
             given = {flag.partition("=")[0].replace("_", "-") for flag in rest}
             if experiment.init_from and "--schedule.learning-rate" not in given:
                 rate = FINE_TUNING * default.schedule.learning_rate

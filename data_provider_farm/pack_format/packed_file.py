@@ -93,7 +93,7 @@ class PackReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path, self._index_path = Path(path), index_path(path)
-        self._hint = f"rebuild it with: python -m data_provider_farm.edit reindex {self.path}"
+        self._hint = f"rebuild it with: lffd edit reindex {self.path}"
         self._data = open_file(self.path)
         try:
             self._index = open_file(self._index_path)

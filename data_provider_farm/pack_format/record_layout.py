@@ -172,7 +172,7 @@ def _split(data: bytes, key: int, where: str) -> tuple[Floats, bytes]:
     if data[blank : blank + 8] != expected or data[4:8] != bytes(4) or number_high:
         raise DataError(f"{where}: damaged (its checksum does not fit); make the pack again")
     if number != key:
-        hint = "rebuild it (data_provider_farm.edit reindex)"
+        hint = "rebuild it (lffd edit reindex)"
         raise DataError(f"{where}: the index leads to record {number} instead; {hint}")
     return label, image
 

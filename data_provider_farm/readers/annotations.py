@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ PROBLEM_KINDS: dict[str, str] = {
     "bad-points": "faces whose points are not usable numbers; packed without them",
     "outside-box": "boxes wholly outside their image; left out",
     "clipped-box": "boxes that reached over the image's border; cut there",
+    "turned-box": "rotated boxes; the upright boxes around them are taken",
+    "other-shape": "shapes that are no boxes; left out",
     "orientation": "JPEGs whose EXIF tag asks viewers to turn them; packed as stored, the tag set to upright",
 }
 """Kind to what it means and what was done about it."""
@@ -56,7 +59,7 @@ class SourceImage:
         name: the image's name inside its dataset; unique there.
         where: file and line (or entry) that lists the image.
         box_where: the same for each box, `N` entries.
-        problems: boxes that were left out.
+        problems: boxes that were left out or changed.
         size: width and height in pixels that the annotation claims, if it does.
         data: the encoded image, where it is not a file of its own; `path` then names the file it came from.
         folder: the folder that `path` must not lead out of, where a foreign annotation chose it.
@@ -113,15 +116,15 @@ def build_source(
     size: tuple[int, int] | None = None,
     data: bytes | None = None,
     folder: Path | None = None,
+    problems: tuple[Flaw, ...] = (),
 ) -> SourceImage:
-    """Return the source image for raw boxes, with unusable boxes turned into problems."""
+    """Return the source image for raw boxes; unusable boxes become `problems`, beside those that the reader found."""
     corners = np.array([box.corners for box in raw], np.float64).reshape(-1, 4)
     # A comparison with NaN is false, so this finds rows that are not numbers too.
     good = (np.abs(corners) <= MAX_COORDINATE).all(axis=1) & (corners[:, 2:] >= corners[:, :2]).all(axis=1)
     ignored, places = np.array([box.ignored for box in raw], np.bool_), tuple(box.where for box in raw)
-    problems: tuple[Flaw, ...] = ()
     if not good.all():
-        problems = tuple(_fault(raw[index]) for index in np.flatnonzero(~good))
+        problems += tuple(_fault(raw[index]) for index in np.flatnonzero(~good))
         places = tuple(places[index] for index in np.flatnonzero(good))
     boxes, kept = corners[good].astype(np.float32), [box for box, fine in zip(raw, good, strict=True) if fine]
     landmarks, faults = _collect_points(kept)
@@ -163,3 +166,14 @@ def parse_numbers(texts: Sequence[str], where: str, what: str) -> Corners:
 def xywh(x: float, y: float, width: float, height: float) -> Corners:
     """Return x0, y0, x1, y1 for a corner and a size."""
     return x, y, x + width, y + height
+
+
+def around_turned(corners: Corners, degrees: float, pivot: tuple[float, float]) -> Corners:
+    """Return the upright box around a box that is turned clockwise (y points down) about a point."""
+    x0, y0, x1, y1 = corners
+    turn = math.radians(degrees) if math.isfinite(degrees) else math.nan
+    sine, cosine = math.sin(turn), math.cos(turn)
+    offsets = [(x - pivot[0], y - pivot[1]) for x in (x0, x1) for y in (y0, y1)]
+    xs = [pivot[0] + dx * cosine - dy * sine for dx, dy in offsets]
+    ys = [pivot[1] + dx * sine + dy * cosine for dx, dy in offsets]
+    return min(xs), min(ys), max(xs), max(ys)

@@ -2,7 +2,8 @@
 
 A box is `x, y, width, height` in pixels. Crowds (`iscrowd`) and boxes marked `ignore` are ignored. Keypoints become the
 five points of a face where the category's keypoints are named after them (`left_eye`, `nose`, `right_mouth`, …) or are
-just five, which are then taken in the order of `lffd.points`.
+just five, which are then taken in the order of `lffd.points`. A `score`, as `detection.label` writes it, says how sure
+an annotation is.
 """
 
 from __future__ import annotations
@@ -141,4 +142,7 @@ def _read_box(entry: dict[str, Any], where: str, order: Sequence[int]) -> RawBox
     """Return the box of one annotation."""
     x, y, width, height = numbers(entry.get("bbox"), where, "bbox", "[x, y, width, height]")
     ignored = bool(entry.get("iscrowd") or entry.get("ignore"))
-    return RawBox(xywh(x, y, width, height), where, ignored, _read_points(entry, order, where))
+    score = None
+    if "score" in entry:
+        (score,) = numbers([entry["score"]], where, "score", "[score]")
+    return RawBox(xywh(x, y, width, height), where, ignored, _read_points(entry, order, where), score)

@@ -8,6 +8,7 @@ point that is not known; or `x y visible` of each, with COCO's 0, 1 or 2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import mul
 from pathlib import Path
 
@@ -41,24 +42,27 @@ def read_yolo(images: Path, annotations: Path, class_name: str | None, turned: b
     if not any(label.exists() for label in labels):
         raise DataError(f"{annotations}: holds no text file for any image of {images}, such as {labels[0]}")
     pairs = zip(files, labels, strict=True)
-    return Listing(len(files), (_build(images, path, label, wanted, turned) for path, label in pairs))
+    return Listing(len(files), (build_yolo(images, path, label, wanted, turned) for path, label in pairs))
 
 
-def _build(images: Path, path: Path, label: Path, wanted: int | None, turned: bool) -> SourceImage:
-    """Return the source image, its boxes in pixels; an unreadable image is left to the packer to report."""
+def build_yolo(images: Path, path: Path, label: Path, wanted: int | None, turned: bool) -> SourceImage:
+    """Return the source image, named by its place in `images`, its boxes in pixels.
+
+    An image that cannot be read is left to the packer to report.
+    """
     name, where = path.relative_to(images).as_posix(), str(label if label.exists() else path)
     boxes = _read_lines(label, wanted) if label.exists() else []
     try:
         width, height = read_size(path, turned) if boxes else (1, 1)
     except DataError:
-        return build_source(path, name, where)
+        return build_source(path, name, where, folder=images)
     factors = (width, height, width, height)
     scaled = [box._replace(corners=tuple(map(mul, box.corners, factors))) for box in boxes]
     scaled = [
         box._replace(landmarks=box.landmarks and tuple((x * width, y * height, flag) for x, y, flag in box.landmarks))
         for box in scaled
     ]
-    return build_source(path, name, where, scaled)
+    return build_source(path, name, where, scaled, folder=images)
 
 
 def _read_lines(label: Path, wanted: int | None) -> list[RawBox]:
@@ -89,14 +93,20 @@ def _read_points(fields: list[str], where: str) -> FivePoints | None:
 
 
 def _class_number(annotations: Path, class_name: str) -> int:
-    """Return the number of a class given by number or name."""
+    """Return the number of a class given by number, or by name where the folder has a file of names."""
+    if file := next((annotations / name for name in NAME_FILES if (annotations / name).exists()), None):
+        return class_number(class_name, read_text(file).splitlines(), file)
     if class_name.isdecimal():
         return parse_whole(class_name, "--class-name", "the number of a class")
-    for file in (annotations / name for name in NAME_FILES):
-        if file.exists():
-            names = [line.strip() for line in read_text(file).splitlines()]
-            if class_name in names:
-                return names.index(class_name)
-            raise DataError(f"{file}: has no class {class_name!r}; it has {', '.join(filter(None, names))}")
     hint = f"put the names in {annotations / NAME_FILES[0]}, one per line; or give its number"
     raise DataError(f"{annotations}: to choose the class {class_name!r} by name, {hint}")
+
+
+def class_number(class_name: str, names: Sequence[str], file: Path) -> int:
+    """Return the number of a class given by name, or by its number; `file` has the names, in the order of numbers."""
+    stripped = [name.strip() for name in names]
+    if class_name in stripped:
+        return stripped.index(class_name)
+    if class_name.isdecimal():
+        return parse_whole(class_name, "--class-name", "the number of a class")
+    raise DataError(f"{file}: has no class {class_name!r}; it has {', '.join(filter(None, stripped))}")

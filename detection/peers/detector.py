@@ -65,10 +65,12 @@ class PeerDetector:
 
         Raises:
             UsageError: when the image has another type or shape.
-            EngineError: when ONNX Runtime fails on it.
+            EngineError: when ONNX Runtime fails on it, or its outputs do not fit together.
         """
         tensor, scale = self.prepare(image)
-        found = self.kind.decode(self.forward(tensor), tensor.shape[2], tensor.shape[3], self.selection.score_threshold)
+        outputs = self.forward(tensor)
+        with telling(f"{self.name}: its outputs of shapes {[output.shape for output in outputs]} cannot be decoded"):
+            found = self.kind.decode(outputs, tensor.shape[2], tensor.shape[3], self.selection.score_threshold)
         boxes = (found.boxes / np.tile(scale, 2)).astype(np.float32)
         kept = self.selection.select(boxes, found.scores)
         landmarks = None if found.landmarks is None else (found.landmarks[kept] / scale).astype(np.float32)

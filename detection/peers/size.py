@@ -27,7 +27,7 @@ def peer_size(kind: str, path: Path, width: int, height: int) -> tuple[int, floa
         ModelError: for a file that is no ONNX model, or whose shapes cannot be told.
         EngineError: when the package onnx is missing.
     """
-    tools = require("onnx", "onnx")
+    tools = require("onnx", "")
     from google.protobuf.message import DecodeError  # comes with onnx
 
     try:

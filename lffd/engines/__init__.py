@@ -1,4 +1,4 @@
-"""What runs a network. Each engine is one file behind one small interface; MXNet is the default.
+"""What runs a network. Each engine is one file behind one small interface.
 
 An engine takes images as uint8 `(B, H, W, 3)` in BGR order and returns what each branch says, by name.
 """

@@ -74,10 +74,10 @@ def telling(what: str) -> Iterator[None]:
     except LffdError:
         raise
     except Exception as error:
-        raise EngineError(f"{what}: {_cause(error)}") from error
+        raise EngineError(f"{what}: {cause(error)}") from error
 
 
-def _cause(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """Return the line of a backend's error that says what happened, without its stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     of_mxnet = [line for line in lines if "Check failed" in line or re.match(r"\w*Error: ", line)]
@@ -109,6 +109,6 @@ def onnx_content(model: Model, precision: str, quantised: str) -> bytes:
     if quantised not in model.extra_files:
         raise EngineError(
             f"model {model.network.name} holds no {quantised}, so it cannot run in int8 here; make one with: "
-            "python deployment/quantize.py --model MODEL --calibration IMAGES --output-dir DIR"
+            "lffd quantize --model MODEL --calibration IMAGES --output-dir DIR"
         )
     return model.extra_files[quantised]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from lffd import hints
 from lffd.engines import Engine
-from lffd.engines.base import gpu_number
+from lffd.engines.base import cause, gpu_number
 from lffd.engines.runtime import Runtime
-from lffd.errors import EngineError, UsageError
+from lffd.errors import EngineError, LffdError, UsageError
 from lffd.graphs.model import Model
 
 Builder = Callable[[Model, Runtime], Engine]
@@ -46,7 +46,12 @@ def _from(module: str, name: str) -> Builder:
 
     def build(model: Model, runtime: Runtime) -> Engine:
         made = getattr(importlib.import_module(f"lffd.engines.{module}_engine"), name)
-        engine: Engine = made(model, runtime.device, runtime.threads, runtime.precision)
+        try:
+            engine: Engine = made(model, runtime.device, runtime.threads, runtime.precision)
+        except LffdError:
+            raise
+        except Exception as error:  # backends raise dozens of classes
+            raise EngineError(f"engine {module} cannot take model {model.network.name}: {cause(error)}") from error
         return engine
 
     return build
@@ -55,9 +60,9 @@ def _from(module: str, name: str) -> Builder:
 _CPU, _GPU, _ANY = ("cpu",), ("gpu",), ("cpu", "gpu")
 
 ENGINES: dict[str, EngineKind] = {
-    "mxnet": EngineKind(("mxnet",), "", ("fp32",), _ANY, _from("mxnet", "MXNetEngine")),
+    "mxnet": EngineKind(("mxnet",), "mxnet", ("fp32",), _ANY, _from("mxnet", "MXNetEngine")),
     "onnxruntime": EngineKind(
-        ("onnxruntime", "onnx"), "onnx", ("fp32", "int8"), _ANY, _from("onnxruntime", "OnnxRuntimeEngine")
+        ("onnxruntime", "onnx"), "", ("fp32", "int8"), _ANY, _from("onnxruntime", "OnnxRuntimeEngine")
     ),
     "openvino": EngineKind(
         ("openvino", "onnx"), "openvino", ("fp32", "bf16", "int8"), _ANY, _from("openvino", "OpenVinoEngine")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lffd.engines.base import MapEngine, gpu_number, telling
 from lffd.errors import EngineError
 from lffd.graphs.model import Model
+from lffd.hints import pip_command
 
 if TYPE_CHECKING:
     import mxnet as mx
@@ -43,8 +44,8 @@ def import_mxnet() -> ModuleType:
         import mxnet
     except ImportError as error:
         raise EngineError(
-            f"MXNet cannot be imported ({error}). Install it with: pip install mxnet==1.9.1 numpy==1.26.4 "
-            "(CPython 3.10–3.12; 3.12 also needs setuptools). Where it cannot run, use another engine."
+            f"MXNet cannot be imported ({error}). Install it with: {pip_command('mxnet')} (CPython up to 3.12; it "
+            "brings NumPy 1.26). Where it cannot run, use another engine."
         ) from error
     except OSError as error:
         raise EngineError(

@@ -39,7 +39,7 @@ def open_session(content: bytes | str, device: str = "cpu", threads: int | None 
     Raises:
         EngineError: for a GPU without CUDA in this build, or a graph that ONNX Runtime refuses.
     """
-    runtime = require("onnxruntime", "onnx")
+    runtime = require("onnxruntime", "")
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
@@ -60,7 +60,7 @@ def providers(device: str) -> list[Any]:
     Raises:
         EngineError: when ONNX Runtime is missing, or is built without CUDA.
     """
-    runtime = require("onnxruntime", "onnx")
+    runtime = require("onnxruntime", "")
     number = gpu_number(device)
     if number is None:
         return ["CPUExecutionProvider"]

@@ -54,8 +54,7 @@ class Graph:
             operator = OPERATORS.get(node.op)
             if operator is None:
                 raise ModelError(f"node {node.name}: operator {node.op} is not one of {', '.join(OPERATORS)}")
-            if not operator.takes(len(node.inputs)):
-                raise ModelError(f"node {node.name} ({node.op}) reads {len(node.inputs)} nodes, {operator.arity}")
+            operator.check(node)
             for number, source in enumerate(self.nodes[i] for i in node.inputs):
                 parameter = bool(operator.parameters) and number > 0
                 if parameter != (source.op == "null" and source.name != "data"):
@@ -251,6 +250,8 @@ def parse_graph(text: str, where: str = "symbol") -> Graph:
             raise ModelError(f"{where}: node {node.name} reads a node that does not come before it")
     if not outputs or any(not 0 <= output < len(nodes) for output in outputs):
         raise ModelError(f"{where}: the outputs {outputs} are not nodes of the graph")
+    if odd := [node.name for node in nodes if not node.name or not node.name.isprintable()]:
+        raise ModelError(f"{where}: {odd[0]!r:.40} cannot be the name of a node")
     if len({node.name for node in nodes}) != len(nodes):
         raise ModelError(f"{where}: two nodes have the same name")
     graph = Graph(nodes, outputs)

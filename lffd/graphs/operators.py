@@ -78,6 +78,13 @@ class Node:
             raise ModelError(f"node {self.name} ({self.op}): attribute {key} is missing or not finite numbers")
         return values
 
+    def flag(self, key: str) -> bool:
+        """Return the attribute `key` as true or false, false when it is missing; raises as `integers`."""
+        text = self.attrs.get(key, "False")
+        if text not in _FLAGS:
+            raise ModelError(f"node {self.name} ({self.op}): {key}={text[:40]!r} is neither True nor False")
+        return _FLAGS[text]
+
     def number(self, key: str, default: float = math.nan) -> float:
         """Return the attribute `key` as a float.
 
@@ -91,6 +98,9 @@ class Node:
         if not math.isfinite(value):
             raise ModelError(f"node {self.name} ({self.op}): attribute {key} is missing or not a finite number")
         return value
+
+
+_FLAGS = {"True": True, "true": True, "1": True, "False": False, "false": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -257,6 +267,12 @@ def _batch_norm(node: Node, inputs: Sequence[Place]) -> Place:
     return inputs[0]
 
 
+_HARMLESS = ("workspace", "cudnn_tune", "cudnn_off")
+"""Attributes that only say how MXNet is to compute."""
+
+_WINDOW = ("kernel", "stride", "pad", "dilate")
+
+
 @dataclass(frozen=True)
 class Operator:
     """What is known of an operator.
@@ -267,6 +283,7 @@ class Operator:
         fewest, most: maps that it reads.
         parameters: roles of its further inputs, of which the last may be missing (a convolution without bias).
         kind: what it does along an axis: `window`, `enlarge`, or `same`.
+        attributes: what may be said of it; others could change what an engine computes, or end its process.
     """
 
     place: PlaceRule
@@ -274,17 +291,25 @@ class Operator:
     most: int = 1
     parameters: tuple[str, ...] = ()
     kind: str = "same"
+    attributes: tuple[str, ...] = ()
 
-    def takes(self, count: int) -> bool:
-        """Return whether a node may have so many inputs."""
-        few = self.fewest + max(0, len(self.parameters) - (self.kind == "window"))
-        return few <= count <= self.most + len(self.parameters)
+    def check(self, node: Node) -> None:
+        """Refuse attributes that are not known here, and a number of inputs that the operator does not take.
 
-    @property
-    def arity(self) -> str:
-        """How many inputs a node must have, in words."""
-        most = self.most + len(self.parameters)
-        return f"but takes {self.fewest + len(self.parameters)}" + (f" to {most}" if self.most > self.fewest else "")
+        Raises:
+            ModelError: MXNet ends the process where the inputs are not as many as the attributes say.
+        """
+        # MXNet gives a variable the attributes of the node that it belongs to.
+        known = node.attrs if node.op == "null" else (*self.attributes, *_HARMLESS)
+        if unknown := [key for key in node.attrs if key not in known and not key.startswith("__")]:
+            raise ModelError(f"node {node.name} ({node.op}): attribute {unknown[0][:40]!r} is not known here")
+        count, further = len(node.inputs), len(self.parameters)
+        if "no_bias" in self.attributes:
+            further -= node.flag("no_bias")
+        low, high = self.fewest + further, self.most + further
+        if not low <= count <= high or ("num_args" in self.attributes and node.integer("num_args", count) != count):
+            takes = f"{low} to {high}" if high > low else str(low)
+            raise ModelError(f"node {node.name} ({node.op}) reads {count} nodes, but takes {takes}")
 
     def parameter_shape(self, node: Node, role: str, in_channels: int) -> tuple[int, ...]:
         """Return the shape of one of its parameters."""
@@ -312,19 +337,28 @@ class Operator:
 
 OPERATORS: dict[str, Operator] = {
     "null": Operator(_variable, 0, 0),
-    "_minus_scalar": Operator(_scalar),
-    "_div_scalar": Operator(_scalar),
-    "Convolution": Operator(_convolution, parameters=("weight", "bias"), kind="window"),
-    "BatchNorm": Operator(_batch_norm, parameters=("gamma", "beta", "moving_mean", "moving_var")),
-    "Activation": Operator(_activation),
-    "LeakyReLU": Operator(_leaky),
-    "Pooling": Operator(_pooling, kind="window"),
-    "UpSampling": Operator(_enlarge, kind="enlarge"),
-    "_image_normalize": Operator(_normalize),
+    "_minus_scalar": Operator(_scalar, attributes=("scalar", "is_int")),
+    "_div_scalar": Operator(_scalar, attributes=("scalar", "is_int")),
+    "Convolution": Operator(
+        _convolution,
+        parameters=("weight", "bias"),
+        kind="window",
+        attributes=(*_WINDOW, "num_filter", "num_group", "no_bias"),
+    ),
+    "BatchNorm": Operator(
+        _batch_norm,
+        parameters=("gamma", "beta", "moving_mean", "moving_var"),
+        attributes=("eps", "fix_gamma", "momentum", "use_global_stats"),
+    ),
+    "Activation": Operator(_activation, attributes=("act_type",)),
+    "LeakyReLU": Operator(_leaky, attributes=("act_type", "slope")),
+    "Pooling": Operator(_pooling, kind="window", attributes=(*_WINDOW, *_USUAL_POOLING)),
+    "UpSampling": Operator(_enlarge, kind="enlarge", attributes=("scale", "sample_type", "num_args")),
+    "_image_normalize": Operator(_normalize, attributes=("mean", "std")),
     "elemwise_add": Operator(_add, 2, 2),
     "elemwise_sub": Operator(_add, 2, 2),
-    "Concat": Operator(_concat, 1, 64),
-    "softmax": Operator(_softmax),
-    "slice_axis": Operator(_slice),
+    "Concat": Operator(_concat, 1, 64, attributes=("dim", "num_args")),
+    "softmax": Operator(_softmax, attributes=("axis",)),
+    "slice_axis": Operator(_slice, attributes=("axis", "begin", "end")),
 }
 """Every operator that a network may use, by MXNet's name."""

@@ -3,7 +3,7 @@
 A baseline JPEG is coded from top to bottom in rows of blocks. When the height in its frame header is lowered, the
 decoder stops there, and the rows above come out the same to the bit. What is lost: libjpeg tells of a bit that flipped
 inside the coded pixels only when it stumbles over the consequences further down, and these may now lie in the part that
-is not read. Packs are guarded by a checksum; `data_provider_farm.pack --verify full` finds what was damaged before.
+is not read. Packs are guarded by a checksum; `lffd pack --verify full` finds what was damaged before.
 """
 
 from __future__ import annotations

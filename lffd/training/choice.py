@@ -35,6 +35,9 @@ def choose_training_engine(
     name = engine
     if engine == "auto":
         name = "torch" if _installed("torch") and not parameter_server else "mxnet"
+    if engine == "auto" and not _installed(name) and not parameter_server:
+        ways = f"{install_command('torch')}, or on CPython up to 3.12 {install_command('mxnet')}"
+        raise EngineError(f"no engine that trains is installed; install one with: {ways}")
     if not _installed(name):
         raise EngineError(f"engine {name} is not installed; install it with: {install_command(name)}")
     if parameter_server and name != "mxnet":

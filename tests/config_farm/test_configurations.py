@@ -294,7 +294,7 @@ def test_the_parameter_server_and_its_launcher_belong_together(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run_config("tiny", "--output-dir", str(tmp_path), "--kvstore", "dist_sync") == 2
-    assert "needs: python -m config_farm.launch" in capsys.readouterr().err
+    assert "needs: lffd launch" in capsys.readouterr().err
     monkeypatch.setenv("DMLC_ROLE", "worker")
     assert run_config("tiny", "--output-dir", str(tmp_path)) == 2
     assert "has no --kvstore dist_sync" in capsys.readouterr().err

@@ -15,24 +15,32 @@ from data_provider_farm.inspect import main as inspect
 from data_provider_farm.pack import Options, pack
 from data_provider_farm.pack_format.packed_file import PackReader
 from data_provider_farm.report import POINT_COLOR, draw_tile
+from lffd.points import NAMES
 from tests.data_provider_farm.samples import five_points, picture, record, same, write_pack
 
 POINTS = [[12, 10], [20, 10], [16, 14], [13, 18], [19, 18]]
 
 
-def _labels(folder: Path, image: np.ndarray, detections: list[dict[str, object]]) -> Options:
+def _coco(folder: Path, image: np.ndarray, annotations: list[dict[str, object]]) -> Options:
+    """A COCO file as `detection.label` writes it."""
     cv2.imwrite(str(folder / "a.png"), image)
-    (folder / "a.json").write_text(json.dumps([{"image": "a.png", "detections": detections}]))
-    return Options(format="labels", images=folder, annotations=folder / "a.json", output=folder / "a.rec")
+    document = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "face", "keypoints": NAMES}],
+        "annotations": [{"image_id": 1, "category_id": 1, **entry} for entry in annotations],
+    }
+    (folder / "a.json").write_text(json.dumps(document))
+    return Options(format="coco", images=folder, annotations=folder / "a.json", output=folder / "a.rec")
 
 
 def test_points_follow_their_boxes_and_shrink_with_the_image(tmp_path: Path) -> None:
-    detections = [
-        {"box": [200, 0, 220, 20], "landmarks": POINTS},
-        {"box": [10, 8, 24, 20], "score": 0.9, "landmarks": POINTS},
-        {"box": [30, 8, 44, 20], "score": 0.3},
+    points = [value for x, y in POINTS for value in (x, y, 2)]
+    annotations: list[dict[str, object]] = [
+        {"bbox": [200, 0, 20, 20], "keypoints": points},
+        {"bbox": [10, 8, 14, 12], "score": 0.9, "keypoints": points},
+        {"bbox": [30, 8, 14, 12], "score": 0.3},
     ]
-    options = _labels(tmp_path, picture(128, 96), detections)
+    options = _coco(tmp_path, picture(128, 96), annotations)
     changed = Options(**{**vars(options), "max_side": 64, "min_side": 1.0, "min_score": 0.5})
     pack(changed)
     with PackReader(tmp_path / "a.rec") as reader:
@@ -45,7 +53,7 @@ def test_points_follow_their_boxes_and_shrink_with_the_image(tmp_path: Path) -> 
 
 
 def test_packs_without_points_are_what_they_were(tmp_path: Path) -> None:
-    pack(_labels(tmp_path, picture(), [{"box": [10, 8, 24, 20]}]))
+    pack(_coco(tmp_path, picture(), [{"bbox": [10, 8, 14, 12]}]))
     with PackReader(tmp_path / "a.rec") as reader:
         assert reader[0].landmarks is None
 

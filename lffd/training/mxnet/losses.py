@@ -10,6 +10,7 @@ from lffd.graphs.batch_norm import training_graph
 from lffd.graphs.codes import CODES
 from lffd.graphs.network import CHANNELS, Network
 from lffd.training.losses import (
+    BOX_ALONE,
     BOX_LOSSES,
     FURTHER_TERMS,
     SCORE_LOSSES,
@@ -100,6 +101,7 @@ def branch_statistics(
     ops, loss = _operators(mx), SCORE_LOSSES[options.score]
     target = mx.sym.reshape(targets["score"], shape=(-1,))
     positive, negative = target == 1, target == 0
+    boxed = positive + (target == BOX_ALONE)
     z = _logits(outputs["score"], count, network.score_channels[branch])
     predicted, true = (_channels(codes, count, 4) for codes in (outputs["box"], targets["box"]))
     pair = compare_boxes(CODES[network.code], predicted, true, ops)
@@ -114,7 +116,7 @@ def branch_statistics(
     scores = positive * loss.on_object(z, quality, options, ops) + kept * loss.on_background(z, options, ops)
     columns = {
         "score_loss": scores,
-        "box_loss": mx.sym.where(positive, BOX_LOSSES[options.box](pair, ops), nothing),
+        "box_loss": mx.sym.where(boxed, BOX_LOSSES[options.box](pair, ops), nothing),
         "cells": target >= 0,
         "positives": positive,
         "hits": claimed * positive,

@@ -20,6 +20,7 @@ from lffd.graphs.codes import CODES
 from lffd.graphs.network import Network
 from lffd.training.engine import TrainingBatch
 from lffd.training.losses import (
+    BOX_ALONE,
     BOX_LOSSES,
     FURTHER_TERMS,
     SCORE_LOSSES,
@@ -39,8 +40,9 @@ class Targets:
     """Labels of one batch, the branches one after another; groups as in `losses.FurtherTerm.where`.
 
     Attributes:
-        classes: int8 `(predictions,)`: 1 object, 0 background, −1 ignored.
-        positions: by group int64 `(members,)`: of its predictions, counted within their branch.
+        classes: int8 `(predictions,)`: 1 object, 0 background, −1 ignored, −2 ignored but taught its box.
+        positions: by group int64 `(members,)`: of its predictions, counted within their branch; `objects_of_boxed`: of
+            the objects among all that are taught a box.
         counts: by group the number of members in each branch; all predictions are the group `everywhere`.
         values: targets by name, float32 `(members of their group, channels)`.
     """
@@ -61,11 +63,12 @@ def collect_labels(batch: TrainingBatch) -> Targets:
     targets = batch.targets
     classes = [_listed(said["score"]) for said in targets]
     members = {"objects": [np.flatnonzero(values == 1) for values in classes]}
+    members["boxed"] = [np.flatnonzero((values == 1) | (values == BOX_ALONE)) for values in classes]
     if "teacher_score" in targets[0]:
         members["sure"] = [np.flatnonzero(_listed(said["teacher_score"]) > SURE) for said in targets]
     values = {}
     for name in targets[0]:
-        where = FURTHER_TERMS[name].where if name in FURTHER_TERMS else "objects"
+        where = FURTHER_TERMS[name].where if name in FURTHER_TERMS else "boxed"
         if where == "everywhere":
             values[name] = np.concatenate([_listed(said[name]) for said in targets])[:, None]
         elif name != "score":
@@ -73,6 +76,8 @@ def collect_labels(batch: TrainingBatch) -> Targets:
             values[name] = np.concatenate([_at(said[name], at, said["score"].shape[1]) for said, at in chosen])
     counts = {group: tuple(at.size for at in found) for group, found in members.items()}
     positions = {group: np.concatenate(found) for group, found in members.items()}
+    inside = [values[at] == 1 for values, at in zip(classes, members["boxed"], strict=True)]
+    positions["objects_of_boxed"] = np.flatnonzero(np.concatenate(inside))
     counts["everywhere"] = tuple(part.size for part in classes)
     return Targets(np.concatenate(classes), positions, counts, values)
 
@@ -120,8 +125,8 @@ def training_loss(
         return list(torch.cat(parts).unbind(1))
 
     (z,), (z_object,), code = said("score", "everywhere"), said("score", "objects"), CODES[network.code]
-    pair = compare_boxes(code, said("box", "objects"), targets.values["box"].unbind(1), OPERATORS)
-    quality = pair.overlap.detach()
+    pair = compare_boxes(code, said("box", "boxed"), targets.values["box"].unbind(1), OPERATORS)
+    quality = pair.overlap.detach().index_select(0, targets.positions["objects_of_boxed"])
     loss, kept = SCORE_LOSSES[options.score], (targets.classes == 0).float()
     if options.negatives_per_positive > 0:
         mine = _hardest if options.mining == "branch" else _hardest_of_all
@@ -131,7 +136,7 @@ def training_loss(
     known = (targets.classes >= 0).float()
     columns = {
         "score_loss": _branch_sums(on_object, found) + _branch_sums(on_background, cells),
-        "box_loss": _branch_sums(BOX_LOSSES[options.box](pair, OPERATORS), found),
+        "box_loss": _branch_sums(BOX_LOSSES[options.box](pair, OPERATORS), targets.counts["boxed"]),
         "cells": _branch_sums(known, cells),
         "positives": torch.tensor(found, dtype=torch.float32).to(z.device, non_blocking=True),
         "hits": _branch_sums((z_object > 0).float(), found),

@@ -15,6 +15,7 @@ from accuracy_evaluation.evaluation_on_pack import detect_records
 from config_farm.run.engines import create_training_engine
 from config_farm.run.experiment import recipe
 from data_provider_farm.drawn_faces.pictures import synthetic_records
+from detection.crew import Crew
 from detection.detector import Detector
 from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, UsageError
@@ -59,7 +60,8 @@ def test_a_model_has_the_same_average_precision_with_both_engines(tmp_path: Path
     model, records = load_model(tmp_path / "model"), synthetic_records(40, size=64, seed=77)
     figures = []
     for engine in ("mxnet", "torch"):
-        truth, found, _ = detect_records(Detector(model, runtime=Runtime(engine)), records)
+        crew = Crew(lambda runtime: Detector(model, runtime=runtime), Runtime(engine))
+        truth, found, _ = detect_records(crew, records)
         figures.append(average_precision(truth, found, 1000).ap50)
     assert figures[0] > 0.02, "an average precision of zero would prove nothing"
     assert figures[1] == pytest.approx(figures[0], abs=1e-3)
@@ -106,7 +108,12 @@ def test_what_auto_means(installed: set[str], asked: tuple, expected: Choice, mo
     [
         ({"torch"}, ("mxnet", "cpu", "auto"), EngineError, "engine mxnet is not installed; install it with"),
         ({"mxnet"}, ("torch", "cpu", "auto"), EngineError, r"pip install -e '.\[torch\]'"),
-        (set(), ("auto", "cpu", "auto"), EngineError, "engine mxnet is not installed"),
+        (
+            set(),
+            ("auto", "cpu", "auto"),
+            EngineError,
+            "no engine that trains is installed; install one",
+        ),
         ({"mxnet"}, ("mxnet", "cpu", "bf16"), UsageError, "precision bf16 needs --engine torch"),
         ({"mxnet", "torch"}, ("torch", "cpu", "auto", True), UsageError, "--kvstore is MXNet's; .* torchrun"),
         ({"mxnet", "torch"}, ("torch", "gpu:0,gpu:1", "auto"), UsageError, "torchrun --nproc-per-node 2"),

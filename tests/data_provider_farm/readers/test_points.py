@@ -14,7 +14,6 @@ import pytest
 
 from data_provider_farm.readers.annotations import FivePoints, RawBox, build_source
 from data_provider_farm.readers.coco import read_coco
-from data_provider_farm.readers.labels import read_labels
 from data_provider_farm.readers.retinaface import read_retinaface
 from data_provider_farm.readers.yolo import read_yolo
 from lffd.errors import DataError
@@ -125,47 +124,14 @@ def test_yolo_pose(tmp_path: Path, each: int) -> None:
     np.testing.assert_allclose(image.boxes, [[10, 8, 24, 20]], atol=1e-5)
 
 
-ENTRY: dict[str, Any] = {
-    "image": "sub/a.jpg",
-    "width": 50,
-    "height": 40,
-    "detections": [
-        {"box": [10, 8, 24, 20], "score": 0.75, "landmarks": FACE, "branch": 1},
-        {"box": [1, 1, 9, 9], "ignored": True},
-        {"box": [2, 1, 9, 9], "landmarks": [[1, 2, 0], *SEEN[1:]]},
-    ],
-}
-
-
-@pytest.mark.parametrize("layout", ["list", "lines"])
-def test_labels(tmp_path: Path, layout: str) -> None:
-    entries = [ENTRY, {"image": str(tmp_path / "b.jpg"), "detections": []}]
-    text = json.dumps(entries) if layout == "list" else "\n".join(map(json.dumps, entries)) + "\n"
-    (tmp_path / "a.json").write_text(text)
-    first, second = read_labels(tmp_path, tmp_path / "a.json").images
-    assert (first.name, first.path, first.size) == ("sub/a.jpg", tmp_path / "sub/a.jpg", (50, 40))
-    assert first.ignored.tolist() == [False, True, False]
-    assert first.landmarks is not None
-    assert first.landmarks.tolist() == [SEEN, [[0, 0, 0]] * 5, [[0, 0, 0], *SEEN[1:]]]
-    assert first.scores is not None
-    assert first.scores.tolist() == [0.75, 1, 1]
-    assert (second.name, len(second.boxes), second.scores) == ("b.jpg", 0, None)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("5", "labels are a list"),
-        ("[5]", 'image 1: expected an object with "image"'),
-        ('{"image": "a", "detections": []}\n{', r"a\.json:2: is not JSON"),
-        ('[{"image": "a", "detections": 3}]', "must be a list of objects"),
-        ('[{"image": "a", "detections": [{"box": [1, 2]}]}]', r"detection 1: box must be \[x0"),
-        ('[{"image": "a", "detections": [{"box": [1, 2, 3, 4], "score": 2}]}]', "a score lies in"),
-        ('[{"image": "a", "detections": [{"box": [1, 2, 3, 4], "landmarks": [1]}]}]', "must be 5 points"),
-        ('[{"image": "a", "detections": [{"box": [1, 2, 3, 4], "landmarks": [[1],[],[],[],[]]}]}]', "a point must be"),
-    ],
-)
-def test_faults_of_labels_are_named(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "a.json").write_text(text)
-    with pytest.raises(DataError, match=message):
-        list(read_labels(tmp_path, tmp_path / "a.json").images)
+def test_coco_scores(tmp_path: Path) -> None:
+    document = _coco(["nose"], [SEEN[0]])
+    document["annotations"] += [{**document["annotations"][0], "score": 0.25}]
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    (image,) = read_coco(tmp_path, tmp_path / "a.json", None).images
+    assert image.scores is not None
+    assert image.scores.tolist() == [1, 0.25]
+    document["annotations"][1]["score"] = "high"
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"annotations\[1\]: score must be"):
+        read_coco(tmp_path, tmp_path / "a.json", None)
