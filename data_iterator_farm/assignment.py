@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from data_iterator_farm.anchor_matching import AnchorAssignment
 from data_iterator_farm.label_maps import IGNORED, POSITIVE, ClassMap, LabelMaker, Positives
 from data_iterator_farm.policies import LabelPolicy
 from lffd.boxes import Boxes, longer_sides
@@ -168,7 +169,10 @@ def _list_cells(rectangles: Cells) -> tuple[NDArray[np.intp], NDArray[np.intp], 
     return which, rectangles[which, 0] + column, rectangles[which, 1] + row
 
 
-ASSIGNMENTS: dict[str, Callable[[Network, int, LabelPolicy], LabelMaker]] = {"ranges": RangeAssignment}
+ASSIGNMENTS: dict[str, Callable[[Network, int, LabelPolicy], LabelMaker]] = {
+    "ranges": RangeAssignment,
+    "anchors": AnchorAssignment,
+}
 """Every rule by the name under which a network declares it."""
 
 

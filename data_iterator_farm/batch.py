@@ -83,8 +83,8 @@ def target_shapes(network: Network, size: int) -> list[dict[str, tuple[tuple[int
     """Return the shape without the batch, and type, of the targets of crops of `size` pixels, by branch and output."""
     types = {name: np.int8 if name == "score" else np.float32 for name in network.outputs}
     return [
-        {name: ((TARGET_CHANNELS[name] * network.predictions, *shape), types[name]) for name in network.outputs}
-        for shape in network.map_sizes(size, size)
+        {name: ((TARGET_CHANNELS[name] * count, *shape), types[name]) for name in network.outputs}
+        for shape, count in zip(network.map_sizes(size, size), network.predictions, strict=True)
     ]
 
 

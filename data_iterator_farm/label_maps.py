@@ -80,7 +80,7 @@ class LabelMaker(ABC):
             rest, column = np.divmod(positives.places, width)
             rest, row = np.divmod(rest, height)
             crop, prediction = np.divmod(rest, predictions)
-            centers = (branch.first_center + branch.stride * np.stack((column, row), axis=1)).astype(np.float32)
+            centers = branch.places(column, row)
             apart = {
                 name: said[name].reshape(len(said[name]), predictions, -1, height, width)
                 for name in ("box", "landmarks")

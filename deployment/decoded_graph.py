@@ -65,7 +65,7 @@ def decoded_onnx(
     maps = Translator(builder, model).translate(pixels, normalised)
     prefix = "" if suppression is None else "all_"
     sizes = model.network.map_sizes(*fixed) if fixed else None
-    _add_candidates(builder, model.network.branch_geometry, maps, f"{prefix}boxes", f"{prefix}scores", sizes=sizes)
+    add_candidates(builder, model.network.branch_geometry, maps, f"{prefix}boxes", f"{prefix}scores", sizes=sizes)
     if "landmarks" in maps[0]:
         _add_points(builder, model.network.branch_geometry, maps, f"{prefix}landmarks")
     lines: tuple[str | int, ...] = ("batch", "cells") if suppression is None else ("detections",)
@@ -117,7 +117,7 @@ class _Value:
         return value._with("Exp")
 
 
-def _add_candidates(
+def add_candidates(
     builder: OnnxBuilder,
     branches: tuple[BranchGeometry, ...],
     maps: list[dict[str, str]],
@@ -172,7 +172,8 @@ def _add_points(
         for number, unit in enumerate(branch.units):
             label, ends = f"{place}_{number}_points", (count * number, count * (number + 1))
             codes = _channels(builder, maps[branch.index]["landmarks"], *ends, f"{label}_codes")
-            size = builder.constant(f"{label}_unit", np.array(unit * 5, np.float32).reshape(1, count, 1, 1))
+            share = CODES[branch.code].point_unit
+            size = builder.constant(f"{label}_unit", share * np.array(unit * 5, np.float32).reshape(1, count, 1, 1))
             moved = builder.add("Add", [builder.add("Mul", [codes, size], f"{label}_offset"), centers], f"{label}_at")
             listed = builder.add("Reshape", [moved, rows], f"{label}_listed")
             parts.append(builder.add("Transpose", [listed], label, perm=[0, 2, 1]))
@@ -182,11 +183,8 @@ def _add_points(
 
 def _constant_centers(builder: OnnxBuilder, branch: BranchGeometry, size: Size) -> str:
     """Store the centres of a branch's cells for a score map of one size, as x, y, x, y: `(1, 4, h, w)`."""
-    rows, columns = np.mgrid[: size[0], : size[1]]
-    cells = np.stack([columns, rows, columns, rows])[None]
-    return builder.constant(
-        f"branch_{branch.index}_centers", (branch.first_center + branch.stride * cells).astype(np.float32)
-    )
+    x, y = np.meshgrid(branch.centers(size[1]), branch.centers(size[0], axis=1))
+    return builder.constant(f"branch_{branch.index}_centers", np.stack([x, y, x, y])[None])
 
 
 def _add_centers(builder: OnnxBuilder, branch: BranchGeometry, score: str) -> str:
@@ -194,12 +192,11 @@ def _add_centers(builder: OnnxBuilder, branch: BranchGeometry, score: str) -> st
     place = f"branch_{branch.index}"
     size = builder.add("Shape", [score], f"{place}_size", start=2, end=4)
     zero, one = (builder.constant(f"scalar_{value}", np.int64(value)) for value in (0, 1))
-    stride = builder.constant(f"{place}_stride", np.float32(branch.stride))
-    first = builder.constant(f"{place}_first_center", np.float32(branch.first_center))
     parts = []
     sides = ((zero, "y", [1, 1, -1, 1], [0, 1, 0, 1]), (one, "x", [1, 1, 1, -1], [1, 0, 1, 0]))
-    for axis, letter, shape, corners in sides:
+    for (axis, letter, shape, corners), (start, step) in zip(sides, reversed(branch.grid), strict=True):
         label = f"{place}_{letter}"
+        first, stride = (builder.constant(f"{label}_{n}", np.float32(v)) for n, v in (("first", start), ("step", step)))
         count = builder.add("Gather", [size, axis], f"{label}_count", axis=0)
         numbers = builder.add("Range", [zero, count, one], f"{label}_numbers")
         steps = builder.add("Mul", [builder.add("Cast", [numbers], f"{label}_float", to=1), stride], f"{label}_steps")

@@ -111,9 +111,10 @@ def training_loss(
         divisor: float32 `(terms, branches)`, see `loss_divisors`.
         options: which losses.
     """
-    count, found, cells = network.predictions, targets.counts["objects"], targets.counts["everywhere"]
-    every = {name: [_rows(maps[name], count) for maps in outputs] for name in network.outputs}
-    every["score"] = [_logit(rows) for rows in every["score"]]
+    counts, found, cells = network.predictions, targets.counts["objects"], targets.counts["everywhere"]
+    listed = list(zip(outputs, counts, strict=False))
+    every = {name: [_rows(maps[name], count) for maps, count in listed] for name in network.outputs[1:]}
+    every["score"] = [_rows(_logits(maps["score"], count), count) for maps, count in listed]
 
     def said(name: str, group: str) -> list[Tensor]:
         """Return what the network says of a group's predictions, channel by channel."""
@@ -128,7 +129,8 @@ def training_loss(
     quality = pair.overlap.detach().index_select(0, targets.positions["objects_of_boxed"])
     loss, kept = SCORE_LOSSES[options.score], (targets.classes == 0).float()
     if options.negatives_per_positive > 0:
-        kept = _hardest(functional.softplus(z).detach(), kept, targets, options)
+        mine = _hardest if options.mining == "branch" else _hardest_of_all
+        kept = mine(functional.softplus(z).detach(), kept, targets, options)
     on_object = loss.on_object(z_object, quality, options, OPERATORS)
     on_background = kept * loss.on_background(z, options, OPERATORS)
     known = (targets.classes >= 0).float()
@@ -161,9 +163,10 @@ def _rows(maps: Tensor, predictions: int) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1] // predictions).float()
 
 
-def _logit(rows: Tensor) -> Tensor:
-    """Return the logits `(predictions, 1)` of raw scores; of two channels the difference."""
-    return rows if rows.shape[1] == 1 else rows[:, :1] - rows[:, 1:]
+def _logits(maps: Tensor, predictions: int) -> Tensor:
+    """Return one logit per prediction `(B, A, h, w)` of raw scores; of two channels each the difference."""
+    maps = maps.float()
+    return maps if maps.shape[1] == predictions else maps[:, :predictions] - maps[:, predictions:]
 
 
 def _branch_sums(values: Tensor, sizes: tuple[int, ...]) -> Tensor:
@@ -188,3 +191,14 @@ def _hardest(hardness: Tensor, negative: Tensor, targets: Targets, options: Loss
             budget = options.negatives_without_positive * candidate.sum()
         kept.append(candidate * (rank < budget.ceil()))
     return torch.cat(kept)
+
+
+def _hardest_of_all(hardness: Tensor, negative: Tensor, targets: Targets, options: LossOptions) -> Tensor:
+    """Return 1 for the background cells to keep where all branches compete: those as hard as the last of them."""
+    found = sum(targets.counts["objects"])
+    share = options.negatives_without_positive * negative.sum()
+    asked = torch.tensor(options.negatives_per_positive * found, dtype=torch.float32) if found else share
+    ranked = torch.sort(torch.where(negative > 0, hardness, -1.0), descending=True).values
+    count = asked.ceil().long().to(ranked.device)
+    limit = ranked[(count - 1).clamp(0, len(ranked) - 1)]
+    return negative * (hardness >= limit) * (count > 0)

@@ -123,7 +123,7 @@ def test_ties_in_mining_keep_as_many_cells_as_mxnet_and_the_first_ones(positives
     names = ("score", "box", "target", "code")
     score_in, box_in, target_in, code_in = (mx.sym.Variable(name) for name in names)
     columns = branch_statistics(
-        NETWORK, {"score": score_in, "box": box_in}, {"score": target_in, "box": code_in}, options
+        NETWORK, 0, {"score": score_in, "box": box_in}, {"score": target_in, "box": code_in}, options
     )
     gradient = mx.nd.zeros(score.shape)
     executor = columns["score_loss"].bind(
