@@ -35,7 +35,7 @@ from lffd.files import check_output, write_atomic
 from lffd.graphs.graph import Graph
 from lffd.graphs.model import Model
 from lffd.graphs.network import Network
-from lffd.graphs.onnx_graph import InputForm, image_position, maps_onnx, normalisation
+from lffd.graphs.onnx_graph import InputForm, Size, image_position, maps_onnx, normalisation
 from symbol_farm.trained_models import resolve_model
 
 
@@ -54,6 +54,8 @@ class Options:
     """Suppression inside too: outputs boxes (K, 4), scores (K,), images (K,), and landmarks (K, 5, 2)."""
     input: InputForm = "nchw-float"
     """nchw-float: float (B, 3, H, W); nhwc-uint8: bytes (B, H, W, 3) as a camera gives them. Both BGR, 0–255."""
+    fixed_shape: str | None = None
+    """WIDTHxHEIGHT, such as 640x480: take one image of this size only, for converters that want every shape known."""
     precision: Literal["fp32", "int8"] | None = None
     """int8: the 8-bit graph that a directory made by lffd quantize holds, as it is: bytes in, raw maps out. Such a
     directory must be asked for one of the two; all others give fp32."""
@@ -105,9 +107,11 @@ def session_run(graph: Graph, content: bytes, form: InputForm, normalised: bool)
     return run
 
 
-def check_suppression(network: Network, suppressed: Run, decoded: Run, rule: GraphSuppression) -> None:
+def check_suppression(
+    network: Network, suppressed: Run, decoded: Run, rule: GraphSuppression, fixed: Size | None = None
+) -> None:
     """Compare suppression inside a graph with ours, on the same candidates; a `ModelError` says where they differ."""
-    for images in probe_images(network):
+    for images in probe_images(network, fixed=fixed):
         found, candidates = suppressed(images), decoded(images)
         for index, (boxes, scores) in enumerate(zip(candidates["boxes"], candidates["scores"], strict=True)):
             over = np.flatnonzero(scores > rule.score_threshold)
@@ -131,7 +135,8 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
     """
     normalised, network = options.normalization == "outside", model.network
     make = decoded_onnx if options.decoded or options.suppressed else maps_onnx
-    content = make(model, options.input, normalised).SerializeToString()
+    fixed = cli.parse_size(options.fixed_shape)[::-1] if options.fixed_shape else None
+    content = make(model, options.input, normalised, fixed=fixed).SerializeToString()
     run = session_run(model.graph, content, options.input, normalised)
     title, reference = reference_engine(model, "onnxruntime")
 
@@ -142,12 +147,12 @@ def build(model: Model, options: Options) -> tuple[bytes, Parity]:
         maps = reference.run(images)
         return named_maps(maps) if make is maps_onnx else box_codes(network, decode_maps(network, maps), images)
 
-    parity = measure_parity((options.output.name, found), (title, expected), probe_images(network))
+    parity = measure_parity((options.output.name, found), (title, expected), probe_images(network, fixed=fixed))
     parity.check(options.tolerance)
     if options.suppressed:
         rule = GraphSuppression(options.score_threshold, options.suppression_threshold, options.max_detections)
-        content = decoded_onnx(model, options.input, normalised, rule).SerializeToString()
-        check_suppression(network, session_run(model.graph, content, options.input, normalised), run, rule)
+        content = decoded_onnx(model, options.input, normalised, rule, fixed).SerializeToString()
+        check_suppression(network, session_run(model.graph, content, options.input, normalised), run, rule, fixed)
     return content, parity
 
 
@@ -164,10 +169,11 @@ def wants_int8(model: Model, options: Options) -> bool:
     if (name := INT8_FILES[options.int8_for]) not in quantised:
         has = f"only {', '.join(quantised)}" if quantised else "no 8-bit graph; make one with lffd quantize"
         raise UsageError(f"--precision int8: {options.model} has no {name}, but {has}")
-    if options.decoded or options.suppressed or (options.input, options.normalization) != ("nhwc-uint8", "inside"):
+    shaped = options.decoded or options.suppressed or options.fixed_shape
+    if shaped or (options.input, options.normalization) != ("nhwc-uint8", "inside"):
         raise UsageError(
             "--precision int8: an 8-bit graph takes bytes and gives raw maps: give --input nhwc-uint8, without "
-            "--decoded, --suppressed and --normalization outside"
+            "--decoded, --suppressed, --fixed-shape and --normalization outside"
         )
     return True
 
@@ -182,7 +188,7 @@ def build_int8(model: Model, options: Options) -> tuple[bytes, Parity]:
 
 
 def main(options: Options) -> None:
-    """Export a model to ONNX with batch, height and width left open.
+    """Export a model to ONNX with batch, height and width left open, or for one size (--fixed-shape).
 
     The file is run with ONNX Runtime on images of several sizes and compared with MXNet or PyTorch, whichever is
     installed (else with the engine that runs our networks on ONNX Runtime); when an output differs by more than the

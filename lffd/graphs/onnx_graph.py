@@ -36,6 +36,9 @@ INPUT_SHAPES: dict[str, tuple[str, tuple[str | int, ...]]] = {
 }
 """Element type and shape of the input `data`, by form; strings are open dimensions."""
 
+Size = tuple[int, int]
+"""Height and width in pixels of the only input that a graph takes, one image at a time."""
+
 NORMALISING = ("_minus_scalar", "_div_scalar")
 """Operators that shift and scale pixels at the start of the graph."""
 
@@ -230,12 +233,32 @@ def add_input(builder: OnnxBuilder, form: InputForm) -> str:
     return builder.add("Cast", [builder.add("Transpose", ["data"], "data_nchw", perm=[0, 3, 1, 2])], "data_float", to=1)
 
 
-def map_shapes(network: Network) -> dict[str, tuple[str, tuple[str | int, ...]]]:
+def input_shape(network: Network, form: InputForm, fixed: Size | None = None) -> tuple[str, tuple[str | int, ...]]:
+    """Return element type and shape of the input `data`, open or of one size.
+
+    Raises:
+        UsageError: for a size that the network does not take.
+    """
+    kind, shape = INPUT_SHAPES[form]
+    if fixed is None:
+        return kind, shape
+    if tuple(map(network.fitting, fixed)) != fixed:
+        sides = f"of at least {network.minimum_input} px, multiples of {network.input_step}"
+        raise UsageError(f"{network.name} takes no {fixed[1]}x{fixed[0]}: its sides are {sides}")
+    sizes = {"batch": 1, "height": fixed[0], "width": fixed[1]}
+    return kind, tuple(sizes[part] if isinstance(part, str) else part for part in shape)
+
+
+def map_shapes(network: Network, fixed: Size | None = None) -> dict[str, tuple[str, tuple[str | int, ...]]]:
     """Return element type and shape of a network's raw outputs, by name."""
+    sizes = network.map_sizes(*fixed) if fixed else ()
     channels = (network.graph.places[output].channels for output in network.graph.outputs)
     names = ((name, name.rsplit("_", 1)[1]) for name in network.output_names)
     return {
-        name: ("FLOAT", ("batch", count, f"rows_{index}", f"columns_{index}"))
+        name: (
+            "FLOAT",
+            (1, count, *sizes[int(index)]) if fixed else ("batch", count, f"rows_{index}", f"columns_{index}"),
+        )
         for (name, index), count in zip(names, channels, strict=True)
     }
 
@@ -263,25 +286,28 @@ def image_position(graph: Graph) -> int:
     return chain[-1]
 
 
-def maps_onnx(model: Model, form: InputForm = "nchw-float", normalised: bool = False) -> onnx.ModelProto:
+def maps_onnx(
+    model: Model, form: InputForm = "nchw-float", normalised: bool = False, fixed: Size | None = None
+) -> onnx.ModelProto:
     """Return the ONNX model with the raw maps `score_0` `(B, 1, h, w)`, `box_0` `(B, 4, h, w)`, … as outputs.
 
     Args:
         model: what to translate.
         form: of the input `data`.
         normalised: the user brings pixels normalised as the network wants them, so the graph does not do it.
+        fixed: the only size of input, for tools that take no open one.
 
     Raises:
-        UsageError: when uint8 input is said to be normalised.
+        UsageError: when uint8 input is said to be normalised, or for a size that the network does not take.
         ModelError: for an operator that deployed networks do not use.
         EngineError: when the package `onnx` is missing.
     """
     check_form(form, normalised)
     builder = OnnxBuilder()
     Translator(builder, model).translate(add_input(builder, form), normalised)
-    outputs = map_shapes(model.network)
+    data = input_shape(model.network, form, fixed)
     facts = metadata(model, form, normalised)
-    return builder.finish(f"lffd_{model.network.name}", {"data": INPUT_SHAPES[form]}, outputs, facts)
+    return builder.finish(f"lffd_{model.network.name}", {"data": data}, map_shapes(model.network, fixed), facts)
 
 
 def check_form(form: str, normalised: bool) -> None:

@@ -210,3 +210,29 @@ def test_another_suppression_is_refused(model: Model, tmp_path: Path, monkeypatc
 def test_bad_requests(directory: str, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         main(Options(**{"model": directory, "output": tmp_path / "x.onnx", **options}))
+
+
+@pytest.mark.parametrize("options", [{}, {"decoded": True}, {"suppressed": True}, {"input": "nhwc-uint8"}])
+def test_one_size(model: Model, directory: str, tmp_path: Path, options: dict[str, Any]) -> None:
+    """The same results as from the open graph, every shape is written down, and none is computed."""
+    images = _images(1, 150, 211)
+    data = images if options.get("input") else _nchw(images)
+    main(Options(model=directory, output=tmp_path / "open.onnx", **options))
+    main(Options(model=directory, output=tmp_path / "fixed.onnx", fixed_shape="211x150", **options))
+    found, expected = _run(tmp_path / "fixed.onnx", data), _run(tmp_path / "open.onnx", data)
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        assert np.array_equal(values, expected[name]), name
+    graph = onnx.load(str(tmp_path / "fixed.onnx")).graph
+    sizes = [*graph.input, *([] if options.get("suppressed") else graph.output)]
+    assert all(size.dim_value for value in sizes for size in value.type.tensor_type.shape.dim)
+    assert not {node.op_type for node in graph.node} & {"Shape", "Range"}
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [("100x300", "takes no 100x300: its sides are of at least"), ("300", "is not a size")]
+)
+def test_a_size_that_the_network_does_not_take(directory: str, tmp_path: Path, size: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        main(Options(model=directory, output=tmp_path / "fixed.onnx", fixed_shape=size))
+    assert not (tmp_path / "fixed.onnx").exists()

@@ -22,6 +22,10 @@ PARSED = {
     "python accuracy_evaluation/predict.py camera:0": "needs a camera and a window",
     "python config_farm/configuration_9_400_nano.py": "needs the weights of another project",
     "python -m inference_speed_evaluation.comparison": "needs the weights of other projects",
+    "python accuracy_evaluation/predict.py photos/ --model peer:": "needs the weights of another project",
+    "python -m accuracy_evaluation.landmark_error": "needs the weights of another project",
+    "python -m detection.label": "needs the weights of another project",
+    "python -m data_provider_farm.pack --format coco": "packs what detectors of other projects say",
     "/usr/bin/time -v python accuracy_evaluation/predict.py 8k.jpg": "needs trained weights of v1, and a picture of "
     "7680×4320",
     f"python {V2} --train-data train.rec --output-dir runs/v2_gpu": "needs a GPU",
