@@ -33,6 +33,8 @@ PARSED = {
     "python -m config_farm.overfit": "learns for minutes",
     "python -m benchmarks.engine_speed": "trains for minutes; tests/benchmarks/test_engine_speed.py runs it small",
     "python -m benchmarks.packs": "needs 300 images; tests/benchmarks/test_packs.py makes them",
+    "python -m tools.fuzz": "reads files for half an hour; tests/tools/test_fuzz.py reads some",
+    "python -m tools.kill_series": "kills for half an hour; tests/tools/test_kill_series.py kills twice",
     "torchrun": "needs eight GPUs, or two machines; tests/config_farm/test_torchrun.py runs two workers",
     "python -m config_farm.launch": "starts servers and two workers; tests/config_farm/test_launch.py does",
     "./start.sh": "runs on the bare machine",
