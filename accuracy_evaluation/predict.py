@@ -51,7 +51,7 @@ class Options(DetectorOptions):
     """Images, videos, folders, patterns such as 'photos/**/*.jpg', camera:0, addresses of streams (rtsp://, http://,
     rtmp://), or - for standard input: a picture, or a list of these, one per line."""
     model: str = DEFAULT_MODEL
-    """Shipped name, model directory, VERSION=FILE.params, or peer:KIND=FILE.onnx."""
+    """Shipped name, model directory, VERSION=FILE (.params, .onnx, .pth), or peer:KIND=FILE (.onnx, .xml)."""
     selection: Annotated[Selection, tyro.conf.arg(name="")] = PREDICTION
     output_dir: Path | None = None
     """Annotated pictures and videos, and crops, go here. Without any output option: ./predictions."""

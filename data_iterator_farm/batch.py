@@ -28,7 +28,7 @@ class Batch:
         origins: of each crop's pixels: one, or the four tiles of a mosaic.
         images: `(B, S, S, 3)` uint8, BGR.
         targets: per branch, by output name; `A` predictions per cell. `score`: int8 `(B, A, h, w)`, 1 positive, 0
-            background, −1 ignored. `box`: float32 `(B, 4A, h, w)` box codes, 0 where not positive.
+            background, −1 ignored, −2 ignored but taught its box. `box`: float32 `(B, 4A, h, w)` box codes, else 0.
             `landmarks`, where the network has them: float32 `(B, 11A, h, w)`, ten coordinates and whether they are
             known.
         faces: `(B,)` int32: boxes in each crop that are not ignored.
@@ -83,8 +83,8 @@ def target_shapes(network: Network, size: int) -> list[dict[str, tuple[tuple[int
     """Return the shape without the batch, and type, of the targets of crops of `size` pixels, by branch and output."""
     types = {name: np.int8 if name == "score" else np.float32 for name in network.outputs}
     return [
-        {name: ((TARGET_CHANNELS[name] * network.predictions, *shape), types[name]) for name in network.outputs}
-        for shape in network.map_sizes(size, size)
+        {name: ((TARGET_CHANNELS[name] * count, *shape), types[name]) for name in network.outputs}
+        for shape, count in zip(network.map_sizes(size, size), network.predictions, strict=True)
     ]
 
 

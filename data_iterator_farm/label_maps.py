@@ -28,10 +28,12 @@ class Positives(NamedTuple):
     Attributes:
         places: `(M,)` growing positions in the branch's class map `(B, A, h, w)`, flattened.
         owners: `(M,)` the box that each is positive for.
+        classes: `(M,)` or one: `POSITIVE`, or `lffd.training.losses.BOX_ALONE`.
     """
 
     places: NDArray[np.intp]
     owners: NDArray[np.intp]
+    classes: ClassMap | int = POSITIVE
 
 
 class LabelMaker(ABC):
@@ -73,12 +75,12 @@ class LabelMaker(ABC):
             return
         found = self.claim(boxes, ignored, crops, [said["score"] for said in targets])
         for branch, positives, said in zip(self._branches, found, targets, strict=True):
-            said["score"].reshape(-1)[positives.places] = POSITIVE
+            said["score"].reshape(-1)[positives.places] = positives.classes
             _, predictions, height, width = said["score"].shape
             rest, column = np.divmod(positives.places, width)
             rest, row = np.divmod(rest, height)
             crop, prediction = np.divmod(rest, predictions)
-            centers = (branch.first_center + branch.stride * np.stack((column, row), axis=1)).astype(np.float32)
+            centers = branch.places(column, row)
             apart = {
                 name: said[name].reshape(len(said[name]), predictions, -1, height, width)
                 for name in ("box", "landmarks")

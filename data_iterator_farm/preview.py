@@ -111,12 +111,12 @@ def _part(classes: ClassMap, branch: BranchGeometry, size: int) -> tuple[float, 
     side = min(size, CELLS_SHOWN * branch.stride)
     if side == size:
         return -0.5, -0.5, size
-    weight = np.where(classes == POSITIVE, 8.0, np.where(classes == IGNORED, 1.0, 0.0))
+    weight = np.where(classes == POSITIVE, 8.0, np.where(classes <= IGNORED, 1.0, 0.0))
     weight[classes.shape[0] // 2, classes.shape[1] // 2] += 0.5  # without anything to see, the middle
     around = (CELLS_SHOWN - 4, CELLS_SHOWN - 4)
     sums = cv2.boxFilter(weight, -1, around, normalize=False, borderType=cv2.BORDER_CONSTANT)
     rows, columns = np.nonzero(sums >= sums.max() - 1e-6)
-    middle = branch.first_center + branch.stride * np.array([columns.mean(), rows.mean()])
+    middle = branch.places(columns.mean(keepdims=True), rows.mean(keepdims=True))[0]
     left, top = np.clip(middle - side / 2, 0, size - side) - 0.5
     return float(left), float(top), side
 
@@ -142,8 +142,8 @@ def _draw_branch(axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, s
     axes.imshow((image * 0.45 + 20).astype(np.uint8), interpolation="nearest")
     classes, codes = said["score"][0], said["box"][:4]
     height, width = classes.shape
-    x, y = np.meshgrid(branch.centers(width), branch.centers(height))
-    positive, ignored = classes == POSITIVE, classes == IGNORED
+    x, y = np.meshgrid(branch.centers(width), branch.centers(height, axis=1))
+    positive, ignored = classes == POSITIVE, classes <= IGNORED
     for chosen, colour, share in (
         (classes == BACKGROUND, BACKGROUND_COLOUR, 0.16),
         (ignored, IGNORED_COLOUR, 0.6),

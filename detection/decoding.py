@@ -93,8 +93,7 @@ def decode(
         prediction, cell = np.divmod(flat, height * width)
         rows, columns = np.divmod(cell, width)
         top, left = (0, 0) if first_cells is None else first_cells[number]
-        places = np.stack([columns + left, rows + top], axis=1)
-        centers = (geometry.first_center + geometry.stride * places).astype(np.float32)
+        centers = geometry.places(columns + left, rows + top)
         said = {name: part[name][row].reshape(predictions, -1, height, width) for name in part if name != "score"}
         boxes[here] = geometry.decode(said["box"][prediction, :, rows, columns], centers, prediction)
         if landmarks is not None:

@@ -58,7 +58,7 @@ class DenseTeacher:
         else:
             offered, look = find_teacher(spec)
             said, self._look = _words(offered), lambda batch: look(batch.images)
-        if network.predictions > 1 or not set(places) & set(offered):
+        if max(network.predictions) > 1 or not set(places) & set(offered):
             what = f"{network.name} has cells at {_words(places)}, the teacher at {said}"
             raise UsageError(f"--distill {spec}: {what}: it cannot teach them")
 
@@ -105,8 +105,8 @@ def _reading(recording: Recording, branches: Sequence[BranchGeometry]) -> Callab
 
 def _centers(branch: BranchGeometry, count: int, height: int, width: int) -> NDArray[np.float32]:
     """Return the centres `(count · height · width, 2)` of a branch's cells, once for each of `count` images."""
-    grid = np.stack(np.meshgrid(branch.centers(width), branch.centers(height)), axis=2)
-    return np.tile(grid.reshape(-1, 2), (count, 1))
+    rows, columns = np.divmod(np.arange(height * width), width)
+    return np.tile(branch.places(columns, rows), (count, 1))
 
 
 def find_teacher(spec: str) -> tuple[list[Place], Look]:

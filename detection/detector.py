@@ -146,7 +146,7 @@ class Detector:
             views = plan_views(self.network, self.views, height, width)
             able = self if {branch for view in views for branch in view.branches} <= set(self._kept) else self._uncut
             for view in views:
-                back = width / view.width, height / view.height
+                back = _back(view, width, height)
                 for index, part in able._look(images, members, view):
                     found[index].append(part.scaled(*back))
         return [self._select(join(found[index]), image.shape) for index, image in enumerate(images)]
@@ -160,7 +160,7 @@ class Detector:
         self, images: Sequence[NDArray[np.uint8]], members: Sequence[int], view: View
     ) -> Iterator[tuple[int, Candidates]]:
         """Yield candidates in the view's pixels for images of one size, with the index of the image."""
-        height, width = (self._cut_network.fitting(side) for side in (view.height, view.width))
+        height, width = (self._cut_network.fitting(side) for side in view.canvas or (view.height, view.width))
         count = max(1, min(MAX_BATCH, self._max_pixels // (height * width)))
         for start in range(0, len(members), count):
             chunk = members[start : start + count]
@@ -207,12 +207,24 @@ class Detector:
         return Detections(clipped[kept], candidates.scores[kept], landmarks, candidates.branches[kept])
 
 
+def _back(view: View, width: int, height: int) -> tuple[float, float]:
+    """Return by what x and y of a view are multiplied to get those of the image.
+
+    A letterbox has one factor for both, which the rounding of the shorter side does not change.
+    """
+    if view.canvas is None or (view.height, view.width) == view.canvas:
+        return width / view.width, height / view.height
+    factor = max(width / view.canvas[1], height / view.canvas[0])
+    return factor, factor
+
+
 def _fit(image: NDArray[np.uint8], view: View, height: int, width: int) -> NDArray[np.uint8]:
     """Return the image resized to the view and padded with black, right and below, to `height` × `width`."""
     import cv2
 
     if image.shape[:2] != (view.height, view.width):
-        smaller = view.height < image.shape[0]
+        # Detectors with an input of a prescribed size were trained, and are measured, on images that were interpolated.
+        smaller = view.height < image.shape[0] and view.canvas is None
         method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         image = np.asarray(cv2.resize(image, (view.width, view.height), interpolation=method), np.uint8)
     if image.shape[:2] == (height, width):

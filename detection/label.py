@@ -46,7 +46,7 @@ class Options:
     Attributes:
         source: folder of pictures, or a pack (FILE.rec).
         output: for a folder a COCO file (.json), for a pack another pack (.rec).
-        models: who looks; each a shipped name, a model directory, VERSION=FILE.params, or peer:KIND=FILE.onnx.
+        models: who looks; each a shipped name, a model directory, VERSION=FILE, or peer:KIND=FILE.
         scales: factors by which each picture is enlarged, one look for each.
         mirrored: look at each picture's mirror image as well.
         least_score: of an opinion that becomes an annotation, 0–1: the mean over all looks.

@@ -89,7 +89,7 @@ class Recording:
         maps = Maps(
             np.zeros((len(origins), height, width), np.float32), np.zeros((len(origins), height, width, 4), np.float32)
         )
-        centers = branch.centers(height), branch.centers(width)
+        centers = branch.centers(height, axis=1), branch.centers(width)
         for number, tiles in enumerate(origins):
             for origin in tiles:
                 self._tile(origin, branch.stride, centers, maps.score[number], maps.box[number])

@@ -33,8 +33,8 @@ class Options:
 def describe(network: Network, width: int, height: int) -> dict[str, Any]:
     """Return the structure of `network` at an input of `width` × `height` pixels as plain JSON values.
 
-    Keys: `version`, `input`, `minimum_input`, `parameters`, `gmac` (10⁹ multiply–accumulate operations), `layers` and
-    `branches`; map sizes are `[rows, columns]`.
+    Keys: `version`, `input`, `minimum_input`, `parameters`, `gmac` (10⁹ multiply–adds of convolutions), `gflops` (10⁹
+    operations of all layers, see `Graph.flops`), `layers` and `branches`; map sizes are `[rows, columns]`.
     """
     sizes, operations = network.layer_sizes(height, width), network.multiply_adds(height, width)
     layers = [
@@ -70,6 +70,7 @@ def describe(network: Network, width: int, height: int) -> dict[str, Any]:
         "minimum_input": network.minimum_input,
         "parameters": network.parameter_count,
         "gmac": sum(operations.values()) / 1e9,
+        "gflops": network.graph.flops(height, width) / 1e9,
         "layers": layers,
         "branches": branches,
     }
@@ -86,7 +87,11 @@ def as_text(facts: dict[str, Any]) -> str:
         place = f"{layer['stride']:>8}{layer['receptive_field']:>6}"
         cost = f"{layer['parameters']:>12,}{layer['macs'] / 1e6:>10,.1f}"
         lines.append(f"{layer['name']:<16}{shape:>16}{kernel:>8}{place}{cost}")
-    lines += ["", f"total: {facts['parameters']:,} parameters, {facts['gmac']:.3f} GMAC", ""]
+    lines += [
+        "",
+        f"total: {facts['parameters']:,} parameters, {facts['gmac']:.3f} GMAC, {facts['gflops']:.3f} GFLOPs",
+        "",
+    ]
     lines.append(f"{'branch after':<14}{'objects (px)':>14}{'stride':>8}{'RF':>6}{'first centre':>14}{'map H×W':>12}")
     for branch in facts["branches"]:
         low, high = branch["object_range"]

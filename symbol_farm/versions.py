@@ -23,6 +23,9 @@ VERSIONS: dict[str, str] = {
 }
 """Short name to full name; the module is `symbol_farm.symbol_<full name>`."""
 
+SYSTEMS = ("slim_320", "rfb_320", "retinaface_mnet025", "retinaface_r18", "retinaface_r50", "retinaface_r50_mxnet")
+"""Other projects' detectors as networks here: one name each, and modules of the same form."""
+
 
 def full_name(name: str) -> str:
     """Return the full name of a version, given its short or full name.
@@ -31,9 +34,10 @@ def full_name(name: str) -> str:
         UsageError: for an unknown name, with the nearest known one.
     """
     full = VERSIONS.get(name, name)
-    if full not in VERSIONS.values():
-        choices = f"Known: {', '.join(VERSIONS)}, or a file of your own such as my_version.py"
-        raise UsageError(unknown(name, [*VERSIONS, *VERSIONS.values()], "version", choices))
+    if full not in (*VERSIONS.values(), *SYSTEMS):
+        known = ", ".join((*VERSIONS, *SYSTEMS))
+        choices = f"Known: {known}, or a file of your own such as my_version.py"
+        raise UsageError(unknown(name, [*VERSIONS, *VERSIONS.values(), *SYSTEMS], "version", choices))
     return full
 
 

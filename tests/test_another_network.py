@@ -107,8 +107,8 @@ def test_the_declaration() -> None:
     assert [(b.stride, b.first_center) for b in network.branch_geometry] == [(8, 1), (16, 1)]
     assert network.input_step == 16
     assert {node.op for node in network.graph.nodes} >= {"Pooling", "UpSampling", "Concat", "LeakyReLU"}
-    assert network.score_channels == network.predictions == 1
-    assert (NETWORKS["two"].score_channels, NETWORKS["two"].predictions) == (2, 2)
+    assert network.score_channels == network.predictions == (1, 1)
+    assert NETWORKS["two"].score_channels == NETWORKS["two"].predictions == (2, 2)
     with pytest.raises(GeometryError, match="each side must be a multiple of 16 px"):
         network.map_sizes(96, 100)
 

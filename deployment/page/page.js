@@ -44,8 +44,9 @@ function draw() {
   const found = result.found.filter(({ score }) => score > Number(threshold.value));
   boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const size = (14 * width) / (boxes.clientWidth || width);
-  for (const { box: [x0, y0, x1, y1], score } of found) {
+  for (const { box: [x0, y0, x1, y1], score, landmarks } of found) {
     boxes.append(make("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0 }));
+    for (const [x, y] of landmarks ?? []) boxes.append(make("circle", { cx: x, cy: y, r: size / 6 }));
     if (x1 - x0 < 2 * size) continue; // letters would hide their neighbours
     const place = { x: x0, y: Math.min(y1 + size, height - size / 4), "font-size": size, "stroke-width": size / 5 };
     boxes.append(make("text", place, score.toFixed(2)));

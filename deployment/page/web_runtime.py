@@ -39,7 +39,7 @@ class WebRuntime:
     web_runtime: Path | None = None
     """Folder with the files of onnxruntime-web's dist; what --fetch brought by default."""
     fetch: bool = False
-    """Fetch onnxruntime-web (25 MB) through npm first; needed once, and by nobody who names --web-runtime."""
+    """Fetch onnxruntime-web (33 MB) through npm first; needed once, and by nobody who names --web-runtime."""
 
     def files(self) -> dict[str, bytes]:
         """Return the files by name.

@@ -90,15 +90,19 @@ function tensorOf(pixels, view, model) {
   return new ort.Tensor("uint8", bytes, [1, rows, columns, 3]);
 }
 
-/** Return detections in the picture's pixels, clipped to it, best first; those that lie outside are left out. */
-function inPicture(boxes, scores, view, width, height) {
+/** Return detections in the picture's pixels, boxes clipped to it, best first; those that lie outside are left out. */
+function inPicture({ boxes, scores, landmarks }, view, width, height) {
   const found = [];
-  for (let index = 0; index < scores.length; index++) {
-    const box = Array.from(boxes.subarray(4 * index, 4 * index + 4), (value, corner) => {
-      const [side, seen] = corner % 2 ? [height, view.height] : [width, view.width];
-      return Math.min(Math.max((value * side) / seen, 0), side);
-    });
-    if (box[2] > box[0] && box[3] > box[1]) found.push({ box, score: scores[index] });
+  const sides = [width, height];
+  const back = (value, place) => (value * sides[place % 2]) / (place % 2 ? view.height : view.width);
+  for (let index = 0; index < scores.dims[0]; index++) {
+    const box = Array.from(boxes.data.subarray(4 * index, 4 * index + 4), (value, place) =>
+      Math.min(Math.max(back(value, place), 0), sides[place % 2]),
+    );
+    if (box[2] <= box[0] || box[3] <= box[1]) continue;
+    const points = landmarks && Array.from(landmarks.data.subarray(10 * index, 10 * index + 10), back);
+    const pairs = points && [0, 2, 4, 6, 8].map((place) => points.slice(place, place + 2));
+    found.push({ box, score: scores.data[index], ...(pairs && { landmarks: pairs }) });
   }
   return found;
 }
@@ -113,8 +117,7 @@ async function detect({ model, bitmap, limits }) {
     ? pixelsOf(bitmap, view.width, view.height)
     : enlarge(pixelsOf(bitmap, width, height), width, height, view);
   bitmap.close();
-  const { boxes, scores } = await session.run({ data: tensorOf(pixels, view, model) });
-  const found = inPicture(boxes.data, scores.data, view, width, height);
+  const found = inPicture(await session.run({ data: tensorOf(pixels, view, model) }), view, width, height);
   return { width, height, found, seconds: (performance.now() - started) / 1000, shrunk: view.shrunk };
 }
 

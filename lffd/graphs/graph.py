@@ -16,6 +16,8 @@ from typing import Any
 from lffd.errors import ModelError
 from lffd.graphs.operators import OPERATORS, Node, Place
 
+_WITHOUT_ARITHMETIC = ("null", "slice_axis", "Concat")
+
 MOST_NODES = 100_000
 """Far above any network, so that a damaged or hostile file is refused before anything of its size is built."""
 
@@ -135,6 +137,21 @@ class Graph:
             for i, node in enumerate(self.nodes)
             if node.op == "Convolution"
         }
+
+    def flops(self, height: int, width: int) -> int:
+        """Return arithmetic operations for one input of `height` × `width` pixels.
+
+        Two for each multiply–add of a convolution, of which its bias is one, and one for each number that another layer
+        computes; slices and concatenations compute none.
+        """
+        rows, columns, products = self.axis_sizes(height), self.axis_sizes(width), self.multiply_adds(height, width)
+        total = 2 * sum(products.values())
+        for i, node in enumerate(self.nodes):
+            if node.op in _WITHOUT_ARITHMETIC:
+                continue
+            each = 1 if node.op != "Convolution" else 2 * ("bias" in self.parameters_of(node))
+            total += each * self.places[i].channels * rows[i] * columns[i]
+        return total
 
     @property
     def parameter_names(self) -> tuple[str, ...]:

@@ -20,10 +20,10 @@ def with_landmarks(network: Network) -> Network:
     if LANDMARKS in network.outputs:
         return network
     nodes, outputs = list(network.graph.nodes), []
-    for said in network.by_branch(network.graph.outputs):
+    for said, count in zip(network.by_branch(network.graph.outputs), network.predictions, strict=True):
         box = nodes[raw_output(network.graph, said["box"])]
         name = f"{box.name.rpartition('_')[0]}_{LANDMARKS}"
-        attrs = {**box.attrs, "num_filter": str(CHANNELS[LANDMARKS] * network.predictions)}
+        attrs = {**box.attrs, "num_filter": str(CHANNELS[LANDMARKS] * count)}
         first = len(nodes)
         roles = OPERATORS[box.op].parameters
         nodes += [parameter_node(name, role, attrs) for role in roles]

@@ -63,6 +63,21 @@ class Node:
             raise ModelError(f"node {self.name} ({self.op}): {key}={self.attrs[key]} is not two integers")
         return values[0], values[1]
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """Return the attribute `key`, such as `(104.0, 117.0, 123.0)`, as floats.
+
+        Raises:
+            ModelError: when it is missing or not made of at most 8 finite numbers.
+        """
+        parts = self.attrs.get(key, "").strip("()[] ").strip(",").split(",")
+        try:
+            values = tuple(float(part) for part in parts[:9])
+        except ValueError:
+            values = ()
+        if not 0 < len(values) <= 8 or not all(map(math.isfinite, values)):
+            raise ModelError(f"node {self.name} ({self.op}): attribute {key} is missing or not finite numbers")
+        return values
+
     def flag(self, key: str) -> bool:
         """Return the attribute `key` as true or false, false when it is missing; raises as `integers`."""
         text = self.attrs.get(key, "False")
@@ -132,18 +147,21 @@ def _window(node: Node, inputs: Sequence[Place], channels: int) -> Place:
 
 
 def window(node: Node) -> tuple[int, int, int]:
-    """Return kernel side, stride and padding of a convolution or pooling.
+    """Return side, stride and padding of the window of a convolution or pooling.
+
+    The side is that of all it covers: of a kernel of 3 with a dilation of 2, whose taps lie 2 apart, it is 5.
 
     Raises:
-        ModelError: for a window that is not square, dilated, or has sizes that cannot be.
+        ModelError: for a window that is not square, or has sizes that cannot be.
     """
     parts = [node.pair("kernel"), node.pair("stride", 1), node.pair("pad", 0), node.pair("dilate", 1)]
     (kernel, stride, pad, dilate), wide = ([part[axis] for part in parts] for axis in (0, 1))
-    if wide != [kernel, stride, pad, dilate] or dilate != 1:
-        raise ModelError(f"node {node.name}: only square windows without dilation are known here")
-    if not (1 <= kernel <= 255 and 1 <= stride <= 64 and 0 <= pad < kernel):
+    if wide != [kernel, stride, pad, dilate]:
+        raise ModelError(f"node {node.name}: only square windows are known here")
+    side = dilate * (kernel - 1) + 1
+    if not (1 <= kernel <= 255 and 1 <= dilate <= 64 and 1 <= stride <= 64 and 0 <= pad < side):
         raise ModelError(f"node {node.name}: kernel {kernel}, stride {stride} and padding {pad} cannot be")
-    return kernel, stride, pad
+    return side, stride, pad
 
 
 def _convolution(node: Node, inputs: Sequence[Place]) -> Place:
@@ -157,7 +175,7 @@ def _convolution(node: Node, inputs: Sequence[Place]) -> Place:
 
 def _pooling(node: Node, inputs: Sequence[Place]) -> Place:
     asked = [node.attrs.get(key, usual) for key, usual in _USUAL_POOLING.items()]
-    if asked != list(_USUAL_POOLING.values()):
+    if asked != list(_USUAL_POOLING.values()) or node.pair("dilate", 1) != (1, 1):
         raise ModelError(f"node {node.name}: only maximum pooling of the valid convention is known here")
     return _window(node, inputs, inputs[0].channels)
 
@@ -209,6 +227,11 @@ def _softmax(node: Node, inputs: Sequence[Place]) -> Place:
     return inputs[0]
 
 
+def normalisation_of(node: Node) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return what `_image_normalize` subtracts from each channel, and by what it divides the rest."""
+    return node.numbers("mean"), node.numbers("std")
+
+
 def _activation(node: Node, inputs: Sequence[Place]) -> Place:
     if (kind := node.attrs.get("act_type")) not in ACTIVATIONS:
         raise ModelError(f"node {node.name}: activation {kind} is not one of {', '.join(ACTIVATIONS)}")
@@ -228,6 +251,13 @@ def _leaky(node: Node, inputs: Sequence[Place]) -> Place:
 def _scalar(node: Node, inputs: Sequence[Place]) -> Place:
     if node.number("scalar") == 0 and node.op == "_div_scalar":
         raise ModelError(f"node {node.name} divides by 0")
+    return inputs[0]
+
+
+def _normalize(node: Node, inputs: Sequence[Place]) -> Place:
+    offset, factor = normalisation_of(node)
+    if len(offset) != 3 or len(factor) != 3 or 0 in factor:
+        raise ModelError(f"node {node.name}: mean and std must be three numbers each, std other than 0")
     return inputs[0]
 
 
@@ -324,7 +354,9 @@ OPERATORS: dict[str, Operator] = {
     "LeakyReLU": Operator(_leaky, attributes=("act_type", "slope")),
     "Pooling": Operator(_pooling, kind="window", attributes=(*_WINDOW, *_USUAL_POOLING)),
     "UpSampling": Operator(_enlarge, kind="enlarge", attributes=("scale", "sample_type", "num_args")),
+    "_image_normalize": Operator(_normalize, attributes=("mean", "std")),
     "elemwise_add": Operator(_add, 2, 2),
+    "elemwise_sub": Operator(_add, 2, 2),
     "Concat": Operator(_concat, 1, 64, attributes=("dim", "num_args")),
     "softmax": Operator(_softmax, attributes=("axis",)),
     "slice_axis": Operator(_slice, attributes=("axis", "begin", "end")),

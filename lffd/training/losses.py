@@ -16,6 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+BOX_ALONE = -2
+"""Class of a cell whose score takes no part in the loss, while its box is taught."""
+
 TINY = 1e-7
 """Keeps divisions by empty boxes finite, in units of the box code."""
 

@@ -18,7 +18,7 @@ SHORTENED = {
 
 PARSED = {
     "lffd predict camera:0": "needs a camera and a window",
-    "lffd predict rtsp:": "needs a camera of a network",
+    "lffd predict rtsp:": "needs a camera in the network; test_streams.py has a server",
     "lffd record-teacher": "needs the weights of another project",
     "lffd train nano": "needs the weights of another project",
     "lffd train v2 --train-data train.rec --output-dir runs/v2_gpu": "needs a GPU",
@@ -33,6 +33,8 @@ PARSED = {
     "python -m benchmarks.packs": "needs 300 images; tests/benchmarks/test_packs.py makes them",
     "lffd serve": "answers until Ctrl-C; tests/deployment/test_serve.py asks it",
     "lffd export page": "needs onnxruntime-web, which npm fetches; tests/deployment/page/test_in_browser.py has it",
+    "python -m tools.fuzz": "reads files for half an hour; tests/tools/test_fuzz.py reads some",
+    "python -m tools.kill_series": "kills for half an hour; tests/tools/test_kill_series.py kills twice",
     "torchrun": "needs eight GPUs, or two machines; tests/config_farm/test_torchrun.py runs two workers",
     "lffd launch": "starts servers and two workers; tests/config_farm/test_launch.py does",
     "./start.sh": "runs on the bare machine",

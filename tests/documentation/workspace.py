@@ -32,12 +32,12 @@ def make_workspace(root: Path) -> Path:
     for name in ("photo.jpg", "photos/one.jpg", "photos/two.png"):
         cv2.imwrite(str(root / name), small)
     _make_video(root / "clip.mp4", small)
+    _make_labelled(root, small)
     rng = np.random.default_rng(0)
     scenes = [draw_scene(rng, 192)[:2] for _ in range(24)]
     pictures = {f"picture_{number}": scene for number, scene in enumerate(scenes) if len(scene[1])}
     _make_widerface(root, pictures)
     _make_fddb(root, pictures)
-    _make_label_tools(root, pictures)
     entries = {
         number: [np.frombuffer(encode(picture, 90), np.uint8), 1, _sides(boxes).tolist()]
         for number, (picture, boxes) in enumerate(pictures.values())
@@ -61,6 +61,19 @@ def _make_video(path: Path, picture: np.ndarray) -> None:
     for _ in range(2):
         writer.write(picture)
     writer.release()
+
+
+def _make_labelled(root: Path, picture: np.ndarray) -> None:
+    """Write a YOLO dataset, and the file of a label tool about the photos."""
+    for file, data in {
+        "faces/data.yaml": b"val: images\nnames: [face]\n",
+        "faces/images/one.jpg": encode(picture, 90),
+        "faces/labels/one.txt": b"0 0.5 0.5 0.25 0.25\n",
+        "annotations.xml": b"<annotations><image name='one.jpg' width='%d' height='%d'>"
+        b"<box label='face' xtl='9' ytl='9' xbr='40' ybr='50'/></image></annotations>" % picture.shape[1::-1],
+    }.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(data)
 
 
 def _make_widerface(root: Path, pictures: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -97,22 +110,3 @@ def _make_fddb(root: Path, pictures: dict[str, tuple[np.ndarray, np.ndarray]]) -
         for x, y, w, h in _sides(boxes):
             text += f"{h / 2:.3f} {w / 2:.3f} {np.pi / 2:.6f} {x + w / 2:.3f} {y + h / 2:.3f}  1\n"
     (root / "FDDB-folds/FDDB-fold-01-ellipseList.txt").write_text(text)
-
-
-def _make_label_tools(root: Path, pictures: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Write four drawn pictures as a YOLO dataset, and annotations of CVAT for one of the photos."""
-    for folder in ("images/val", "labels/val"):
-        (root / "faces" / folder).mkdir(parents=True)
-    (root / "faces/data.yaml").write_text("path: .\nval: images/val\nnames: [face]\n")
-    for name, (picture, boxes) in list(pictures.items())[:4]:
-        cv2.imwrite(str(root / f"faces/images/val/{name}.jpg"), picture)
-        rows = _sides(boxes) / len(picture)
-        rows[:, :2] += rows[:, 2:] / 2
-        text = "".join(f"0 {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for x, y, w, h in rows)
-        (root / f"faces/labels/val/{name}.txt").write_text(text)
-    height, width = cv2.imread(str(root / "photos/one.jpg")).shape[:2]
-    (root / "annotations.xml").write_text(
-        "<annotations><version>1.1</version>"
-        f'<image id="0" name="one.jpg" width="{width}" height="{height}">'
-        '<box label="face" occluded="0" xtl="10" ytl="10" xbr="50" ybr="60" z_order="0"/></image></annotations>'
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -58,7 +59,7 @@ def jpeg() -> bytes:
 
 
 def pictures() -> list[bytes]:
-    """Return one file of each kind that is decoded."""
+    """Return files of every kind that is decoded here; HEIC needs an extra."""
     from PIL import Image
 
     image, files = Image.fromarray(picture()), [jpeg()]
@@ -79,6 +80,12 @@ def pictures() -> list[bytes]:
         if mode == "I;16":
             converted = converted.point(lambda value: value * 200).convert("I;16")
         converted.save(stream, kind, **options)
+        files.append(stream.getvalue())
+    if importlib.util.find_spec("pillow_heif") is not None:
+        from pillow_heif import from_pillow
+
+        stream = io.BytesIO()
+        from_pillow(image).save(stream)
         files.append(stream.getvalue())
     return files
 

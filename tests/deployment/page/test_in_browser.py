@@ -22,9 +22,12 @@ from deployment.export_page import Options, main
 from deployment.page.web_runtime import WebRuntime
 from detection.detector import Detector
 from lffd.errors import UsageError
+from lffd.graphs.model import save_model
 from lffd.images.files import read_picture
 from symbol_farm.trained_models import shipped_models
 from tests.conftest import PROJECT
+from tests.factories import random_model
+from tests.test_another_network import NETWORKS
 
 pytest.importorskip("onnx")
 pytest.importorskip("starlette")
@@ -35,7 +38,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-EXAMPLES = sorted((PROJECT / "docs" / "examples").glob("*.jpg"))
+EXAMPLES = [PROJECT / "docs" / "examples" / f"{name}.jpg" for name in ("family", "group", "marching")]
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --window-size=1100,900 "
@@ -266,3 +269,21 @@ def test_the_camera(start: Callable[..., Any], address: str, tmp_path: Path) -> 
     driver.find_element(By.ID, "camera").click()
     _wait(driver, "closed")
     assert len(_drawn(driver)) == 0
+
+
+def test_points_are_drawn_where_a_model_has_them(browser: Any, runtime: WebRuntime, tmp_path: Path) -> None:
+    save_model(random_model(NETWORKS["points"]), tmp_path / "model")
+    main(Options(output_dir=tmp_path / "site", models=(str(tmp_path / "model"),), runtime=runtime))
+    server = _offer(tmp_path / "site")
+    browser.get(f"http://127.0.0.1:{server.server_port}/index.html")
+    _wait(browser, "Ready")
+    picture = _made(tmp_path, "part.png", lambda picture: picture.crop((80, 70, 280, 230)))
+    _choose(browser, picture)
+    rows = json.loads(browser.find_element(By.ID, "json").get_attribute("textContent"))["detections"]
+    circles = browser.find_elements(By.CSS_SELECTOR, "#boxes circle")
+    found = Detector.load(tmp_path / "model")(read_picture(picture))
+    assert found.landmarks is not None
+    assert len(rows) == len(found) > 0
+    assert len(circles) == 5 * len(rows)
+    assert np.allclose([row["landmarks"] for row in rows], found.landmarks, atol=0.01)
+    server.shutdown()

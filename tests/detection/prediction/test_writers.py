@@ -201,5 +201,5 @@ def test_a_window_that_cannot_be_says_what_to_install(monkeypatch: pytest.Monkey
         raise cv2.error("The function is not implemented. Rebuild the library")
 
     monkeypatch.setattr(cv2, "namedWindow", fail)
-    with pytest.raises(UsageError, match=r"pip install opencv-python=="):
+    with pytest.raises(UsageError, match=r"pip install opencv-python$"):
         Display(Marked())
