@@ -291,9 +291,10 @@ def test_no_memory_for_tiles_is_said_with_what_is_needed() -> None:
 
 
 def test_what_is_no_array_is_refused() -> None:
+    detector = Detector(random_model("v2"))
     for wrong in ("photo.jpg", None, [[1]]):
         with pytest.raises(UsageError, match="must be a NumPy array"):
-            Detector(random_model("v2"))(wrong)  # type: ignore[arg-type]
+            detector.batch([wrong])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(
