@@ -2,7 +2,7 @@
 # Needs CPython 3.10-3.12, because MXNet is part of it, and pip; choose another interpreter with `make PYTHON=python3.12 setup`.
 PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.10,$(shell \
 	$(p) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $(p))))
-EXTRAS ?= mxnet,dev,openvino,ncnn
+EXTRAS ?= mxnet,dev,openvino,ncnn,heic,video,serve
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -16,11 +16,11 @@ from accuracy_evaluation.fddb.files import FddbImage, format_result, read_annota
 from accuracy_evaluation.fddb.report import build_report, plot, to_json, to_text
 from accuracy_evaluation.fddb_roc import sizes_of_images
 from accuracy_evaluation.output_files import EvaluationOptions, start_run, without_results, write_json
-from detection.detections import ImageDetector
-from detection.load import ModelFacts, load_detector, model_facts
+from detection.crew import Crew
+from detection.load import ModelFacts, model_facts
 from lffd import cli
 from lffd.files import OutputFolder, check_output, write_atomic
-from lffd.images.files import load_ahead
+from lffd.images.files import read_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,11 @@ class Options(EvaluationOptions):
     """Write each box as the upright ellipse that fits into it."""
 
 
-def write_fold(detector: ImageDetector, images: Sequence[FddbImage], path: Path, options: Options) -> None:
+def write_fold(crew: Crew, images: Sequence[FddbImage], path: Path, options: Options) -> None:
     """Detect on the images of one fold and write its result file."""
-    pictures = load_ahead(options.images / f"{image.name}.jpg" for image in images)
-    progress = tqdm(images, path.stem, unit="image", disable=None)
-    pairs = zip(progress, pictures, strict=True)
-    parts = [format_result(image.name, detector(pixels), options.ellipses) for image, pixels in pairs]
+    found = crew.over(lambda image: (read_image(options.images / f"{image.name}.jpg"), image), images)
+    progress = tqdm(found, path.stem, len(images), unit="image", disable=None)
+    parts = [format_result(image.name, detections, options.ellipses) for image, detections in progress]
     write_atomic(path, "".join(parts).encode())
 
 
@@ -51,10 +50,10 @@ def write_results(options: Options, facts: ModelFacts, images: Sequence[FddbImag
     joint = options.output_dir / "results.txt"
     todo = without_results(options, run, list(folds), lambda path: read_results(path, folds[path]), "folds")
     if todo:
-        detector = load_detector(options.model, options.selection, options.runtime)
+        crew = Crew(options.make_detector, options.runtime)
         start_run(options.output_dir, run, [joint, *todo])
         for path in todo:
-            write_fold(detector, folds[path], path, options)
+            write_fold(crew, folds[path], path, options)
     write_atomic(joint, b"".join(path.read_bytes() for path in folds))
     return joint
 

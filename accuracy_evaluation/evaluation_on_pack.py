@@ -15,10 +15,9 @@ if not __package__:  # started by its path
 
 from accuracy_evaluation.output_files import write_json
 from data_provider_farm.pack_format.packed_file import PackReader
-from detection.detections import ImageDetector
-from detection.load import DetectorOptions, load_detector, model_facts
+from detection.crew import Crew
+from detection.load import DetectorOptions, model_facts
 from lffd import cli
-from lffd.ahead import map_ahead
 from lffd.errors import DataError
 from lffd.files import check_output
 from lffd.images.encoded import decode
@@ -48,13 +47,13 @@ class Options(DetectorOptions):
     """Write ground_truth.json and detections.json here in COCO's form, for any other evaluator."""
 
 
-def load_record(source: RecordSource, index: int) -> tuple[Record, NDArray[np.uint8]]:
-    """Return a record and its image `(H, W, 3)` uint8, BGR."""
+def load_record(source: RecordSource, index: int) -> tuple[NDArray[np.uint8], Record]:
+    """Return the image `(H, W, 3)` uint8, BGR, of a record, and the record."""
     record = source[index]
-    return record, decode(record.image, record.name, size=(record.width, record.height))
+    return decode(record.image, record.name, size=(record.width, record.height)), record
 
 
-def detect_records(detector: ImageDetector, source: RecordSource) -> tuple[list[Truth], list[Found], list[str]]:
+def detect_records(crew: Crew, source: RecordSource) -> tuple[list[Truth], list[Found], list[str]]:
     """Return the objects, the detections and the name of every image of a source.
 
     Raises:
@@ -63,9 +62,8 @@ def detect_records(detector: ImageDetector, source: RecordSource) -> tuple[list[
     if not len(source):
         raise DataError("the pack holds no image")
     truth, found, names = list[Truth](), list[Found](), list[str]()
-    pictures = map_ahead(lambda index: load_record(source, index), range(len(source)), 1)
-    for record, pixels in tqdm(pictures, detector.name, len(source), unit="image", disable=None):
-        detections = detector(pixels)
+    pictures = crew.over(lambda index: load_record(source, index), range(len(source)))
+    for record, detections in tqdm(pictures, crew.name, len(source), unit="image", disable=None):
         truth.append((record.boxes, record.ignored))
         found.append((detections.boxes, detections.scores))
         names.append(record.name)
@@ -104,7 +102,7 @@ def main(options: Options) -> None:
         check_output(options.coco_dir / "detections.json", marks=('[{"image_id":', "[]"))
     facts = model_facts(options.model)
     with PackReader(options.pack) as source:
-        truth, found, names = detect_records(load_detector(options.model, options.selection, options.runtime), source)
+        truth, found, names = detect_records(Crew(options.make_detector, options.runtime), source)
     figures = average_precision(truth, found, options.counted_detections)
     print(to_text(figures))
     values = {name: value if np.isfinite(value) else None for name, value in asdict(figures).items()}

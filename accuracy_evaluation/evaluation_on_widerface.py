@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
@@ -16,11 +16,16 @@ if not __package__:  # started by its path
 from accuracy_evaluation.output_files import EvaluationOptions, start_run, without_results, write_json
 from accuracy_evaluation.widerface import branches, report
 from accuracy_evaluation.widerface.ground_truth import ImageTruth, images_present, load_ground_truth
+from accuracy_evaluation.widerface.large_faces import precision_over
 from accuracy_evaluation.widerface.results import PUBLISHED_FLOOR, read_result, read_results, result_path, write_result
+from detection.crew import Crew
+from detection.detections import ImageDetector
 from detection.load import ModelFacts, load_detector, model_facts
+from detection.views import ViewSettings
 from lffd import cli
+from lffd.engines.runtime import Runtime
 from lffd.files import OutputFolder, check_output
-from lffd.images.files import load_ahead
+from lffd.images.files import read_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +36,24 @@ class Options(EvaluationOptions):
     """Folder of the official files wider_face_val.mat and wider_{easy,medium,hard}_val.mat."""
     published_format: bool = False
     """Write result files as the published scripts did: whole pixels, three decimals, scores over 0.11."""
+    input_size: str | None = None
+    """Give the network every image at this size, WIDTHxHEIGHT in pixels."""
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    """With --input-size: letterbox keeps proportions and puts black beside; stretch fills it."""
+    faces_over: tuple[float, ...] = ()
+    """Also give average precision over all faces wider and higher than so many pixels, others ignored, as some model
+    cards do: 64 for RetinaFace-R50's, 0 for slim-320's mAP."""
     events: bool = False
     """Print the average precision per event too (the report always has it)."""
+
+    @property
+    def views(self) -> ViewSettings:
+        """How the network sees images."""
+        return ViewSettings(input_size=self.input_size, fit=self.fit)
+
+    def make_detector(self, runtime: Runtime) -> ImageDetector:
+        """Return the detector, seeing images as it is told; see `load_detector`."""
+        return load_detector(self.model, self.selection, runtime, self.views)
 
 
 def write_results(
@@ -41,6 +62,8 @@ def write_results(
     """Make sure that each of `images` has its result file; an overwrite forgets those of `every` image first."""
     folder = options.output_dir
     run = {**options.record(facts), "published_format": options.published_format}
+    if options.views != ViewSettings():
+        run |= {"input_size": options.input_size, "fit": options.fit}
 
     def read(image: ImageTruth) -> None:
         rows = read_result(result_path(folder, image))
@@ -50,12 +73,11 @@ def write_results(
     todo = without_results(options, run, images, read, "images")
     if not todo:
         return
-    detector = load_detector(options.model, options.selection, options.runtime)
+    crew = Crew(options.make_detector, options.runtime)
     old = every if options.overwrite else todo
     start_run(folder, run, [path(folder, image) for image in old for path in (result_path, branches.branches_path)])
-    pictures = load_ahead(options.images / f"{image.path}.jpg" for image in todo)
-    for image, pixels in zip(tqdm(todo, detector.name, unit="image", disable=None), pictures, strict=True):
-        detections = detector(pixels)
+    found = crew.over(lambda image: (read_image(options.images / f"{image.path}.jpg"), image), todo)
+    for image, detections in tqdm(found, crew.name, len(todo), unit="image", disable=None):
         if detections.branches is not None:
             branches.write_branches(folder, image, detections.branches)
         write_result(folder, image, detections, options.published_format)
@@ -82,6 +104,13 @@ def _report(
     found = report.build_report(images, results, images_total)
     figures: dict[str, Any] = {"model": facts.spec, "sha256": facts.sha256, **report.to_json(found)}
     text = report.to_text(found, options.events)
+    large = [precision_over(images, found.matches, over) for over in options.faces_over]
+    figures["faces_over"] = [{name: report.number(value) for name, value in asdict(row).items()} for row in large]
+    text += "".join(
+        f"\n\naverage precision over the {row.faces:,} faces of more than {row.over:g}×{row.over:g} px: "
+        f"{row.average_precision:.4f}"
+        for row in large
+    )
     if facts.network is not None:
         pairs = zip(images, results, strict=True)
         finders = [branches.read_branches(options.output_dir, image, len(rows)) for image, rows in pairs]

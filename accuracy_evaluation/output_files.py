@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from detection.load import DetectorOptions
 from lffd.errors import DataError, LffdError, UsageError
 from lffd.files import RECORD, write_atomic
+from lffd.untrusted import read_file
 
 RUN_RECORD = "run.json"
 
@@ -89,7 +90,7 @@ def refuse_other_results(folder: str | os.PathLike[str], run: Mapping[str, Any] 
         return
     wanted = json.loads(json.dumps(run))
     try:
-        found = json.loads(record.read_bytes())
+        found = json.loads(read_file(record))
         keys = [key for key in dict.fromkeys([*found, *wanted]) if found.get(key) != wanted.get(key)]
         differences = [f"{key} was {found.get(key)!r}, now {wanted.get(key)!r}" for key in keys]
     except (ValueError, AttributeError, TypeError) as error:

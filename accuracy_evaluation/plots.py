@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from lffd.errors import UsageError
-from lffd.files import check_output, write_atomic
+from lffd.figures import FIGURE_MARKS, write_figure
+from lffd.files import check_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def check_plot_path(path: str | os.PathLike[str]) -> None:
     suffix = Path(path).suffix
     if suffix.lower() not in FORMATS:
         raise UsageError(f"{path}: cannot plot to {suffix or 'a file without an ending'}; use {', '.join(FORMATS)}")
-    check_output(Path(path), marks=("atplotlib",))
+    check_output(Path(path), marks=FIGURE_MARKS)
 
 
 @contextmanager
@@ -48,9 +48,7 @@ def plotting(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterato
     axes.grid(color="0.9")
     yield axes
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    figure.savefig(content, format=Path(path).suffix[1:].lower())
-    write_atomic(path, content.getvalue())
+    write_figure(figure, path)
 
 
 def plot_curves(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from detection.detections import Detections
 from lffd.errors import DataError
+from lffd.untrusted import read_text
 
 
 def corner_and_sides(detections: Detections) -> NDArray[np.float64]:
@@ -30,12 +30,9 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     """Return a text file's lines without their ends; empty lines at the end are dropped.
 
     Raises:
-        DataError: when the file is not text.
+        DataError: when the file cannot be read, or is not text.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not a text file (byte {error.start} is not UTF-8)") from error
+    lines = read_text(path).splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
     return lines

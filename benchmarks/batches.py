@@ -33,6 +33,7 @@ from data_iterator_farm.rendering import draw_window
 from data_provider_farm.pack_format.packed_file import PackReader
 from lffd.cli import run
 from lffd.errors import UsageError
+from lffd.files import check_output, write_atomic
 from lffd.limits import check_batch_memory, check_limits
 from lffd.records import Record, RecordSource
 from symbol_farm.versions import version_network
@@ -195,6 +196,7 @@ def main(options: Options) -> None:
     """Measure how fast batches are made from a pack, and where the time goes."""
     import cv2
 
+    check_output(options.json, [options.pack], ('{"pack":',))
     cv2.setNumThreads(1)  # with threads of its own, OpenCV would make one thread look like several
     network = version_network(options.version)
     policies = preset(options.preset, network)
@@ -212,7 +214,7 @@ def main(options: Options) -> None:
     if options.json:
         last = {name: results[-1][name] for name in FIGURES}
         values = {**vars(options), "input_size": side, **last, "results": results, "stages": stages, "crowd": crowd}
-        options.json.write_text(json.dumps(values, indent=2, default=str) + "\n")
+        write_atomic(options.json, (json.dumps(values, indent=2, default=str) + "\n").encode())
 
 
 def _print(results: list[dict[str, Any]], stages: dict[str, float], crowd: dict[str, float]) -> None:

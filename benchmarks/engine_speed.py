@@ -9,7 +9,6 @@ Every engine is a process of its own, because two would fight over the cores, an
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import statistics
@@ -18,10 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accuracy_evaluation.output_files import write_json
 from inference_speed_evaluation.machine import describe_machine
 from inference_speed_evaluation.processes import WorkerProcess
 from lffd import cli
 from lffd.errors import EngineError, UsageError
+from lffd.files import check_output
 from lffd.limits import check_batch_memory, check_limits
 from symbol_farm.versions import version_network
 
@@ -144,6 +145,7 @@ def main(options: Options) -> None:
     With --train-data also the rate of batches alone (the data path's ceiling) and of the whole training loop, with its
     share of the bare steps on one batch; on a GPU also the share of time in which it computed.
     """
+    check_output(options.json, marks=('{"machine":',))
     machine = describe_machine(options.device)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     results = {}
@@ -152,8 +154,7 @@ def main(options: Options) -> None:
         found = measure(options, version)
         print(describe(found), flush=True)
         results[version] = [vars(rates) for rates in found]
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rates": results}, indent=2) + "\n")
+    write_json(options.json, {"machine": machine, "rates": results})
 
 
 if __name__ == "__main__":

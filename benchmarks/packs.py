@@ -30,7 +30,7 @@ from data_provider_farm.pack_format.packed_file import LINE_BYTES, PackReader, P
 from lffd import cli
 from lffd.errors import DataError, UsageError
 from lffd.farms import child_environment
-from lffd.files import write_atomic
+from lffd.files import check_output, write_atomic
 from lffd.images.jpeg import parse_jpeg
 
 FEW = 300
@@ -168,6 +168,7 @@ def measure_opening(folder: Path) -> dict[str, float]:
 
 def main(options: Options) -> None:
     """Measure packing, reading and opening on this machine."""
+    check_output(options.json, [options.annotations], ('"open_seconds":',))
     if sum(1 for _ in plain_parse(options.annotations)) < FEW:
         raise UsageError(f"{options.annotations}: at least {FEW} images are needed to measure anything")
     found = measure_packing(options)

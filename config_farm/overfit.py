@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from accuracy_evaluation.output_files import write_json
 from config_farm.run.assembly import train
 from config_farm.run.experiment import Experiment, recipe
 from config_farm.run.script import changed
@@ -17,6 +17,7 @@ from data_iterator_farm.policies import SamplingPolicy
 from data_provider_farm.pack_format.packed_file import PackReader, PackWriter
 from lffd import cli
 from lffd.errors import UsageError
+from lffd.files import check_output
 from lffd.graphs.network import Network
 from lffd.training.choice import TrainingEngineName
 from lffd.training.options import ScheduleOptions
@@ -75,6 +76,7 @@ def main(options: Options) -> int:
 
     Example: lffd overfit val.rec --index 41 --version v2
     """
+    check_output(options.json, [options.pack], ('{"image":',))
     network = version_network(options.version)
     with tempfile.TemporaryDirectory() as folder:
         pack = Path(folder) / "one.rec"
@@ -89,9 +91,7 @@ def main(options: Options) -> int:
         entries = read_metrics(Path(folder) / "run" / METRICS_FILE)
     checks = [{"iteration": e["iteration"], **e["validation"]} for e in entries if "validation" in e]
     reached = next((check["iteration"] for check in checks if check["AP50"] >= 0.9999), None)
-    if options.json:
-        figures = {"image": record.name, "reached": reached, "checks": checks}
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(options.json, {"image": record.name, "reached": reached, "checks": checks})
     best = max(check["AP50"] for check in checks)
     print(f"AP50 1.0 at iteration {reached}" if reached else f"AP50 never reached 1.0; best {best:.4f}")
     return 0 if reached else 1

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from data_iterator_farm.label_maps import IGNORED, ClassMap, LabelMaker, Positives
+from data_iterator_farm.anchor_matching import AnchorAssignment
+from data_iterator_farm.label_maps import IGNORED, POSITIVE, ClassMap, LabelMaker, Positives
 from data_iterator_farm.policies import LabelPolicy
 from lffd.boxes import Boxes, longer_sides
 from lffd.errors import UsageError
 from lffd.graphs.network import Network
+from lffd.training.losses import BOX_ALONE
 
 Exact = NDArray[np.float64]
 Cells = NDArray[np.intp]
@@ -62,16 +64,20 @@ class RangeAssignment(LabelMaker):
             nothing = np.zeros(0, np.intp)
             return [Positives(nothing, nothing)] * len(classes)
         cells, owners, contested = self._settle(*self._claims(exact, crops, positive, classes[0].shape[0]))
+        taught = np.full(cells.shape, POSITIVE, np.int8)
         if not self._policy.positive_over_ignored:
             kept = self._not_ignored(cells, classes)
-            cells, owners = cells[kept], owners[kept]
+            if self._policy.ignored_keep_box:
+                taught[~kept] = BOX_ALONE
+            else:
+                cells, owners, taught = cells[kept], owners[kept], taught[kept]
         if self._policy.positive_region < 1:
             self._ignore(exact, crops, positive, classes)
         for maps, clash in zip(classes, self._split(contested, classes), strict=True):
             maps.reshape(-1)[clash] = IGNORED
         parts = self._split(cells, classes)
         ends = np.cumsum([part.size for part in parts])[:-1]
-        return list(map(Positives, parts, np.split(owners, ends)))
+        return list(map(Positives, parts, np.split(owners, ends), np.split(taught, ends)))
 
     def _cells(self, boxes: Exact, branches: NDArray[np.intp]) -> Cells:
         """Return `(P, 4)`: the cells of a branch with centres in each box `(P, 4)`, borders included."""
@@ -163,7 +169,10 @@ def _list_cells(rectangles: Cells) -> tuple[NDArray[np.intp], NDArray[np.intp], 
     return which, rectangles[which, 0] + column, rectangles[which, 1] + row
 
 
-ASSIGNMENTS: dict[str, Callable[[Network, int, LabelPolicy], LabelMaker]] = {"ranges": RangeAssignment}
+ASSIGNMENTS: dict[str, Callable[[Network, int, LabelPolicy], LabelMaker]] = {
+    "ranges": RangeAssignment,
+    "anchors": AnchorAssignment,
+}
 """Every rule by the name under which a network declares it."""
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_iterator_farm.policies import Policies
+from data_iterator_farm.rendering import Origin
 from lffd.errors import UsageError
 from lffd.graphs.network import Network
 from lffd.training.losses import TARGET_CHANNELS
@@ -24,20 +25,25 @@ class Batch:
 
     Attributes:
         index: position in the endless stream of batches, from 0.
-        names: of the records in each crop; those of a mosaic joined by ` + `.
+        origins: of each crop's pixels: one, or the four tiles of a mosaic.
         images: `(B, S, S, 3)` uint8, BGR.
         targets: per branch, by output name; `A` predictions per cell. `score`: int8 `(B, A, h, w)`, 1 positive, 0
-            background, −1 ignored. `box`: float32 `(B, 4A, h, w)` box codes, 0 where not positive.
+            background, −1 ignored, −2 ignored but taught its box. `box`: float32 `(B, 4A, h, w)` box codes, else 0.
             `landmarks`, where the network has them: float32 `(B, 11A, h, w)`, ten coordinates and whether they are
             known.
         faces: `(B,)` int32: boxes in each crop that are not ignored.
     """
 
     index: int
-    names: tuple[str, ...]
+    origins: tuple[tuple[Origin, ...], ...]
     images: NDArray[np.uint8]
     targets: tuple[dict[str, NDArray[Any]], ...]
     faces: NDArray[np.int32]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the records in each crop; those of a mosaic joined by ` + `."""
+        return tuple(" + ".join(origin.name for origin in tiles) for tiles in self.origins)
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,8 @@ def target_shapes(network: Network, size: int) -> list[dict[str, tuple[tuple[int
     """Return the shape without the batch, and type, of the targets of crops of `size` pixels, by branch and output."""
     types = {name: np.int8 if name == "score" else np.float32 for name in network.outputs}
     return [
-        {name: ((TARGET_CHANNELS[name] * network.predictions, *shape), types[name]) for name in network.outputs}
-        for shape in network.map_sizes(size, size)
+        {name: ((TARGET_CHANNELS[name] * count, *shape), types[name]) for name in network.outputs}
+        for shape, count in zip(network.map_sizes(size, size), network.predictions, strict=True)
     ]
 
 
@@ -103,14 +109,18 @@ class Layout:
             self.label_bytes = -(-end // _ALIGN) * _ALIGN
 
     def batch(
-        self, index: int, names: tuple[str, ...], memory: NDArray[np.uint8], images: NDArray[np.uint8] | None = None
+        self,
+        index: int,
+        origins: tuple[tuple[Origin, ...], ...],
+        memory: NDArray[np.uint8],
+        images: NDArray[np.uint8] | None = None,
     ) -> Batch:
         """Return the batch that lies in these bytes, its `images` perhaps elsewhere; labels of 0 are background."""
         arrays = iter([memory[part].view(kind).reshape(shape) for shape, kind, part in self._fields])
         targets = tuple({name: next(arrays) for name in said} for said in self.targets)
         if images is None:
             images = memory[self.label_bytes :][: self.image_bytes]  # the system may have rounded the block up
-        return Batch(index, names, images.reshape(self._images_shape), targets, next(arrays))
+        return Batch(index, origins, images.reshape(self._images_shape), targets, next(arrays))
 
 
 class BatchMemory:
@@ -126,7 +136,7 @@ class BatchMemory:
         self._kept: list[NDArray[np.uint8]] = []
 
     def batch(self, index: int) -> Batch:
-        """Return batch `index` without names: labels all background, images of undefined content."""
+        """Return batch `index` without origins: labels all background, images of undefined content."""
         # In one block the labels come as fresh zero pages; of the codes, only few are ever touched.
         return self._layout.batch(index, (), np.zeros(self._layout.label_bytes, np.uint8), self._images())
 

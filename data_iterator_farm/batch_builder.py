@@ -18,6 +18,7 @@ from data_iterator_farm.decoding import BadRecordError, Scratch
 from data_iterator_farm.jitter import jitter
 from data_iterator_farm.record_order import RecordKinds, RecordOrder
 from lffd.errors import DataError, LffdError
+from lffd.points import join
 from lffd.records import Record, RecordSource
 
 MAX_TRIES = 100
@@ -32,7 +33,7 @@ class Making:
     """A batch in the making.
 
     Attributes:
-        batch: whose arrays are being filled; its labels are all background, and it has no names, until the end.
+        batch: whose arrays are being filled; its labels are all background, and it has no origins, until the end.
         crops: by place, those that are made so far.
         left: how many are not made.
     """
@@ -113,14 +114,15 @@ class BatchBuilder:
         raise DataError(f"batch {batch.index}, crop {slot}: {MAX_TRIES} records in a row are bad; see the log for each")
 
     def _finish(self, making: Making) -> None:
-        """Write the labels and names of a batch whose crops are made."""
+        """Write the labels and origins of a batch whose crops are made."""
         crops = [making.crops[slot] for slot in range(len(making.crops))]
         boxes = np.concatenate([crop.boxes for crop in crops])
         ignored = np.concatenate([crop.ignored for crop in crops])
         slots = np.repeat(np.arange(len(crops)), [len(crop.boxes) for crop in crops])
-        self._labels.write(boxes, ignored, slots, making.batch.targets)
+        landmarks = join((crop.landmarks, len(crop.boxes)) for crop in crops)
+        self._labels.write(boxes, ignored, slots, making.batch.targets, landmarks)
         making.batch.faces[:] = np.bincount(slots[~ignored], minlength=len(crops))
-        making.batch = replace(making.batch, names=tuple(" + ".join(crop.names) for crop in crops))
+        making.batch = replace(making.batch, origins=tuple(crop.origins for crop in crops))
 
     def _note(self, index: int, fault: str) -> None:
         """Count and log a bad record, once."""

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from data_iterator_farm.decoding import BadRecordError, Image, Scratch
 from data_iterator_farm.policies import MAX_SCALE, SamplingPolicy
-from data_iterator_farm.rendering import CropWindow, draw_window
+from data_iterator_farm.rendering import CropWindow, Origin, draw_window
 from lffd.boxes import Boxes, areas, as_boxes, clip, longer_sides, shift
 from lffd.graphs.network import Network
+from lffd.points import Points, forget_outside, join
+from lffd.points import shift as shift_points
 from lffd.records import Record
 
 
@@ -31,13 +33,21 @@ class Crop(NamedTuple):
         boxes: `(N, 4)` float32 xyxy in pixels of the crop. Those of a plain crop may reach beyond it; those of a
             mosaic are clipped to their tiles.
         ignored: `(N,)` bool.
-        names: of the records in it: one, or the four of a mosaic.
+        origins: of its pixels: one, or the four tiles of a mosaic.
+        landmarks: `(N, 5, 3)`, see `lffd.points`; those of a mosaic that lie beyond their tile are not known. None
+            where no box has points.
     """
 
     image: Image
     boxes: Boxes
     ignored: NDArray[np.bool_]
-    names: tuple[str, ...]
+    origins: tuple[Origin, ...]
+    landmarks: Points | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the records in it: one, or the four of a mosaic."""
+        return tuple(origin.name for origin in self.origins)
 
 
 class Focus(NamedTuple):
@@ -221,10 +231,11 @@ def _draw(record: Record, window: CropWindow, image: Image, policy: SamplingPoli
     boxes, ignored = window.boxes(as_boxes(record.boxes)), record.ignored
     shown = ((boxes < (window.width, window.height, np.inf, np.inf)) & (boxes > (-np.inf, -np.inf, 0, 0))).all(axis=1)
     boxes, ignored = boxes[shown], ignored[shown]
+    landmarks = None if record.landmarks is None else window.points(record.landmarks[shown])
     if policy.min_visible > 0:
         visible = areas(clip(boxes, window.width, window.height))
         ignored = ignored | (visible < policy.min_visible * areas(boxes))
-    return Crop(image, boxes, ignored, (record.name,))
+    return Crop(image, boxes, ignored, (Origin(record.name, window),), landmarks)
 
 
 def _mosaic(
@@ -233,7 +244,7 @@ def _mosaic(
     """Fill a crop with 2×2 tiles, left to right and top to bottom, each looking at its own face."""
     size = image.shape[0]
     half = size // 2
-    boxes, ignored = [], []
+    boxes, ignored, origins, landmarks = [], [], [], []
     for tile, (record, focus) in enumerate(tiles):
         x, y = (tile % 2) * half, (tile // 2) * half
         width, height = (size - half if x else half), (size - half if y else half)
@@ -244,4 +255,7 @@ def _mosaic(
         crop = _draw(record, window, image[y : y + height, x : x + width], policy, scratch)
         boxes.append(shift(clip(crop.boxes, width, height), x, y))
         ignored.append(crop.ignored)
-    return Crop(image, np.concatenate(boxes), np.concatenate(ignored), tuple(record.name for record, _ in tiles))
+        origins.append(crop.origins[0]._replace(x=x, y=y))
+        points = None if crop.landmarks is None else shift_points(forget_outside(crop.landmarks, width, height), x, y)
+        landmarks.append((points, len(crop.boxes)))
+    return Crop(image, np.concatenate(boxes), np.concatenate(ignored), tuple(origins), join(landmarks))

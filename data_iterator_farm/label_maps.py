@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.boxes import Boxes
-from lffd.graphs.network import Network
+from lffd.graphs.network import BranchGeometry, Network
+from lffd.points import Points, known
 
 POSITIVE, BACKGROUND, IGNORED = 1, 0, -1
 
@@ -27,10 +28,12 @@ class Positives(NamedTuple):
     Attributes:
         places: `(M,)` growing positions in the branch's class map `(B, A, h, w)`, flattened.
         owners: `(M,)` the box that each is positive for.
+        classes: `(M,)` or one: `POSITIVE`, or `lffd.training.losses.BOX_ALONE`.
     """
 
     places: NDArray[np.intp]
     owners: NDArray[np.intp]
+    classes: ClassMap | int = POSITIVE
 
 
 class LabelMaker(ABC):
@@ -51,7 +54,14 @@ class LabelMaker(ABC):
         Args: as for `write`; `classes` are the targets of the scores, per branch `(B, A, h, w)` int8.
         """
 
-    def write(self, boxes: Boxes, ignored: NDArray[np.bool_], crops: NDArray[np.intp], targets: Targets) -> None:
+    def write(
+        self,
+        boxes: Boxes,
+        ignored: NDArray[np.bool_],
+        crops: NDArray[np.intp],
+        targets: Targets,
+        landmarks: Points | None = None,
+    ) -> None:
         """Write the labels of `B` crops.
 
         Args:
@@ -59,19 +69,35 @@ class LabelMaker(ABC):
             ignored: `(N,)`.
             crops: `(N,)` the crop that each box lies in.
             targets: per branch and output, see `Batch`: contiguous, all 0.
+            landmarks: `(N, 5, 3)`, see `lffd.points`; a face is taught its points where all five are known.
         """
         if not len(boxes):
             return
         found = self.claim(boxes, ignored, crops, [said["score"] for said in targets])
         for branch, positives, said in zip(self._branches, found, targets, strict=True):
-            said["score"].reshape(-1)[positives.places] = POSITIVE
+            said["score"].reshape(-1)[positives.places] = positives.classes
             _, predictions, height, width = said["score"].shape
             rest, column = np.divmod(positives.places, width)
             rest, row = np.divmod(rest, height)
             crop, prediction = np.divmod(rest, predictions)
-            centers = (branch.first_center + branch.stride * np.stack((column, row), axis=1)).astype(np.float32)
-            codes = said["box"].reshape(len(said["box"]), predictions, 4, height, width)
+            centers = branch.places(column, row)
+            apart = {
+                name: said[name].reshape(len(said[name]), predictions, -1, height, width)
+                for name in ("box", "landmarks")
+                if name in said
+            }
             for number in range(predictions):
                 mine = prediction == number
-                encoded = branch.encode(boxes[positives.owners[mine]], centers[mine], number)
-                codes[crop[mine], number, :, row[mine], column[mine]] = encoded
+                owners, at = positives.owners[mine], (crop[mine], number, slice(None), row[mine], column[mine])
+                apart["box"][at] = branch.encode(boxes[owners], centers[mine], number)
+                if landmarks is not None and "landmarks" in apart:
+                    apart["landmarks"][at] = _point_targets(branch, landmarks[owners], centers[mine], number)
+
+
+def _point_targets(
+    branch: BranchGeometry, points: Points, centers: NDArray[np.float32], prediction: int
+) -> NDArray[np.float32]:
+    """Return the codes of points and whether they are known, `(N, 11)`; all 0 where they are not."""
+    fine = known(points)
+    codes = branch.encode_points(points[:, :, :2], centers, prediction)
+    return np.column_stack((codes, np.ones(len(points), np.float32))) * fine[:, None]

@@ -131,6 +131,7 @@ class LabelPolicy:
         overlap: a cell that several boxes claim: `ignore` it, or give it to the `nearest` box centre.
         ignored_boxes: cells in ignored boxes are `ignore`d at every branch, or taken as `background`.
         positive_over_ignored: a cell that is positive for one box and ignored for another is positive.
+        ignored_keep_box: without that rule, such a cell is taught the box, and takes no part in the score's loss alone.
         smallest: faces with a shorter longer side in pixels count as ignored boxes.
         last_range_factor: the last branch is positive up to this times its upper end; the box code stays the same.
         ignore_larger: faces above the last branch's range are ignored there instead of being background.
@@ -144,6 +145,7 @@ class LabelPolicy:
     smallest: float = 9.0
     last_range_factor: float = 1.5
     ignore_larger: bool = True
+    ignored_keep_box: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.positive_region <= 1:
@@ -173,6 +175,10 @@ def published(network: Network) -> Policies:
     The published versions differ in their sampling: v1 restricts the branches of small faces by the lower ends of its
     first three branches, v2 by those of its first two, which are the lower ends up to twice the smallest size; what
     else its other versions do differently is in `PUBLISHED_SAMPLING`.
+
+    A cell in exactly one box of the branch's range and in a gray box too is ignored by the score alone: its box is
+    taught, with the gradient (prediction − target) / (4 h w) of any other. On packed WIDER FACE these are 0.4 % of the
+    cells with a box in v1 and 0.2 % in v2 (60 batches of 16 crops).
     """
     lows = [branch.object_range[0] for branch in network.branches]
     sampling = SamplingPolicy(
@@ -196,6 +202,7 @@ def published(network: Network) -> Policies:
         smallest=0.0,
         last_range_factor=1.0,
         ignore_larger=False,
+        ignored_keep_box=True,
     )
     return Policies(replace(sampling, **PUBLISHED_SAMPLING.get(network.name, {})), JitterPolicy(), labels)
 

@@ -19,6 +19,8 @@ from data_iterator_farm.label_maps import BACKGROUND, IGNORED, POSITIVE, ClassMa
 from data_iterator_farm.policies import PresetName, preset
 from lffd.cli import run
 from lffd.errors import UsageError
+from lffd.figures import FIGURE_MARKS, write_figure
+from lffd.files import check_output
 from lffd.graphs.network import BranchGeometry, Network
 from lffd.limits import check_batch_memory, check_limits
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-POSITIVE_COLOUR, IGNORED_COLOUR, BACKGROUND_COLOUR = "#27d17c", "#ffb020", "#6b7c93"
+POSITIVE_COLOUR, IGNORED_COLOUR, BACKGROUND_COLOUR, POINT_COLOUR = "#27d17c", "#ffb020", "#6b7c93", "#ff5ad9"
 INK = "#222222"
 PANEL_INCHES = 2.7
 CELLS_SHOWN = 44
@@ -41,6 +43,7 @@ class Options:
         pack: the packed file to read.
         output: the PNG to write.
         version: of the network whose crops and labels are drawn: v1, v2, head, …
+        landmarks: draw the points that it is taught with `--landmarks`.
         preset: how crops are sampled and cells are labelled.
         crops: how many to draw, one per row.
         input_size: side of the crops in pixels; the version's own by default.
@@ -50,6 +53,7 @@ class Options:
     pack: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.rec")]
     output: Path
     version: str = "v2"
+    landmarks: bool = False
     preset: PresetName = "ours"
     crops: int = 5
     input_size: int | None = None
@@ -89,11 +93,10 @@ def draw_batch(batch: Batch, network: Network) -> Figure:
         label += f" + {len(others)} more" if others else ""
         _caption(axes[row, 0], f"{label}\n{batch.faces[row]} face{'' if batch.faces[row] == 1 else 's'}")
         for branch in network.branch_geometry:
-            said = batch.targets[branch.index]
-            classes, codes = said["score"][row, 0], said["box"][row, :4]
-            left, top, side = _part(classes, branch, image.shape[0])
+            said = {name: values[row] for name, values in batch.targets[branch.index].items()}
+            left, top, side = _part(said["score"][0], branch, image.shape[0])
             panel = axes[row, branch.index + 1]
-            _draw_branch(panel, image, branch, classes, codes)
+            _draw_branch(panel, image, branch, said)
             panel.set(xlim=(left, left + side), ylim=(top + side, top))
             if side < image.shape[0]:
                 _mark(axes[row, 0], left, top, side, branch.index)
@@ -108,12 +111,12 @@ def _part(classes: ClassMap, branch: BranchGeometry, size: int) -> tuple[float, 
     side = min(size, CELLS_SHOWN * branch.stride)
     if side == size:
         return -0.5, -0.5, size
-    weight = np.where(classes == POSITIVE, 8.0, np.where(classes == IGNORED, 1.0, 0.0))
+    weight = np.where(classes == POSITIVE, 8.0, np.where(classes <= IGNORED, 1.0, 0.0))
     weight[classes.shape[0] // 2, classes.shape[1] // 2] += 0.5  # without anything to see, the middle
     around = (CELLS_SHOWN - 4, CELLS_SHOWN - 4)
     sums = cv2.boxFilter(weight, -1, around, normalize=False, borderType=cv2.BORDER_CONSTANT)
     rows, columns = np.nonzero(sums >= sums.max() - 1e-6)
-    middle = branch.first_center + branch.stride * np.array([columns.mean(), rows.mean()])
+    middle = branch.places(columns.mean(keepdims=True), rows.mean(keepdims=True))[0]
     left, top = np.clip(middle - side / 2, 0, size - side) - 0.5
     return float(left), float(top), side
 
@@ -128,17 +131,19 @@ def _mark(axes: Axes, left: float, top: float, side: float, index: int) -> None:
     axes.text(left, top, str(index), fontsize=5.5, color=INK, va="top", ha="left", bbox=style, clip_on=True)
 
 
-def _draw_branch(
-    axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, classes: ClassMap, codes: NDArray[np.float32]
-) -> None:
-    """Draw the cells of one branch over a darkened crop, and the boxes that its positive cells are taught."""
+def _draw_branch(axes: Axes, image: NDArray[np.uint8], branch: BranchGeometry, said: dict[str, NDArray[Any]]) -> None:
+    """Draw the cells of one branch over a darkened crop, and the boxes and points that its positive cells are taught.
+
+    `said` are the crop's targets by output; of several predictions per cell, the first is drawn.
+    """
     from matplotlib.collections import EllipseCollection, PatchCollection
     from matplotlib.patches import Rectangle
 
     axes.imshow((image * 0.45 + 20).astype(np.uint8), interpolation="nearest")
+    classes, codes = said["score"][0], said["box"][:4]
     height, width = classes.shape
-    x, y = np.meshgrid(branch.centers(width), branch.centers(height))
-    positive, ignored = classes == POSITIVE, classes == IGNORED
+    x, y = np.meshgrid(branch.centers(width), branch.centers(height, axis=1))
+    positive, ignored = classes == POSITIVE, classes <= IGNORED
     for chosen, colour, share in (
         (classes == BACKGROUND, BACKGROUND_COLOUR, 0.16),
         (ignored, IGNORED_COLOUR, 0.6),
@@ -151,6 +156,10 @@ def _draw_branch(
     boxes = np.unique(branch.decode(codes[:, positive].T, centers).round(1), axis=0)
     patches = [Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes.tolist()]
     axes.add_collection(PatchCollection(patches, facecolor="none", edgecolor="white", linewidth=0.9))
+    if "landmarks" in said:
+        taught = said["landmarks"][:11, positive].T
+        places = branch.decode_points(taught[:, :10], centers)[taught[:, 10] > 0].reshape(-1, 2) - 0.5
+        axes.plot(*np.unique(places.round(1), axis=0).T, ".", color=POINT_COLOUR, markersize=2.5)
     _caption(axes, f"{np.count_nonzero(positive):,} positive · {np.count_nonzero(ignored):,} ignored")
 
 
@@ -170,13 +179,14 @@ def _draw_legend(figure: Figure) -> None:
         ("ignored: no loss", "o", 6, IGNORED_COLOUR, IGNORED_COLOUR),
         ("background: learns that no face of this size is here", "o", 3, BACKGROUND_COLOUR, BACKGROUND_COLOUR),
         ("box that the positive cells are taught", "s", 8, "none", "#666666"),
+        ("points that they are taught", "o", 3, POINT_COLOUR, POINT_COLOUR),
         ("numbers on the crop: the part that a branch's panel shows", "", 0, "none", "none"),
     )
     handles = [
         Line2D([], [], linestyle="", marker=marker, markersize=size, markerfacecolor=fill, color=edge, label=text)
         for text, marker, size, fill, edge in entries
     ]
-    figure.legend(handles=handles, loc="upper left", ncols=5, fontsize=8, frameon=False, borderaxespad=0.3)
+    figure.legend(handles=handles, loc="upper left", ncols=6, fontsize=8, frameon=False, borderaxespad=0.3)
 
 
 def main(options: Options) -> None:
@@ -184,13 +194,14 @@ def main(options: Options) -> None:
     from data_provider_farm.pack_format.packed_file import PackReader
     from symbol_farm.versions import version_network
 
-    network = version_network(options.version)
+    check_output(options.output, [options.pack], FIGURE_MARKS)
+    network = version_network(options.version, options.landmarks)
     policies = preset(options.preset, network)
     with PackReader(options.pack) as source:
         plan = BatchPlan(network, policies, options.crops, options.input_size or network.train_input, options.seed)
         with BatchLoader(source, plan, threads=2, stop=1) as loader:
             figure = draw_batch(next(loader), network)
-    figure.savefig(options.output, dpi=DOTS_PER_INCH)
+    write_figure(figure, options.output, DOTS_PER_INCH)
     print(f"{options.output}: {options.crops} crops of {options.pack}, {options.version}, {options.preset} preset")
 
 

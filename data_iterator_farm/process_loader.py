@@ -16,6 +16,7 @@ from multiprocessing import connection, shared_memory
 from data_iterator_farm.batch import Batch, BatchPlan, Layout
 from data_iterator_farm.batch_builder import BatchBuilder, BatchError
 from data_iterator_farm.record_order import RecordKinds
+from data_iterator_farm.rendering import Origin
 from data_iterator_farm.shared_memory import BlockPool, memory
 from lffd.errors import DataError, LffdError, UsageError
 from lffd.records import RecordSource
@@ -69,10 +70,10 @@ class ProcessLoader(AbstractContextManager["ProcessLoader"], Iterator[Batch]):
         try:
             self._make_ahead()
             worker, block = self._jobs.popleft()
-            names, index = self._answer(worker), self.next_index
+            origins, index = self._answer(worker), self.next_index
             self.next_index += 1
             self._make_ahead()
-            return self._layout.batch(index, names, self._pool.lend(block))
+            return self._layout.batch(index, origins, self._pool.lend(block))
         except BaseException:
             self.close()
             raise
@@ -88,12 +89,12 @@ class ProcessLoader(AbstractContextManager["ProcessLoader"], Iterator[Batch]):
             except OSError as error:
                 raise self._died(worker) from error
 
-    def _answer(self, worker: int) -> tuple[str, ...]:
-        """Return the names of a finished batch; processes answer in the order in which they were asked."""
+    def _answer(self, worker: int) -> tuple[tuple[Origin, ...], ...]:
+        """Return the origins of a finished batch; processes answer in the order in which they were asked."""
         pipe, process = self._pipes[worker], self._processes[worker]
         connection.wait([pipe, process.sentinel])
         try:
-            answer: tuple[str, ...] | LffdError | None = pipe.recv() if pipe.poll() else None
+            answer: tuple[tuple[Origin, ...], ...] | LffdError | None = pipe.recv() if pipe.poll() else None
         except (EOFError, OSError):
             answer = None
         if isinstance(answer, tuple):
@@ -147,7 +148,7 @@ def _serve(open_source: OpenSource, kinds: RecordKinds, plan: BatchPlan, pipe: c
                     blocks[name] = shared_memory.SharedMemory(name)
                 block = memory(blocks[name])
                 block[: layout.label_bytes] = 0
-                pipe.send(builder.build(index, layout.batch(index, (), block)).names)
+                pipe.send(builder.build(index, layout.batch(index, (), block)).origins)
     except EOFError:
         return  # the other end is gone
     except Exception as error:  # whatever it is, it is told where the batches are wanted

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from data_iterator_farm.decoding import Image, Scratch, decode_image, reduction_for
 from lffd.boxes import Boxes, flip_horizontal
+from lffd.points import Points, flip
 from lffd.records import Record
 
 
@@ -44,6 +45,23 @@ class CropWindow(NamedTuple):
         if self.upside_down:
             moved[:, [1, 3]] = self.height - moved[:, [3, 1]]
         return flip_horizontal(moved, self.width) if self.mirror else moved
+
+    def points(self, points: Points) -> Points:
+        """Return points `(N, 5, 3)` of the image in coordinates of the crop; a mirror makes left ones right ones."""
+        corner = np.array([self.left, self.top, 0])
+        moved = (points.astype(np.float64) * (self.scale, self.scale, 1) - corner).astype(np.float32)
+        for axis, (flipped, length) in enumerate(((self.mirror, self.width), (self.upside_down, self.height))):
+            moved = flip(moved, axis, length) if flipped else moved
+        return moved
+
+
+class Origin(NamedTuple):
+    """Where a crop's pixels come from: a window of a record's image, with its upper left corner at `x`, `y`."""
+
+    name: str
+    window: CropWindow
+    x: int = 0
+    y: int = 0
 
 
 class _Span(NamedTuple):

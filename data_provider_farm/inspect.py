@@ -14,7 +14,8 @@ from data_provider_farm.report import write_report
 from data_provider_farm.survey import SUSPICIONS, Survey, describe_coverage, summarize, survey
 from lffd import cli
 from lffd.errors import UsageError
-from lffd.files import write_atomic
+from lffd.figures import FIGURE_MARKS
+from lffd.files import check_output, write_atomic
 from lffd.graphs.network import Network
 from symbol_farm.versions import version_network
 
@@ -55,6 +56,8 @@ def describe(path: Path, found: Survey, summary: dict[str, Any], network: Networ
     ]
     if summary["synthetic_images"]:
         lines.append(f"  {summary['synthetic_images']:,} of the images are SYNTHETIC (drawn)")
+    if summary["boxes_with_points"]:
+        lines.append(f"  {summary['boxes_with_points']:,} of the boxes have five points")
     for key, label in SPREADS.items():
         if spread := summary[key]:
             lines.append(f"  {label:27s}" + "".join(f"{name} {spread[level]:<9g}" for level, name in LEVELS.items()))
@@ -85,6 +88,9 @@ def main(options: Options) -> None:
     """Show what is in a pack, and whether a network's branches fit its boxes."""
     if options.pack in options.against:
         raise UsageError(f"--against {options.pack}: is the pack itself")
+    inputs = [options.pack, *options.against]
+    check_output(options.report, inputs, FIGURE_MARKS)
+    check_output(options.json, inputs, ('{"pack":',))
     network = version_network(options.version)
     with PackReader(options.pack) as reader:
         if options.report is not None and not len(reader):

@@ -23,6 +23,8 @@ from data_provider_farm.pack_format.packed_file import PackWriter, partial_path
 from data_provider_farm.prepare import Counts, Prepared
 from data_provider_farm.readers.annotations import Flaw
 from lffd.errors import DataError, UsageError
+from lffd.files import naming
+from lffd.untrusted import read_text
 
 Item = TypeVar("Item")
 Preparer = Callable[[Item], Prepared]
@@ -144,7 +146,7 @@ def run_job(
         kept = _resume(job, writer, remaining, identify, summary)
         for problem in summary.examples.values() if job.strict else ():
             raise DataError(f"{problem} (--strict stops here)")
-        with job.journal.open("r+" if kept else "w", buffering=1) as journal:
+        with naming(job.journal), job.journal.open("r+" if kept else "w", buffering=1) as journal:
             journal.seek(kept)
             journal.truncate()
             if not kept:
@@ -174,7 +176,7 @@ def _resume(
     Returns how many characters of the journal stay.
     """
     partial = partial_path(job.output)
-    lines = job.journal.read_text().splitlines(keepends=True) if job.journal.exists() and len(writer) else []
+    lines = read_text(job.journal).splitlines(keepends=True) if job.journal.exists() and len(writer) else []
     if lines and not lines[-1].endswith("\n"):
         lines.pop()  # cut short by the end of the earlier run
     if lines and lines[0] != job.first_line:
@@ -204,7 +206,11 @@ def _list_problems(job: Job) -> None:
     target = problems_path(job.output)
     target.unlink(missing_ok=True)
     # File names may hold bytes that are no text.
-    with job.journal.open() as journal, target.open("w", encoding="utf-8", errors="backslashreplace") as listing:
+    with (
+        job.journal.open() as journal,
+        naming(target),
+        target.open("w", encoding="utf-8", errors="backslashreplace") as listing,
+    ):
         next(journal)
         for line in journal:
             listing.writelines(f"{where}: {kind}: {text}\n" for kind, where, text in json.loads(line)[2])

@@ -18,6 +18,7 @@ from lffd.boxes import Boxes, clip, scale
 from lffd.errors import DataError
 from lffd.images import encoded as images
 from lffd.images.jpeg import check_scans, check_whole, is_jpeg, parse_jpeg, upright
+from lffd.points import scale as scale_points
 from lffd.records import Record
 from lffd.untrusted import is_below, read_file
 
@@ -36,9 +37,10 @@ class Preparation:
         quality: JPEG quality, 1–100, for images that have to be encoded.
         verify: `header` reads each JPEG's header and looks for its end marker; `full` decodes it.
         exif: what the boxes refer to: the pixels as `stored`, or as a viewer shows them after turning them by the
-            EXIF orientation (`turned`).
+            EXIF orientation (`turned`); `auto` must be decided before.
         min_side: boxes whose longer side, in the packed image, is under this many pixels are unusable, as are boxes
             without area and boxes that the dataset marks. A hundredth of a pixel is let pass: text formats round.
+        min_score: boxes of which the annotation (coco) is less sure than this, 0–1, are unusable as well.
         unusable: `ignore` keeps unusable boxes as ignored ones; `drop` leaves them out, so that they train as
             background, as the published system does.
         crop_background: up to so many regions without any box are added from each image that has boxes.
@@ -51,8 +53,9 @@ class Preparation:
     max_side: int | None = None
     quality: int = 95
     verify: Literal["header", "full"] = "header"
-    exif: Literal["stored", "turned"] = "stored"
+    exif: Literal["auto", "stored", "turned"] = "stored"
     min_side: float = 9.0
+    min_score: float = 0.0
     unusable: Literal["ignore", "drop"] = "ignore"
     crop_background: int = 0
     crop_side: int = 160
@@ -101,14 +104,19 @@ def prepare(source: SourceImage, settings: Preparation) -> Prepared:
         kind = "unreadable-image" if os.path.exists(source.path) else "missing-image"
         kind = "size-mismatch" if isinstance(error, _SizeMismatchError) else kind
         return Prepared([], [*problems, Flaw(kind, source.where, str(error))])
-    boxes, ignored = _cut_boxes(source, *image.source_size, problems)
+    boxes, left = _cut_boxes(source, *image.source_size, problems)
+    landmarks = None if source.landmarks is None else source.landmarks[left]
     if image.size != image.source_size:
-        width, height = image.source_size
-        boxes = clip(scale(boxes, image.size[0] / width, image.size[1] / height), *image.size)
-    sizes = boxes[:, 2:] - boxes[:, :2]
-    unusable = ignored | (sizes.max(axis=1, initial=0) < settings.min_side - ROUNDING) | (sizes <= 0).any(axis=1)
+        factors = [side / before for side, before in zip(image.size, image.source_size, strict=True)]
+        boxes = clip(scale(boxes, *factors), *image.size)
+        landmarks = None if landmarks is None else scale_points(landmarks, *factors)
+    sizes, unusable = boxes[:, 2:] - boxes[:, :2], source.ignored[left]
+    if source.scores is not None:
+        unusable = unusable | (source.scores[left] < settings.min_score)
+    unusable = unusable | (sizes.max(axis=1, initial=0) < settings.min_side - ROUNDING) | (sizes <= 0).any(axis=1)
     kept = ~unusable if settings.unusable == "drop" else np.ones(len(boxes), np.bool_)
-    records = [Record(source.name, image.data, *image.size, boxes[kept], unusable[kept])]
+    landmarks = None if landmarks is None else landmarks[kept]
+    records = [Record(source.name, image.data, *image.size, boxes[kept], unusable[kept], landmarks)]
     # A box that could not be read may lie anywhere, so nothing of its image is known to be empty.
     if settings.crop_background and len(boxes) and not source.problems:
         records += _crop_backgrounds(source.name, image, boxes, settings, problems)
@@ -165,9 +173,12 @@ def _check_annotation(
 
 
 def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Flaw]) -> tuple[Boxes, NDArray[np.bool_]]:
-    """Return the boxes cut at the border of their image, without those that lie outside; report both kinds."""
+    """Return the boxes cut at the border of their image, without those that lie outside, and which `(N,)` are left.
+
+    Both kinds are reported.
+    """
     if ((source.boxes >= 0) & (source.boxes <= (width, height) * 2)).all():
-        return source.boxes, source.ignored
+        return source.boxes, np.ones(len(source.boxes), np.bool_)
     inside = clip(source.boxes, width, height)
     changed = (np.abs(source.boxes - inside) > ROUNDING).any(axis=1)
     beyond = (source.boxes[:, 2:] <= 0).any(axis=1) | (source.boxes[:, :2] >= (width, height)).any(axis=1)
@@ -177,7 +188,7 @@ def _cut_boxes(source: SourceImage, width: int, height: int, problems: list[Flaw
         kind, verb = ("outside-box", "lies outside") if out else ("clipped-box", "reaches over the border of")
         shown = ", ".join(f"{value:g}" for value in source.boxes[index])
         problems.append(Flaw(kind, source.box_where[index], f"box ({shown}) {verb} the image of {width}x{height}"))
-    return inside[~outside], source.ignored[~outside]
+    return inside[~outside], ~outside
 
 
 def _crop_backgrounds(

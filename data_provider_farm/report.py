@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_provider_farm.survey import Survey
-from lffd.files import write_atomic
+from lffd.figures import write_figure
 from lffd.images.encoded import decode, shrink
 from lffd.records import Record, RecordSource
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 
 COLUMNS, ROWS, TILE = 6, 4, 320
-OBJECT_COLOR, IGNORED_COLOR = (70, 220, 60), (0, 150, 255)
+OBJECT_COLOR, IGNORED_COLOR, POINT_COLOR = (70, 220, 60), (0, 150, 255), (255, 90, 230)
 INK, SOFT, ACCENT, ORANGE, UNSEEN = "#22303c", "#8795a1", "#2a7fb8", "#f0a04b", "#c0392b"
 BRANCH_COLORS = ("#d6eaf8", "#d5f5e3", "#fcf3cf", "#fae5d3", "#f5d9e8", "#e3dcf5", "#dce9e6", "#eee6d3")
 COUNT_LABELS = ("0", "1", "2–3", "4–7", "8–15", "16–31", "32–63", "64 +")
@@ -39,7 +38,7 @@ def pick_tiles(found: Survey, seed: int) -> list[int]:
 
 
 def draw_tile(record: Record) -> Pixels:
-    """Return a record's image fitted into a square tile, `(TILE, TILE, 3)` BGR, with its boxes."""
+    """Return a record's image fitted into a square tile, `(TILE, TILE, 3)` BGR, with its boxes and points."""
     factor = TILE / max(record.width, record.height)
     size = max(1, round(record.width * factor)), max(1, round(record.height * factor))
     pixels = decode(record.image, record.name, at_least=size)
@@ -50,6 +49,8 @@ def draw_tile(record: Record) -> Pixels:
     rounded = np.rint(record.boxes * factor).astype(int).tolist()
     for (x0, y0, x1, y1), ignored in zip(rounded, record.ignored, strict=True):
         cv2.rectangle(pixels, (x0, y0), (max(x0, x1 - 1), max(y0, y1 - 1)), IGNORED_COLOR if ignored else OBJECT_COLOR)
+    for place in [] if record.landmarks is None else record.landmarks[record.landmarks[:, :, 2] > 0, :2]:
+        cv2.circle(pixels, np.rint(place * factor).astype(int).tolist(), 1, POINT_COLOR, cv2.FILLED, cv2.LINE_AA)
     tile = np.full((TILE, TILE, 3), 246, np.uint8)
     top, left = (TILE - size[1]) // 2, (TILE - size[0]) // 2
     tile[top : top + size[1], left : left + size[0]] = pixels
@@ -91,10 +92,8 @@ def write_report(
     axes = figure.add_axes((0.025, 0.1 / height, 0.95, sheet_height / height))
     axes.imshow(sheet)
     axes.set_axis_off()
-    axes.set_title("green: objects    orange: ignored", loc="left", fontsize=10, color=SOFT)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    write_atomic(path, stream.getvalue())
+    axes.set_title("green: objects    orange: ignored    pink: points", loc="left", fontsize=10, color=SOFT)
+    write_figure(figure, path)
 
 
 def _draw_header(figure: Figure, title: str, summary: dict[str, Any], height: float) -> None:

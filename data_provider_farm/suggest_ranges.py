@@ -23,7 +23,7 @@ from data_provider_farm.pack_format.packed_file import PackReader
 from data_provider_farm.survey import coverage, describe_coverage, survey
 from lffd import cli
 from lffd.errors import DataError, UsageError
-from lffd.files import write_atomic
+from lffd.files import check_output, write_atomic
 from lffd.graphs.network import Branch, Network
 from symbol_farm.versions import version_network
 
@@ -112,6 +112,7 @@ def main(options: Options) -> None:
     """Propose the object range of each branch of a network from the boxes of packs."""
     if not 0.01 <= options.scale <= 100 or not 0 <= options.leave_out < 25:
         raise UsageError("--scale must lie in 0.01–100, and --leave-out in 0–25")
+    check_output(options.json, options.packs, ('{"version":',))
     network = version_network(options.version)
     sides = []
     for path in options.packs:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from data_provider_farm.drawn_faces.pictures import NAME_PREFIX
 from lffd.boxes import areas, iou, longer_sides
 from lffd.graphs.network import BranchGeometry
+from lffd.points import known
 from lffd.records import Record
 
 SUSPICIONS: dict[str, str] = {
@@ -46,6 +47,7 @@ class Survey:
         sides: longer sides in pixels of the boxes that are not ignored.
         ignored_sides: the same of the ignored ones.
         synthetic_images: number of drawn pictures.
+        pointed: number of boxes, not ignored, with all five points.
         suspicions: boxes that may be mistakes.
         digests: hash of each image's bytes to the records that have them.
     """
@@ -57,6 +59,7 @@ class Survey:
     ignored_sides: array[float] = field(default_factory=lambda: array("f"))
     backgrounds: int = 0
     synthetic_images: int = 0
+    pointed: int = 0
     suspicions: list[Suspicion] = field(default_factory=list)
     digests: dict[bytes, list[int]] = field(default_factory=lambda: defaultdict(list))
 
@@ -71,6 +74,8 @@ class Survey:
         self.ignored_sides.extend(longer_sides(record.boxes[record.ignored]).tolist())
         self.backgrounds += len(record.boxes) == 0
         self.synthetic_images += record.name.startswith(NAME_PREFIX)
+        if record.landmarks is not None:
+            self.pointed += int(known(record.landmarks[~record.ignored]).sum())
         self.suspicions += find_suspicions(record, index)
         self.digests[hashlib.blake2b(record.image, digest_size=DIGEST_BYTES).digest()].append(index)
 
@@ -147,6 +152,7 @@ def summarize(found: Survey, branches: Sequence[BranchGeometry], others: Mapping
         "ignored_boxes": len(found.ignored_sides),
         "backgrounds": found.backgrounds,
         "synthetic_images": found.synthetic_images,
+        "boxes_with_points": found.pointed,
         "width": _spread(found.widths),
         "height": _spread(found.heights),
         "objects_per_image": _spread(found.boxes_per_image),

@@ -12,7 +12,8 @@ if not __package__:  # started by its path
 from deployment.parity import TOLERANCE, measure_engine, probe_images
 from lffd import cli
 from lffd.engines.runtime import Runtime
-from lffd.files import OutputFolder, write_atomic
+from lffd.errors import UsageError
+from lffd.files import OutputFolder, write_together
 from lffd.graphs.ncnn_graph import ncnn_files
 from symbol_farm.trained_models import resolve_model
 
@@ -37,12 +38,15 @@ def main(options: Options) -> None:
     PyTorch or ONNX Runtime where it is missing.
     """
     model = resolve_model(options.model)
-    parity = measure_engine(model, model, Runtime("ncnn", threads=1), probe_images(model.network))
-    parity.check(options.tolerance)
-    files = ncnn_files(model)
-    with OutputFolder(options.output_dir):
-        write_atomic(options.output_dir / "model.param", files.param.encode())
-        write_atomic(options.output_dir / "model.bin", files.weights)
+    with OutputFolder(options.output_dir) as folder:
+        for name in ("model.param", "model.bin"):
+            if not folder.may_write(options.output_dir / name):
+                raise UsageError(f"{options.output_dir / name} was not made by this command: choose another folder")
+        parity = measure_engine(model, model, Runtime("ncnn", threads=1), probe_images(model.network))
+        parity.check(options.tolerance)
+        files = ncnn_files(model)
+        contents = {"model.param": files.param.encode(), "model.bin": files.weights}
+        write_together({folder.claim(options.output_dir / name): data for name, data in contents.items()})
     print(parity.to_text())
     print(f"wrote model.param and model.bin to {options.output_dir}; input blob data, output blobs:")
     for index, branch in enumerate(model.network.branch_geometry):

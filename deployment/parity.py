@@ -71,14 +71,16 @@ class Parity:
         return "\n".join(lines)
 
 
-def probe_images(network: Network, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
+def probe_images(network: Network, seed: int = 0, fixed: tuple[int, int] | None = None) -> Iterator[NDArray[np.uint8]]:
     """Yield batches `(B, H, W, 3)` of uneven shapes: smooth colour waves with edges and noise, like a picture.
 
     The first is the smallest input that the network takes; batches have one and three images.
+    With `fixed`, a height and width that the network takes, it is two batches of one such image.
     """
     rng = np.random.default_rng(seed)
     side = network.minimum_input
-    for batch, height, width in ((1, side, side), (3, side + 38, side + 1), (1, side + 5, side + 90), (2, 321, 517)):
+    shapes = ((1, side, side), (3, side + 38, side + 1), (1, side + 5, side + 90), (2, 321, 517))
+    for batch, height, width in shapes if fixed is None else ((1, *fixed),) * 2:
         rows, columns = np.mgrid[: network.fitting(height), : network.fitting(width)]
         images = []
         for _ in range(batch):

@@ -20,6 +20,7 @@ from data_provider_farm.pack_format.packed_file import PackReader
 from deployment.calibration import RangeRule, collect_ranges
 from deployment.parity import measure_engine
 from deployment.quantized_graph import INT8_FILES, with_8_bit_graphs
+from detection.crew import Crew
 from detection.detector import Detector
 from detection.selection import Selection
 from lffd import cli
@@ -142,8 +143,8 @@ def measure_ap(model: Model, pack: Path, engine: str, precision: str) -> float:
     """Return the average precision at IoU 0.5 of a model on a pack, at original image size."""
     selection = Selection()
     with PackReader(pack) as source:
-        detector = Detector(model, selection, runtime=Runtime(engine, precision=precision))
-        truth, found, _ = detect_records(detector, source)
+        crew = Crew(lambda runtime: Detector(model, selection, runtime=runtime), Runtime(engine, precision=precision))
+        truth, found, _ = detect_records(crew, source)
     return average_precision(truth, found, selection.max_detections).ap50
 
 

@@ -64,7 +64,9 @@ class QuantizedTranslator(Translator):
 
     def convolution(self, node: Node, inputs: list[str], output: str) -> str:
         """Convolve with int8 weights; a map that is not activated at once is stored in 8 bits."""
-        weight, bias = self.parameters(node)
+        weight, *rest = self.parameters(node)
+        bias = rest[0] if rest else np.zeros(len(weight))
+        inputs = [*inputs, f"{node.name}_bias"] if not rest else inputs
         is_output = self.network.output_of(self.graph.nodes.index(node)) is not None
         if is_output and self.target == "onnxruntime":
             return self._output_product(inputs, weight, bias, output)

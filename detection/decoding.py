@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.boxes import Boxes
+from lffd.boxes import Boxes, scale
 from lffd.engines import BranchMaps
 from lffd.graphs.network import BranchGeometry
 
@@ -17,25 +17,36 @@ from lffd.graphs.network import BranchGeometry
 class Candidates:
     """What the branches propose, before suppression, in no order.
 
-    Boxes `(N, 4)` xyxy in pixels of the network's input, scores `(N,)` 0–1, and the branch `(N,)` each came from.
+    Boxes `(N, 4)` xyxy in pixels of the network's input, scores `(N,)` 0–1, and the branch `(N,)` each came from;
+    landmarks `(N, 5, 2)` x, y, where the network has them.
     """
 
     boxes: Boxes
     scores: NDArray[np.float32]
     branches: NDArray[np.int8]
+    landmarks: NDArray[np.float32] | None = None
 
     def best(self, count: int) -> Candidates:
         """Return the `count` best, in the order they have here."""
         chosen = best_indices(self.scores, count)
-        return Candidates(self.boxes[chosen], self.scores[chosen], self.branches[chosen])
+        landmarks = None if self.landmarks is None else self.landmarks[chosen]
+        return Candidates(self.boxes[chosen], self.scores[chosen], self.branches[chosen], landmarks)
+
+    def scaled(self, x_factor: float, y_factor: float) -> Candidates:
+        """Return the same with all coordinates multiplied."""
+        factors = np.array([x_factor, y_factor], np.float32)
+        landmarks = None if self.landmarks is None else self.landmarks * factors
+        return replace(self, boxes=scale(self.boxes, x_factor, y_factor), landmarks=landmarks)
 
 
 def join(parts: Sequence[Candidates]) -> Candidates:
-    """Return the candidates of several inputs or tiles together."""
+    """Return the candidates of several inputs or tiles of one network together."""
+    landmarks = [part.landmarks for part in parts if part.landmarks is not None]
     return Candidates(
         np.concatenate([np.zeros((0, 4), np.float32), *(part.boxes for part in parts)]),
         np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)]),
         np.concatenate([np.zeros(0, np.int8), *(part.branches for part in parts)]),
+        np.concatenate(landmarks) if landmarks else None,
     )
 
 
@@ -71,6 +82,7 @@ def decode(
     chosen = best_indices(scores, top_k)
     boxes = np.empty((chosen.size, 4), np.float32)
     owners = np.empty(chosen.size, np.int8)
+    landmarks = np.empty((chosen.size, 5, 2), np.float32) if "landmarks" in maps[0] else None
     limits = [0, *np.searchsorted(chosen, ends)]
     for number, (part, geometry) in enumerate(zip(maps, branches, strict=True)):
         here = slice(limits[number], limits[number + 1])
@@ -81,9 +93,11 @@ def decode(
         prediction, cell = np.divmod(flat, height * width)
         rows, columns = np.divmod(cell, width)
         top, left = (0, 0) if first_cells is None else first_cells[number]
-        places = np.stack([columns + left, rows + top], axis=1)
-        centers = (geometry.first_center + geometry.stride * places).astype(np.float32)
-        codes = part["box"][row].reshape(predictions, 4, height, width)[prediction, :, rows, columns]
-        boxes[here] = geometry.decode(codes, centers, prediction)
+        centers = geometry.places(columns + left, rows + top)
+        said = {name: part[name][row].reshape(predictions, -1, height, width) for name in part if name != "score"}
+        boxes[here] = geometry.decode(said["box"][prediction, :, rows, columns], centers, prediction)
+        if landmarks is not None:
+            codes = said["landmarks"][prediction, :, rows, columns]
+            landmarks[here] = geometry.decode_points(codes, centers, prediction)
         owners[here] = geometry.index
-    return Candidates(boxes, scores[chosen], owners)
+    return Candidates(boxes, scores[chosen], owners, landmarks)

@@ -18,8 +18,9 @@ class Detections:
     Attributes:
         boxes: `(N, 4)` float32 xyxy in pixels of the image that was given.
         scores: `(N,)` float32, 0–1, falling.
-        landmarks: `(N, 5, 2)` float32 x, y in pixels of the image: the eye on the image's left, the other eye, the
-            nose, the mouth corner on the image's left, the other corner; None where the detector has none.
+        landmarks: `(N, 5, 2)` float32 x, y in pixels of the image, in the order of `lffd.points`: of an upright face
+            the eye on the image's left, the other eye, the nose, the mouth corner on the image's left, the other
+            corner; None where the detector has none.
         branches: `(N,)` int8, the branch that found each object, 0 the shallowest; None where it has no meaning.
 
     Raises:
@@ -57,6 +58,8 @@ class ImageDetector(Protocol):
     """Finds objects in one image: our own networks and the detectors of other projects alike."""
 
     name: str
+    has_landmarks: bool
+    """Whether its detections have landmarks."""
 
     def __call__(self, image: NDArray[np.uint8], /) -> Detections:
         """Return what is in `image` `(H, W, 3)` uint8, BGR; boxes in its pixels, best first."""

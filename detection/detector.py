@@ -70,6 +70,7 @@ class Detector:
         version = next((short for short, full in VERSIONS.items() if full == self.name), "").partition("_")[0]
         self.object_name = str(model.card.get("object_name") or (version if version in OTHER_OBJECTS else "face"))
         self.network = model.network
+        self.has_landmarks = "landmarks" in model.network.outputs
         self.selection = selection
         self.views = views or ViewSettings()
         self._model, self._runtime = model, runtime
@@ -119,8 +120,8 @@ class Detector:
     ) -> PicturedDetections:
         """Return what is in an image of any size; large ones are run in tiles.
 
-        Boxes are in the image's pixels, clipped to it, each with the branch that found it. A notebook shows the result
-        as a picture.
+        Boxes are in the image's pixels, clipped to it, each with the branch that found it, and with the five points of
+        its face where the network finds them; points are not clipped. A notebook shows the result as a picture.
 
         Args:
             image: a file's name, a PIL image, or an array `(H, W, 3)` uint8, 0–255; see `pictured.to_pixels`.
@@ -145,9 +146,9 @@ class Detector:
             views = plan_views(self.network, self.views, height, width)
             able = self if {branch for view in views for branch in view.branches} <= set(self._kept) else self._uncut
             for view in views:
-                back = width / view.width, height / view.height
+                back = _back(view, width, height)
                 for index, part in able._look(images, members, view):
-                    found[index].append(Candidates(bx.scale(part.boxes, *back), part.scores, part.branches))
+                    found[index].append(part.scaled(*back))
         return [self._select(join(found[index]), image.shape) for index, image in enumerate(images)]
 
     @cached_property
@@ -159,7 +160,7 @@ class Detector:
         self, images: Sequence[NDArray[np.uint8]], members: Sequence[int], view: View
     ) -> Iterator[tuple[int, Candidates]]:
         """Yield candidates in the view's pixels for images of one size, with the index of the image."""
-        height, width = (self._cut_network.fitting(side) for side in (view.height, view.width))
+        height, width = (self._cut_network.fitting(side) for side in view.canvas or (view.height, view.width))
         count = max(1, min(MAX_BATCH, self._max_pixels // (height * width)))
         for start in range(0, len(members), count):
             chunk = members[start : start + count]
@@ -202,7 +203,19 @@ class Detector:
         compared = clipped if self.selection.overlap == "own-area" else candidates.boxes
         kept = self.selection.select(compared, candidates.scores)
         kept = kept[bx.areas(clipped[kept]) > 0]
-        return Detections(clipped[kept], candidates.scores[kept], branches=candidates.branches[kept])
+        landmarks = None if candidates.landmarks is None else candidates.landmarks[kept]
+        return Detections(clipped[kept], candidates.scores[kept], landmarks, candidates.branches[kept])
+
+
+def _back(view: View, width: int, height: int) -> tuple[float, float]:
+    """Return by what x and y of a view are multiplied to get those of the image.
+
+    A letterbox has one factor for both, which the rounding of the shorter side does not change.
+    """
+    if view.canvas is None or (view.height, view.width) == view.canvas:
+        return width / view.width, height / view.height
+    factor = max(width / view.canvas[1], height / view.canvas[0])
+    return factor, factor
 
 
 def _fit(image: NDArray[np.uint8], view: View, height: int, width: int) -> NDArray[np.uint8]:
@@ -210,7 +223,8 @@ def _fit(image: NDArray[np.uint8], view: View, height: int, width: int) -> NDArr
     import cv2
 
     if image.shape[:2] != (view.height, view.width):
-        smaller = view.height < image.shape[0]
+        # Detectors with an input of a prescribed size were trained, and are measured, on images that were interpolated.
+        smaller = view.height < image.shape[0] and view.canvas is None
         method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         image = np.asarray(cv2.resize(image, (view.width, view.height), interpolation=method), np.uint8)
     if image.shape[:2] == (height, width):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.detections import Detections
-from lffd.boxes import longer_sides
+from detection.labels import place_labels
+from lffd.boxes import Boxes, longer_sides
 
 BOX_COLOR = (80, 220, 60)
 TEXT_COLOR = (0, 0, 0)
@@ -15,39 +18,79 @@ LANDMARK_COLORS = ((255, 160, 60), (60, 160, 255), (80, 220, 60), (255, 60, 200)
 
 _SHIFT = 3
 _SMALLEST_LABELLED = 24
-"""A box gets its score written only from this longer side on, in line widths; crowds would be hidden otherwise."""
+"""A box gets its text only from this longer side on, in line widths; crowds would be hidden otherwise."""
+
+_GOLDEN = 0.618034
+"""A turn of the colour circle after which colours stay far apart, however many there are."""
 
 
 def draw_detections(
-    image: NDArray[np.uint8], detections: Detections, scores: bool = True, label: str = ""
+    image: NDArray[np.uint8],
+    detections: Detections,
+    scores: bool = True,
+    label: str = "",
+    *,
+    tracks: NDArray[np.int64] | None = None,
+    every_label: bool = False,
 ) -> NDArray[np.uint8]:
-    """Return a copy of an image `(H, W, 3)` uint8 BGR with boxes, landmarks, and label and score at large boxes."""
+    """Return a copy of an image `(H, W, 3)` uint8 BGR with boxes, landmarks, and texts beside the boxes.
+
+    Args:
+        image: not changed.
+        detections: best first; a text that finds no free place is left out, the last ones first.
+        scores: write `label` and score; without, only the ids of `tracks`, if there are any.
+        label: name of what was found.
+        tracks: `(N,)` ids; each has a colour of its own.
+        every_label: write texts also at small boxes, and over each other where there is no room.
+    """
     import cv2
 
     drawn = image.copy()
     line = max(1, round(min(image.shape[:2]) / 400))
     factor = 1 << _SHIFT
+    colors = [BOX_COLOR] * len(detections) if tracks is None else [track_color(track) for track in tracks.tolist()]
+    sides = longer_sides(detections.boxes)
     for index in range(len(detections) - 1, -1, -1):
-        side = float(longer_sides(detections.boxes[index : index + 1])[0])
         corners = np.rint(detections.boxes[index] * factor).astype(int).tolist()
-        cv2.rectangle(drawn, corners[:2], corners[2:], BOX_COLOR, line, cv2.LINE_AA, _SHIFT)
-        if scores and side >= _SMALLEST_LABELLED * line:
-            _write(drawn, detections.boxes[index], f"{label} {detections.scores[index]:.2f}".strip(), line)
+        cv2.rectangle(drawn, corners[:2], corners[2:], colors[index], line, cv2.LINE_AA, _SHIFT)
         if detections.landmarks is not None:
-            radius = round(factor * max(1, min(line + 1, side / 20)))
+            radius = round(factor * max(1, min(line + 1, float(sides[index]) / 20)))
             for point, color in zip(detections.landmarks[index], LANDMARK_COLORS, strict=True):
                 place = np.rint(point * factor).astype(int).tolist()
                 cv2.circle(drawn, place, radius, color, -1, cv2.LINE_AA, _SHIFT)
+    labelled = np.flatnonzero(sides >= (0 if every_label else _SMALLEST_LABELLED * line)).tolist()
+    texts = {index: (_text(detections, index, scores, label, tracks), colors[index]) for index in labelled}
+    _write(drawn, detections.boxes, texts, line, every_label)
     return drawn
 
 
-def _write(drawn: NDArray[np.uint8], box: NDArray[np.float32], text: str, line: int) -> None:
-    """Write a text above the box, or inside it at the picture's upper edge."""
+def track_color(track: int) -> tuple[int, int, int]:
+    """Return the light colour (BGR) of an id, under which black letters can be read."""
+    red, green, blue = colorsys.hsv_to_rgb(track * _GOLDEN % 1, 0.6, 1.0)
+    return round(255 * blue), round(255 * green), round(255 * red)
+
+
+def _text(detections: Detections, index: int, scores: bool, label: str, tracks: NDArray[np.int64] | None) -> str:
+    """Return what is written beside one box."""
+    name = label if scores else ""
+    parts = [name, "" if tracks is None else f"#{tracks[index]}", f"{detections.scores[index]:.2f}" if scores else ""]
+    return " ".join(filter(None, parts))
+
+
+def _write(
+    drawn: NDArray[np.uint8], boxes: Boxes, texts: dict[int, tuple[str, tuple[int, int, int]]], line: int, always: bool
+) -> None:
+    """Write texts, each on a ground of its colour, beside the boxes of these indices."""
     import cv2
 
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * line
-    (width, height), below = cv2.getTextSize(text, font, size, line)
-    left = min(max(int(box[0]), 0), max(drawn.shape[1] - width, 0))
-    bottom = int(box[1]) if box[1] >= height + below else int(box[1]) + height + below
-    cv2.rectangle(drawn, (left, bottom - height - below), (left + width, bottom), BOX_COLOR, -1)
-    cv2.putText(drawn, text, (left, bottom - below // 2), font, size, TEXT_COLOR, line, cv2.LINE_AA)
+    font, scale, pad = cv2.FONT_HERSHEY_SIMPLEX, 0.4 * line, line
+    sizes: list[tuple[int, int] | None] = [None] * len(boxes)
+    below = 0
+    for index, (text, _) in texts.items():
+        (width, height), below = cv2.getTextSize(text, font, scale, line)
+        sizes[index] = (width + 2 * pad, height + below + pad) if text else None
+    for index, place in enumerate(place_labels(boxes, sizes, (drawn.shape[1], drawn.shape[0]), always)):
+        if place is not None and (size := sizes[index]) is not None:
+            (x, y), (text, color) = place, texts[index]
+            cv2.rectangle(drawn, (x, y), (x + size[0] - 1, y + size[1] - 1), color, -1)
+            cv2.putText(drawn, text, (x + pad, y + size[1] - below), font, scale, TEXT_COLOR, line, cv2.LINE_AA)

@@ -1,7 +1,7 @@
 """What `--model` may be in every command that runs a detector, and the detector that it means.
 
 Our own networks are written as `symbol_farm.trained_models` reads them; a detector of another project is written
-`peer:KIND=FILE.onnx`, with a kind from `detection.peers.kinds`.
+`peer:KIND=FILE.onnx` (or `FILE.xml`, OpenVINO's), with a kind from `detection.peers.kinds`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,13 @@ class DetectorOptions:
     """The options that every command which evaluates a detector has."""
 
     model: str
-    """Shipped name, model directory, VERSION=FILE.params, or peer:KIND=FILE.onnx."""
+    """Shipped name, model directory, VERSION=FILE (.params, .onnx, .pth), or peer:KIND=FILE (.onnx, .xml)."""
     selection: Annotated[Selection, tyro.conf.arg(name="")] = field(default_factory=Selection)
     runtime: Annotated[Runtime, tyro.conf.arg(name="")] = field(default_factory=Runtime)
+
+    def make_detector(self, runtime: Runtime) -> ImageDetector:
+        """Return the detector, running as it is told; see `load_detector`."""
+        return load_detector(self.model, self.selection, runtime)
 
     def record(self, facts: ModelFacts) -> dict[str, Any]:
         """Return what decides a detector's results, for `output_files.start_run`."""
@@ -73,7 +77,7 @@ def load_detector(
         return Detector(resolve_model(spec), selection, views, runtime)
     if runtime.engine not in ("auto", "onnxruntime") or runtime.precision != "fp32":
         asked = f"{spec} was asked to run with engine {runtime.engine}, precision {runtime.precision}"
-        raise UsageError(f"peers run on ONNX Runtime in fp32; {asked}")
+        raise UsageError(f"peers run on ONNX Runtime in fp32, OpenVINO's own files on that; {asked}")
     if views not in (None, ViewSettings()):
         changed = [f.name for f in fields(ViewSettings) if getattr(views, f.name) != f.default]
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
@@ -102,7 +106,7 @@ def model_facts(spec: str) -> ModelFacts:
     """Return what identifies the model that `spec` names; raises what `load_detector` raises for it."""
     peer = parse_peer(spec)
     if peer is not None:
-        return ModelFacts(spec, f"{PEER}{peer[0]}", hashlib.sha256(peer[1].read_bytes()).hexdigest(), None)
+        return ModelFacts(spec, f"{PEER}{peer[0]}", _digest(peer[1]), None)
     from symbol_farm.trained_models import resolve_model
 
     model = resolve_model(spec)
@@ -110,3 +114,11 @@ def model_facts(spec: str) -> ModelFacts:
     for name in sorted(model.params):
         digest.update(name.encode() + model.params[name].tobytes())
     return ModelFacts(spec, model.network.name, digest.hexdigest(), model.network)
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a peer's file, and of the weights that lie beside one of OpenVINO."""
+    digest = hashlib.sha256(path.read_bytes())
+    if path.suffix == ".xml" and (weights := path.with_suffix(".bin")).is_file():
+        digest.update(weights.read_bytes())
+    return digest.hexdigest()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from lffd.cli import parse_size
 from lffd.errors import UsageError
 from lffd.graphs.network import Network
 
@@ -40,6 +42,10 @@ class ViewSettings:
     """Look at ever smaller copies too, for faces beyond the network's range."""
     tile_memory: float = 1024
     """MB of working memory for the network; larger images are run in exact tiles."""
+    input_size: str | None = None
+    """Give the network every image at this size, WIDTHxHEIGHT in pixels."""
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    """With input-size: letterbox keeps proportions and puts black beside; stretch fills it."""
 
     def __post_init__(self) -> None:
         for name in ("scale", "min_face", "max_face", "tile_memory"):
@@ -52,17 +58,32 @@ class ViewSettings:
             raise UsageError("give scale or min_face, not both: min_face chooses the scale")
         if (self.min_face or 0) > (self.max_face or math.inf):
             raise UsageError(f"min_face {self.min_face:g} is larger than max_face {self.max_face:g}")
+        others = ("scale", "min_face", "max_face", "pyramid")
+        if self.input_size is None and self.fit != "letterbox":
+            raise UsageError("fit says how an image gets to its input_size: give that too")
+        if self.input_size is not None and any(getattr(self, name) for name in others):
+            raise UsageError(f"give input_size, or {', '.join(others)}, not both")
+        _ = self.size
         if self.branches is not None and not self.branches:
             raise UsageError("branches must name at least one branch, 0 the shallowest")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of `input_size`; None where there is none."""
+        return None if self.input_size is None else parse_size(self.input_size)
 
 
 @dataclass(frozen=True)
 class View:
-    """One look at an image: resized to `height` × `width`; `branches` are the indices of those that are asked."""
+    """One look at an image: resized to `height` × `width`; `branches` are the indices of those that are asked.
+
+    `canvas` is what the image is padded to, as `(height, width)`, where a size is prescribed.
+    """
 
     height: int
     width: int
     branches: tuple[int, ...]
+    canvas: tuple[int, int] | None = None
 
 
 def used_branches(network: Network, settings: ViewSettings) -> tuple[int, ...]:
@@ -94,6 +115,12 @@ def plan_views(network: Network, settings: ViewSettings, height: int, width: int
         UsageError: when an enlargement would be unreasonably large.
     """
     used_branches(network, settings)  # refuses what cannot be
+    if (size := settings.size or network.fixed_input) is not None:
+        _check_size(network, settings)
+        factors = size[0] / width, size[1] / height
+        x, y = factors if settings.fit == "stretch" or network.fixed_input else (min(factors),) * 2
+        sides = max(1, round(height * y)), max(1, round(width * x))
+        return (View(*sides, used_branches(network, settings), (size[1], size[0])),)
     branches = used_branches(network, replace(settings, max_face=None))
     longest = settings.max_face or float(max(height, width))
     enlargement = max(1.0, settings.minimum_side / min(height, width))
@@ -107,6 +134,17 @@ def plan_views(network: Network, settings: ViewSettings, height: int, width: int
         views.append(_view(height, width, factor, _matching(network, branches, covered * 1.001, longest, factor)))
         covered = network.branches[branches[-1]].object_range[1] / factor
     return tuple(views)
+
+
+def _check_size(network: Network, settings: ViewSettings) -> None:
+    """Refuse another size for a network that takes one only."""
+    if network.fixed_input is None:
+        return
+    width, height = network.fixed_input
+    others = ("scale", "min_face", "max_face", "pyramid")
+    if any(getattr(settings, name) for name in others) or settings.size not in (None, network.fixed_input):
+        wrong = f"leave out {', '.join(others)} and other sizes"
+        raise UsageError(f"{network.name} sees every image stretched to {width}x{height}: {wrong}")
 
 
 def _base_scale(network: Network, settings: ViewSettings, enlargement: float) -> float:

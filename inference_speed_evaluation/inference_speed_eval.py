@@ -39,7 +39,7 @@ from lffd.images.files import read_image
 from lffd.limits import check_limits
 from lffd.training.initialization import initial_arrays
 from symbol_farm.trained_models import resolve_model, shipped_models
-from symbol_farm.versions import VERSIONS, version_network
+from symbol_farm.versions import SYSTEMS, VERSIONS, version_network
 
 RANDOM = "random weights"
 
@@ -57,8 +57,8 @@ class Options:
     """What to time, where, and how long."""
 
     model: tuple[str, ...]
-    """One or more: shipped name, model directory, VERSION=FILE.params, VERSION (random weights where none is shipped),
-    or peer:KIND=FILE.onnx."""
+    """One or more: shipped name, model directory, VERSION=FILE (.params, .onnx, .pth), VERSION (random weights where
+    none is shipped), or peer:KIND=FILE (.onnx, .xml)."""
     engines: tuple[str, ...] | None = None
     """Engines that run our networks; every installed one by default."""
     precisions: tuple[Precision, ...] = ("fp32",)
@@ -121,7 +121,7 @@ def short_name(spec: str) -> str:
 def load_weights(spec: str) -> tuple[Model, str]:
     """Return a model and where its weights are from; a version without trained weights gets random ones."""
     full = VERSIONS.get(spec, spec)
-    if full not in VERSIONS.values():
+    if full not in (*VERSIONS.values(), *SYSTEMS):
         return resolve_model(spec), short_name(spec)
     for folder in shipped_models().values():
         if (model := resolve_model(folder)).network.name == full:

@@ -165,7 +165,8 @@ def _row(contender: Contender, setting: Setting, times: _Times, baseline: NDArra
         quartiles = np.percentile(forward / baseline, [25, 50, 75]).tolist()
         figures |= dict(zip(("ratio_low", "ratio_to_mxnet", "ratio_high"), quartiles, strict=True))
     if contender.network is not None:
-        gmac = sum(contender.network.multiply_adds(setting.height, setting.width).values()) / 1e9
+        width, height = contender.network.seen_size(setting.width, setting.height)
+        gmac = sum(contender.network.multiply_adds(height, width).values()) / 1e9
         figures |= {"gmac": gmac, "gflops": 2e3 * gmac * setting.batch / figures["forward_ms"]}
     return replace(row, rounds=len(times.passes), **figures)  # type: ignore[arg-type]  # all of them are floats
 

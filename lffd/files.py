@@ -32,7 +32,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 class OutputFile:
     """A file being written, which takes its name when it is complete.
 
-    A symbolic link is followed; a device, a pipe or a name under `/dev` or `/proc` is written through.
+    A symbolic link is followed; a device, a pipe or a name like `/dev/stdout` or in `/proc` is written through.
 
     Attributes:
         stream: takes the bytes; errors carry the name where the writer says `with naming(path)`.
@@ -42,8 +42,11 @@ class OutputFile:
         self.path, self.stays = Path(path), _written_through(Path(path))
         self.target = self.path if self.stays else Path(os.path.realpath(path))
         self.temporary = self.target.with_name(f".{self.target.name}.{os.getpid()}.tmp")
-        with naming(path):
+        try:
             self.stream = self.path.open("ab") if self.stays else self.temporary.open("wb")
+        except OSError as error:
+            error.filename = os.fspath(path)  # the temporary name says nothing to users
+            raise
 
     def commit(self, durable: bool = True) -> None:
         """Give the file its name; unless `durable` is off, only after its content has reached the disk."""
@@ -84,9 +87,29 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, durable: bool = True
     output.commit(durable)
 
 
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: none takes its name before the data of all is on the disk."""
+    outputs: list[OutputFile] = []
+    try:
+        for path, data in files.items():
+            outputs.append(OutputFile(path))
+            with naming(path):
+                outputs[-1].stream.write(data)
+                outputs[-1].stream.flush()
+                os.fsync(outputs[-1].stream.fileno())
+    except BaseException:
+        for output in outputs:
+            output.discard()
+        raise
+    for output in outputs:
+        output.commit()
+
+
 def _written_through(path: Path) -> bool:
     """Say whether a name stands for something that is no file to replace."""
-    if path.absolute().parts[:2] in (("/", "dev"), ("/", "proc")):
+    # /dev/stdout may lead to a regular file; /dev/shm and other folders there hold files like any.
+    folder = path.absolute().parent
+    if folder in (Path("/dev"), Path("/dev/fd")) or folder.is_relative_to("/proc"):
         return True
     try:
         return not stat.S_ISREG(path.stat().st_mode)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError
+from lffd.untrusted import read_file
 
 _LIST_MAGIC = 0x112
 _ARRAY_V1, _ARRAY_V2, _ARRAY_V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -59,11 +60,7 @@ def read_params(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], 
         ModelError: when the file is missing, truncated, or not dense named arrays of a known type.
     """
     file = Path(path)
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
-    return parse_params(data, file)
+    return parse_params(read_file(file, refusal=ModelError), file)
 
 
 def parse_params(data: bytes, path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:

@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lffd.points import Points
+
 
 @dataclass(frozen=True)
 class Record:
@@ -19,6 +21,7 @@ class Record:
         width, height: of the decoded image in pixels.
         boxes: `(N, 4)` float32 xyxy in pixels; `N` = 0 for a background image.
         ignored: `(N,)` bool; true boxes are neither objects to learn nor background.
+        landmarks: `(N, 5, 3)` float32, see `lffd.points`; None where no box has points.
     """
 
     name: str
@@ -27,6 +30,7 @@ class Record:
     height: int
     boxes: NDArray[np.float32]
     ignored: NDArray[np.bool_]
+    landmarks: Points | None = None
 
 
 class RecordSource(Protocol):

@@ -10,7 +10,7 @@ import reprlib
 import stat
 from pathlib import Path
 
-from lffd.errors import DataError
+from lffd.errors import DataError, LffdError
 
 MAX_FILE_BYTES, MAX_TEXT_BYTES = 1 << 32, 1 << 30
 MAX_DIGITS, MAX_NUMBER_LENGTH = 15, 60
@@ -20,40 +20,45 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 _REPR.maxlevel = 3
 
 
-def open_file(path: str | os.PathLike[str]) -> int:
+def open_file(path: str | os.PathLike[str], refusal: type[LffdError] = DataError) -> int:
     """Return a descriptor for reading a regular file; a pipe or a device is refused without waiting for it.
 
     Raises:
-        DataError: when it cannot be opened, or is no file. Links are followed.
+        DataError: or the `refusal` given, when it cannot be opened, or is no file. Links are followed.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise DataError(f"{path}: cannot be read: it does not exist") from None
+        raise refusal(f"{path}: cannot be read: it does not exist") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise refusal(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise DataError(f"{shown(str(path))}: cannot be read: no file can have this name") from error
+        raise refusal(f"{shown(str(path))}: cannot be read: no file can have this name") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise DataError(f"{path}: cannot be read: it is not a file")
+        raise refusal(f"{path}: cannot be read: it is not a file")
     return descriptor
 
 
-def read_file(path: str | os.PathLike[str], start: int | None = None, most: int = MAX_FILE_BYTES) -> bytes:
+def read_file(
+    path: str | os.PathLike[str],
+    start: int | None = None,
+    most: int = MAX_FILE_BYTES,
+    refusal: type[LffdError] = DataError,
+) -> bytes:
     """Return the bytes of a regular file, or only `start` of them; a file of more than `most` is not read whole.
 
     Raises:
-        DataError: when it cannot be read, is no file, or is too large.
+        DataError: or the `refusal` given, when it cannot be read, is no file, or is too large.
     """
-    with open(open_file(path), "rb", buffering=0) as stream:
+    with open(open_file(path, refusal), "rb", buffering=0) as stream:
         size = os.fstat(stream.fileno()).st_size
         if start is None and size > most:
-            raise DataError(f"{path}: has {size:,} bytes, more than the {most:,} that are read")
+            raise refusal(f"{path}: has {size:,} bytes, more than the {most:,} that are read")
         try:
             return stream.readall() if start is None else stream.read(start)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+            raise refusal(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def is_below(path: Path, folder: Path) -> bool:

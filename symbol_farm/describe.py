@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import tyro
 
 from lffd import cli
+from lffd.figures import FIGURE_MARKS
+from lffd.files import check_output, write_atomic
 from lffd.graphs.network import Network
 from symbol_farm.versions import version_network
 
@@ -31,8 +33,8 @@ class Options:
 def describe(network: Network, width: int, height: int) -> dict[str, Any]:
     """Return the structure of `network` at an input of `width` × `height` pixels as plain JSON values.
 
-    Keys: `version`, `input`, `minimum_input`, `parameters`, `gmac` (10⁹ multiply–accumulate operations), `layers` and
-    `branches`; map sizes are `[rows, columns]`.
+    Keys: `version`, `input`, `minimum_input`, `parameters`, `gmac` (10⁹ multiply–adds of convolutions), `gflops` (10⁹
+    operations of all layers, see `Graph.flops`), `layers` and `branches`; map sizes are `[rows, columns]`.
     """
     sizes, operations = network.layer_sizes(height, width), network.multiply_adds(height, width)
     layers = [
@@ -68,6 +70,7 @@ def describe(network: Network, width: int, height: int) -> dict[str, Any]:
         "minimum_input": network.minimum_input,
         "parameters": network.parameter_count,
         "gmac": sum(operations.values()) / 1e9,
+        "gflops": network.graph.flops(height, width) / 1e9,
         "layers": layers,
         "branches": branches,
     }
@@ -84,7 +87,11 @@ def as_text(facts: dict[str, Any]) -> str:
         place = f"{layer['stride']:>8}{layer['receptive_field']:>6}"
         cost = f"{layer['parameters']:>12,}{layer['macs'] / 1e6:>10,.1f}"
         lines.append(f"{layer['name']:<16}{shape:>16}{kernel:>8}{place}{cost}")
-    lines += ["", f"total: {facts['parameters']:,} parameters, {facts['gmac']:.3f} GMAC", ""]
+    lines += [
+        "",
+        f"total: {facts['parameters']:,} parameters, {facts['gmac']:.3f} GMAC, {facts['gflops']:.3f} GFLOPs",
+        "",
+    ]
     lines.append(f"{'branch after':<14}{'objects (px)':>14}{'stride':>8}{'RF':>6}{'first centre':>14}{'map H×W':>12}")
     for branch in facts["branches"]:
         low, high = branch["object_range"]
@@ -100,6 +107,8 @@ def main(options: Options) -> None:
 
     Example: lffd describe v1 --input 640x480 --plot v1.png
     """
+    check_output(options.json, marks=('{"version":',))
+    check_output(options.plot, marks=FIGURE_MARKS)
     network = version_network(options.version)
     side = network.train_input
     width, height = cli.parse_size(options.input) if options.input else (side, side)
@@ -109,7 +118,7 @@ def main(options: Options) -> None:
 
         draw(network, width, height, options.plot)
     if options.json:
-        options.json.write_text(json.dumps(facts, indent=2) + "\n")
+        write_atomic(options.json, (json.dumps(facts, indent=2) + "\n").encode())
     print(as_text(facts))
 
 

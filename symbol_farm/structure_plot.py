@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lffd.errors import UsageError
+from lffd.figures import write_figure
 from lffd.graphs.network import Layer, Network
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def draw(network: Network, width: int, height: int, path: Path) -> None:
     figure.suptitle(f"{network.name}: {network.parameter_count:,} parameters, {gmac:.3f} GMAC at {width}×{height}")
     _draw_backbone(backbone, network)
     _draw_ranges(ranges, network, network.map_sizes(height, width))
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path, dpi=120)
 
 
 def _draw_backbone(axes: Axes, network: Network) -> None:

@@ -17,7 +17,9 @@ from lffd.graphs.model import CARD_FILE, PARAMS_FILE, Model, decode_text, load_m
 from lffd.graphs.network import Network
 from lffd.hints import unknown
 from lffd.params import read_params
-from symbol_farm.versions import VERSIONS, version_network
+from lffd.untrusted import read_file
+from symbol_farm.foreign_files import CONVENTIONS, SUFFIXES, is_foreign, load_foreign
+from symbol_farm.versions import SYSTEMS, VERSIONS, version_network
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 """Folder of the models that come with the project."""
@@ -29,7 +31,8 @@ def resolve_model(spec: str | os.PathLike[str]) -> Model:
     Args:
         spec: a shipped model's name (`face_v2`) or version (`v2`); a model directory; a published checkpoint as
             `VERSION=FILE.params`, or as `FILE.params` alone when its parameters tell the version; a published pair as
-            `FILE_deploy.json+FILE.params`.
+            `FILE_deploy.json+FILE.params`; another project's file as `VERSION=FILE` with the endings `.onnx`, `.pth`,
+            `.pt` or `.params`.
 
     Raises:
         ModelError: when nothing fits; the message lists what could be meant.
@@ -41,6 +44,8 @@ def resolve_model(spec: str | os.PathLike[str]) -> Model:
     if text.endswith(".params"):
         version, symbol, file = _published_parts(text)
         return load_published(file, version, symbol)
+    if text.endswith(SUFFIXES):
+        return _load_foreign(text)
     if Path(text).is_dir():
         raise ModelError(f"{text}: not a model directory: it has no {CARD_FILE}")
     return load_model(_shipped_directory(text))
@@ -53,7 +58,7 @@ def params_file(spec: str | os.PathLike[str]) -> Path:
         ModelError: when no shipped model has that name.
     """
     text = os.fspath(spec)
-    if text.endswith(".params"):
+    if text.endswith((".params", *SUFFIXES)):
         return Path(_published_parts(text)[2])
     folder = Path(text) if (Path(text) / CARD_FILE).is_file() else _shipped_directory(text)
     return folder / PARAMS_FILE
@@ -74,6 +79,8 @@ def load_published(
     """
     named = version_network(version) if version else None
     params, states = read_params(params_file)
+    if named and is_foreign(named, params):
+        return load_foreign(named, Path(params_file))
     network = named or _identify(params, params_file)
     if symbol_file:
         network = _on_graph(network, Path(symbol_file))
@@ -84,12 +91,22 @@ def load_published(
         raise ModelError(f"{os.fspath(params_file)} as {network.name}: {error}") from error
 
 
+def _load_foreign(text: str) -> Model:
+    """Load `VERSION=FILE` of another project."""
+    version, _, file = _published_parts(text)
+    if version is None:
+        known = ", ".join(CONVENTIONS)
+        raise ModelError(
+            f"{text}: say which network's weights these are, as VERSION={text} with VERSION one of {known}"
+        )
+    return load_foreign(version_network(version), Path(file))
+
+
 def _on_graph(network: Network, path: Path) -> Network:
     """Return the version with the graph of a file, which must put its outputs at the same places."""
+    text = decode_text(read_file(path, refusal=ModelError), path)
     try:
-        read = replace(network, graph=parse_graph(decode_text(path.read_bytes(), path), str(path)))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+        read = replace(network, graph=parse_graph(text, str(path)))
     except GeometryError as error:
         raise ModelError(f"{path}: {error}") from error
     if read.branch_geometry != network.branch_geometry:
@@ -99,7 +116,7 @@ def _on_graph(network: Network, path: Path) -> Network:
 
 def _identify(params: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> Network:
     plain = {name: np.asarray(value) for name, value in params.items()}
-    found = matching_network(plain, (version_network(name) for name in VERSIONS))
+    found = matching_network(plain, (version_network(name) for name in (*VERSIONS, *SYSTEMS)))
     if found is None:
         raise ModelError(
             f"{os.fspath(path)}: its parameters are not exactly those of a known version; to see what differs, name "
@@ -128,9 +145,9 @@ def _shipped_directory(name: str) -> Path:
     shipped = shipped_models()
     if name in shipped:
         return shipped[name]
-    if name in VERSIONS:
+    if name in VERSIONS or name in SYSTEMS:
         for folder in shipped.values():
-            if load_model(folder).network.name == VERSIONS[name]:
+            if load_model(folder).network.name == VERSIONS.get(name, name):
                 return folder
         raise ModelError(
             f"no trained model of version {name} comes with the project; train one with its config script, or give "
@@ -138,6 +155,6 @@ def _shipped_directory(name: str) -> Path:
         )
     choices = (
         f"Give a shipped name ({', '.join(shipped) or 'none yet'}), a model directory, VERSION=FILE.params, or "
-        "SYMBOL_deploy.json+FILE.params"
+        "SYMBOL_deploy.json+FILE.params; other projects' files as VERSION=FILE.onnx or VERSION=FILE.pth"
     )
-    raise ModelError(unknown(name, [*shipped, *VERSIONS], "model", choices))
+    raise ModelError(unknown(name, [*shipped, *VERSIONS, *SYSTEMS], "model", choices))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from accuracy_evaluation.evaluation_on_widerface import Options, evaluate
 from detection.detector import DEFAULT_MODEL, Detector
+from detection.hiding import hide
+from lffd.boxes import iou
 from lffd.engines.runtime import Runtime
 from lffd.graphs.model import load_model
 from lffd.images.files import read_image
@@ -50,6 +53,20 @@ def test_faces_are_found_in_the_examples(name: str) -> None:
     for picture, least in EXAMPLES.items():
         found = detector(read_image(PROJECT / "docs" / "examples" / f"{picture}.jpg"))
         assert int((found.scores > 0.5).sum()) >= least, picture
+
+
+@pytest.mark.parametrize("how", ["blur", "pixelate"])
+def test_hidden_faces_are_hardly_found_again(how: Literal["blur", "pixelate"]) -> None:
+    """Less than recognising somebody is to see that there is a face; even that fails for nearly all."""
+    detector, before, after = Detector.load(DEFAULT_MODEL), 0, 0
+    for picture in EXAMPLES:
+        image = read_image(PROJECT / "docs" / "examples" / f"{picture}.jpg")
+        found = detector(image)
+        again = detector(hide(image, found.boxes, how))
+        before += len(found)
+        after += int((iou(found.boxes, again.boxes) > 0.3).any(axis=1).sum())
+    assert before >= 29
+    assert after <= before / 10
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -157,7 +157,7 @@ def test_from_pictures_to_an_exported_model_without_mxnet(installed: Path, workp
     ("from detection.load import x", "from lffd.detection.load import x"),
     ("from detection import load as y  # detection", "from lffd.detection import load as y  # detection"),
     ("import detection.load as z", "import lffd.detection.load as z"),
-    ("if a:\n    from detection import (\n        x,\n    )", "if a:\n    from lffd.detection import (\n        x,\n    )"),
+    ("if a:\n    from detection import (\n    x)", "if a:\n    from lffd.detection import (\n    x)"),
     ("from detections import x", "from detections import x"),
     ("from .detection import x", "from .detection import x"),
     ("'from detection.load import x'", "'from detection.load import x'"),

@@ -39,9 +39,9 @@ def make_batch(count: int = 4, seed: int = 0, network: Network = NETWORK) -> Fak
     rng = np.random.default_rng(seed)
     side = network.train_input
     shapes = [{name: (count, *shape) for name, (shape, _) in said.items()} for said in target_shapes(network, side)]
-    boxes = [_box_codes(rng, said["box"], network) for said in shapes]
+    boxes = [_box_codes(rng, said["box"], said["score"][1], network) for said in shapes]
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
-    scores = [rng.choice([1, 0, 0, 0, 0, -1], said["score"]).astype(np.int8) for said in shapes]
+    scores = [rng.choice([1, 0, 0, 0, 0, -1, -2], said["score"]).astype(np.int8) for said in shapes]
     targets = [{"score": score, "box": box} for score, box in zip(scores, boxes, strict=True)]
     if "landmarks" in network.outputs:
         for said, shape in zip(targets, shapes, strict=True):
@@ -49,11 +49,11 @@ def make_batch(count: int = 4, seed: int = 0, network: Network = NETWORK) -> Fak
     return FakeBatch(seed, tuple(f"record {i}" for i in range(count)), images, tuple(targets))
 
 
-def _box_codes(rng: np.random.Generator, shape: tuple[int, ...], network: Network) -> np.ndarray:
-    apart = (shape[0], network.predictions, 4, *shape[2:])
+def _box_codes(rng: np.random.Generator, shape: tuple[int, ...], predictions: int, network: Network) -> np.ndarray:
+    apart = (shape[0], predictions, 4, *shape[2:])
     corners = rng.uniform(0.2, 1, shape).reshape(apart) * np.array([-1, -1, 1, 1])[:, None, None]
     codes = CODES[network.code].encode(np.moveaxis(corners, 2, -1).reshape(-1, 4))
-    rows = codes.reshape(shape[0], network.predictions, *shape[2:], 4)
+    rows = codes.reshape(shape[0], predictions, *shape[2:], 4)
     return np.ascontiguousarray(np.moveaxis(rows, -1, 2).reshape(shape), np.float32)
 
 

@@ -28,6 +28,7 @@ if not __package__:  # started by its path
 
 from lffd import cli
 from lffd.errors import UsageError
+from lffd.files import check_output
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = "lffd_bare"
@@ -117,6 +118,7 @@ def write_archive(output: Path, wheels: Path) -> int:
 
 def main(options: Options) -> None:
     """Pack source, wheels and a start script for a machine that has PyTorch and NumPy but no network."""
+    check_output(options.output, marks=(f"{FOLDER}/pyproject.toml",))
     with tempfile.TemporaryDirectory() as folder:
         wheels = options.wheels or Path(folder)
         if options.wheels is None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from accuracy_evaluation.text_rows import corner_and_sides, format_block, parse_block, read_lines
 from detection.detections import Detections
 from lffd.errors import DataError, UsageError
+from lffd.untrusted import parse_whole, shown
 
 RECTANGLE, ELLIPSE = 5, 6
 """Numbers in a detection's row."""
@@ -93,13 +94,13 @@ def format_result(name: str, detections: Detections, ellipses: bool = False) -> 
 
 def read_image_sizes(path: str | os.PathLike[str]) -> dict[str, tuple[int, int]]:
     """Return width and height by image name from a file with lines `name width height`; DataError names the line."""
-    sizes = {}
+    sizes, expected = {}, "an image's name, width and height"
     for number, line in enumerate(read_lines(path), 1):
-        match line.split():
-            case [name, width, height] if width.isdecimal() and height.isdecimal() and int(width) and int(height):
-                sizes[name] = int(width), int(height)
-            case _:
-                raise DataError(f"{path}:{number}: expected an image's name, width and height, found {line[:80]!r}")
+        where, (name, *sides) = f"{path}:{number}", line.split() or [""]
+        found = [parse_whole(side, where, expected) for side in sides]
+        if len(found) != 2 or not all(found):
+            raise DataError(f"{where}: expected {expected}, found {shown(line)}")
+        sizes[name] = found[0], found[1]
     return sizes
 
 

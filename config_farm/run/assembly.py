@@ -22,7 +22,7 @@ from config_farm.run.start_points import initial_state
 from config_farm.run.validation import UNSEEN_SEED, PackValidator
 from detection.dense_teacher import DenseTeacher
 from inference_speed_evaluation.machine import package_version
-from lffd.errors import UsageError
+from lffd.errors import ModelError, UsageError
 from lffd.files import OutputFolder, write_atomic
 from lffd.graphs.model import Model, load_model, make_model, save_model
 from lffd.graphs.network import Network
@@ -53,7 +53,11 @@ def train(network: Network, experiment: Experiment) -> int:
     checkpoint = _starting_point(experiment)
     with ExitStack() as stack:
         source = stack.enter_context(training_records(experiment))
-        facts = {"experiment": as_plain(experiment), "records": len(source), "data_sample": data_sample(source)}
+        facts = {
+            "experiment": as_plain(experiment),
+            "records": len(source),
+            "data_sample": data_sample(source, network),
+        }
         if checkpoint is not None:
             _check_same_data(checkpoint, facts, experiment)
         teacher = DenseTeacher(experiment.distill, network) if experiment.distill else None
@@ -184,6 +188,7 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
                 f"{output} holds what another run left ({found}): choose another --output-dir, or remove it"
             )
         return None
+    _check_facts(checkpoint)
     done = checkpoint.facts["iteration"]
     if not experiment.resume:
         raise UsageError(
@@ -191,9 +196,12 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
         )
     if experiment.iterations < done:
         raise UsageError(f"--resume: --iterations {experiment.iterations}, but the run has already made {done}")
+    # A run of an earlier release knew nothing of some fields; it did what their defaults say.
+    known = [item for item in dataclasses.fields(experiment) if item.default is not dataclasses.MISSING]
+    defaults = {item.name: as_plain(item.default) for item in known}
     before, now = (
         {name: value for name, value in fields.items() if name not in FREE_ON_RESUME}
-        for fields in (checkpoint.facts["experiment"], as_plain(experiment))
+        for fields in ({**defaults, **checkpoint.facts["experiment"]}, as_plain(experiment))
     )
     if changed := differences(before, now):
         raise UsageError(
@@ -201,6 +209,21 @@ def _starting_point(experiment: Experiment) -> Checkpoint | None:
             f"same options, or start a new run with --init-from {checkpoint.path.parent}"
         )
     return checkpoint
+
+
+def _check_facts(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose facts are not those of a run."""
+    facts = checkpoint.facts
+    wrong = [name for name, kind in _FACTS.items() if not isinstance(facts.get(name), kind)]
+    if not wrong:
+        wrong = [f"experiment.{name}" for name in _COMPARED if name not in facts["experiment"]]
+        wrong += [] if all(isinstance(line, str) for line in facts["origin"]) else ["origin"]
+    if wrong:
+        raise ModelError(f"{checkpoint.path}: its facts are not those of a run: {', '.join(wrong)}")
+
+
+_FACTS = {"experiment": dict, "records": int, "data_sample": str, "workers": int, "origin": list}
+_COMPARED = ("iterations", "val_data", "val_images")
 
 
 def create_run_engine(

@@ -47,13 +47,15 @@ def training_records(experiment: Experiment) -> Iterator[RecordSource]:
         yield CachedSource(source, share) if share else source
 
 
-def data_sample(source: RecordSource) -> str:
-    """Return a digest of up to 64 records spread over a source: their names, images and boxes."""
+def data_sample(source: RecordSource, network: Network) -> str:
+    """Return a digest of up to 64 records spread over a source: their names, images and boxes, and points if learnt."""
     digest = hashlib.sha256()
     for index in np.linspace(0, len(source), min(_SAMPLE, len(source)), endpoint=False).astype(int).tolist():
         record = source[index]
         for part in (record.name.encode(), record.image, record.boxes.tobytes(), record.ignored.tobytes()):
             digest.update(part)
+        if record.landmarks is not None and "landmarks" in network.outputs:
+            digest.update(record.landmarks.tobytes())
     return digest.hexdigest()
 
 
@@ -85,4 +87,4 @@ def open_batches(
         if teacher is None:
             yield batches
         else:
-            yield (replace(batch, targets=teacher.teach(batch.images, batch.targets)) for batch in batches)
+            yield (replace(batch, targets=teacher.teach(batch)) for batch in batches)

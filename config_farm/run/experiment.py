@@ -23,6 +23,9 @@ class Experiment:
 
     version: Annotated[str, tyro.conf.Fixed]
     """Full name of the network's version; fixed by the config script."""
+    landmarks: bool = False
+    """Find five points of each face too (eyes, nose, mouth corners). Faces without points in the data teach their box
+    alone."""
     preset: PresetName = "ours"
     """Where the defaults below come from: our recipe, or the published one."""
     train_data: str | None = None

@@ -14,6 +14,7 @@ from config_farm.run.experiment import Experiment, recipe
 from config_farm.run.start_points import FINE_TUNING
 from data_iterator_farm.policies import PresetName
 from lffd import cli
+from lffd.graphs.landmarks import with_landmarks
 from lffd.graphs.network import Network
 from lffd.training.options import as_plain
 from symbol_farm.versions import version_network
@@ -47,7 +48,7 @@ class Script:
 
     @property
     def network(self) -> Network:
-        """What is trained."""
+        """What is trained, without the points that `--landmarks` adds."""
         return version_network(self.version) if isinstance(self.version, str) else self.version
 
     def declare(self, preset: PresetName) -> Experiment:
@@ -80,7 +81,7 @@ class Script:
                 return 0
             from config_farm.run.assembly import train
 
-            return train(self.network, experiment)
+            return train(with_landmarks(self.network) if experiment.landmarks else self.network, experiment)
 
         cli.finish(main)
 

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from accuracy_evaluation.evaluation_on_pack import detect_records, load_record
+from detection.crew import Crew
 from detection.detector import Detector
 from detection.drawing import draw_detections
 from detection.selection import Selection
 from lffd.errors import UsageError
+from lffd.files import write_atomic
 from lffd.graphs.model import Model
+from lffd.images.encoded import encode
 from lffd.records import Record, RecordSource
 from metric_farm.average_precision import average_precision
 
@@ -50,7 +53,8 @@ class PackValidator:
 
     def scores(self, model: Model) -> dict[str, float]:
         """Return `AP50` (which decides what is best) and `AP` (mean over IoU 0.50–0.95) of a model, 0–1."""
-        truth, found, _ = detect_records(Detector(model, EVALUATION), self._records)
+        crew = Crew(lambda runtime: Detector(model, EVALUATION, runtime=runtime))
+        truth, found, _ = detect_records(crew, self._records)
         figures = average_precision(truth, found, COUNTED_DETECTIONS)
         if figures.objects == 0:
             raise UsageError(f"--val-data {self._data} holds no object that counts: there is nothing to measure")
@@ -58,13 +62,12 @@ class PackValidator:
 
     def draw(self, model: Model, folder: Path, count: int) -> int:
         """Write pictures of the first `count` images with what the model finds; return how many there are."""
-        import cv2
-
         folder.mkdir(parents=True, exist_ok=True)
         detector, shown = Detector(model), min(count, len(self._records))
         for index in range(shown):
-            _, pixels = load_record(self._records, index)
-            cv2.imwrite(str(folder / f"{index:03d}.jpg"), draw_detections(pixels, detector(pixels)))
+            pixels, _ = load_record(self._records, index)
+            drawn = draw_detections(pixels, detector(pixels))
+            write_atomic(folder / f"{index:03d}.jpg", encode(drawn, 95), durable=False)
         return shown
 
     def protocol(self) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from data_provider_farm.drawn_faces.scenery import Pixels
 from lffd.boxes import Boxes
+from lffd.points import COUNT, HIDDEN, SEEN, Points
 
-Points = NDArray[np.float64]
+Polygon = NDArray[np.float64]
 Color = NDArray[np.float64]
 
 SKIN_TONES = np.array([[38, 55, 88], [55, 88, 135], [85, 128, 180], [125, 165, 212], [185, 205, 236]], np.float64)
@@ -40,6 +41,10 @@ BROW = np.array([[-1.2, 0.01], [0, -0.05], [1.2, 0.05], [1.2, -0.01], [0, -0.13]
 NOSE = np.array([[-0.03, -0.1], [0.05, -0.1], [0.12, 0.26], [-0.12, 0.26]])
 MASK = np.array([[-0.9, 0.12], [0, 0.02], [0.9, 0.12], [0.8, 0.62], [0.35, 0.9], [-0.35, 0.9], [-0.8, 0.62]])
 DARK = np.array([28.0, 26.0, 26.0])
+EYE, NOSE_TIP = (0.42, -0.14), (0.0, 0.25)
+"""Middle of the right eye (x in shares of the face's aspect) and of the nose's tip, in the face's frame."""
+MOUTH_CORNERS = {"closed": (1.0, 0.5), "smile": (1.0, 0.5), "open": (0.75, 0.56)}
+"""Right corner of each mouth, x in shares of the mouth's width."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,30 @@ def face_box(look: Appearance, center: tuple[float, float], half_height: float) 
     return np.concatenate((center - half, center + half)).astype(np.float32).reshape(1, 4)
 
 
+def face_points(look: Appearance, center: tuple[float, float], half_height: float) -> Points:
+    """Return the five points of a face, `(1, 5, 3)` as in `lffd.points`; those under a mask or glasses are hidden."""
+    corner = np.array(MOUTH_CORNERS[look.mouth]) * (mouth_width(look), 1)
+    eye = np.array(EYE) * (look.aspect, 1)
+    places = on_face(np.array([eye * (-1, 1), eye, NOSE_TIP, corner * (-1, 1), corner]), look)
+    flags = np.full((COUNT, 1), SEEN, np.float64)
+    flags[{"sunglasses": [0, 1], "mask": [2, 3, 4]}.get(look.extra, [])] = HIDDEN
+    pixels = places @ _rotation(look.tilt) * half_height + center
+    return np.concatenate((pixels, flags), axis=1).astype(np.float32)[None]
+
+
+def mouth_width(look: Appearance) -> float:
+    """Return half the width of a mouth, in the face's frame."""
+    return 0.3 * look.aspect / 0.77
+
+
+def on_face(points: Polygon, look: Appearance) -> Polygon:
+    """Return where points `(N, 2)` of a face that looks at us lie when it turns: yaw and pitch move and narrow it."""
+    moved = points + np.array([0, 0.14 * look.pitch])
+    depth = np.sqrt(np.maximum(1 - moved[:, 1] ** 2, 0))
+    moved[:, 0] = moved[:, 0] * (1 - 0.22 * abs(look.yaw)) + 0.34 * look.yaw * look.aspect * depth
+    return moved
+
+
 def person_box(look: Appearance, center: tuple[float, float], half_height: float) -> Boxes:
     """Return bounds of all that `draw_face` may paint over, shoulders included, `(1, 4)` xyxy in pixels."""
     corners = PERSON @ _rotation(look.tilt) * half_height + center
@@ -131,7 +160,7 @@ def draw_face(canvas: Pixels, look: Appearance, center: tuple[float, float], hal
     for side in (-1.0, 1.0) if look.extra != "sunglasses" else ():
         _draw_eye(pen, side)
     pen.feature(NOSE, 0.9 * look.skin)
-    pen.feature(CIRCLE * (0.14, 0.06) + (0, 0.25), 0.72 * look.skin)
+    pen.feature(CIRCLE * (0.14, 0.06) + NOSE_TIP, 0.72 * look.skin)
     _draw_mouth(pen)
     _draw_extra(pen)
     _draw_hair(pen)
@@ -145,24 +174,20 @@ class _Pen:
         # OpenCV counts from pixel centres, boxes from pixel corners.
         self.frame = FRACTION * (half_height - OVERPAINT) * _rotation(look.tilt)
         self.origin = FRACTION * (np.array(center) - 0.5) + 0.5
-        self.narrowing, self.turn = 1 - 0.22 * abs(look.yaw), 0.34 * look.yaw * look.aspect
 
-    def fill(self, points: Points, color: Color) -> None:
+    def fill(self, points: Polygon, color: Color) -> None:
         """Fill a polygon given in the face's frame."""
         pixels = np.floor(points @ self.frame + self.origin).astype(np.int32)
         cv2.fillPoly(self.canvas, [pixels], color.tolist(), cv2.LINE_AA, FRACTION_BITS)
 
-    def feature(self, points: Points, color: Color) -> None:
-        """Fill a polygon that lies on the face: yaw and pitch move and narrow it."""
-        moved = points + np.array([0, 0.14 * self.look.pitch])
-        depth = np.sqrt(np.maximum(1 - moved[:, 1] ** 2, 0))
-        moved[:, 0] = moved[:, 0] * self.narrowing + self.turn * depth
-        self.fill(moved, color)
+    def feature(self, points: Polygon, color: Color) -> None:
+        """Fill a polygon that lies on the face."""
+        self.fill(on_face(points, self.look), color)
 
 
 def _draw_eye(pen: _Pen, side: float) -> None:
     look = pen.look
-    middle = np.array([side * 0.42 * look.aspect, -0.14])
+    middle = np.array(EYE) * (side * look.aspect, 1)
     width, height = 0.2 * look.aspect, 0.13 * look.aspect * look.eye_open
     pen.feature(CIRCLE * (1.25 * width, 0.13) + middle, 0.82 * look.skin)
     pen.feature(CIRCLE * (width, height) + middle, np.array([232.0, 234, 236]))
@@ -172,10 +197,11 @@ def _draw_eye(pen: _Pen, side: float) -> None:
 
 
 def _draw_mouth(pen: _Pen) -> None:
-    look, width = pen.look, 0.3 * pen.look.aspect / 0.77
+    look, width = pen.look, mouth_width(pen.look)
     if look.mouth == "open":
-        pen.feature(CIRCLE * (0.75 * width, 0.16) + (0, 0.56), look.lips)
-        pen.feature(CIRCLE * (0.6 * width, 0.11) + (0, 0.56), DARK)
+        share, y = MOUTH_CORNERS["open"]
+        pen.feature(CIRCLE * (share * width, 0.16) + (0, y), look.lips)
+        pen.feature(CIRCLE * (0.6 * width, 0.11) + (0, y), DARK)
         return
     x = np.linspace(-1, 1, 9)
     bend = (0.1 if look.mouth == "smile" else 0.01) * (1 - x**2)
@@ -215,5 +241,5 @@ def _draw_hair(pen: _Pen) -> None:
         pen.fill(_box(-1.45 * look.aspect, -0.62, 1.45 * look.aspect, -0.5), 0.7 * look.cloth)
 
 
-def _box(x0: float, y0: float, x1: float, y1: float) -> Points:
+def _box(x0: float, y0: float, x1: float, y1: float) -> Polygon:
     return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])

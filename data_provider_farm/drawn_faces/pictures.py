@@ -12,12 +12,21 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data_provider_farm.drawn_faces.face import REACH, Appearance, draw_face, face_box, person_box, random_appearance
+from data_provider_farm.drawn_faces.face import (
+    REACH,
+    Appearance,
+    draw_face,
+    face_box,
+    face_points,
+    person_box,
+    random_appearance,
+)
 from data_provider_farm.drawn_faces.scenery import Pixels, draw_background, draw_distractors
 from data_provider_farm.prepare import Prepared
 from lffd.boxes import Boxes, areas, clip, intersections, longer_sides
 from lffd.errors import UsageError
 from lffd.images.encoded import encode
+from lffd.points import Points, join
 from lffd.records import Record
 
 NAME_PREFIX = "synthetic/"
@@ -36,12 +45,13 @@ class Actor(NamedTuple):
     half_height: float
 
 
-def draw_scene(rng: np.random.Generator, size: int) -> tuple[Pixels, Boxes]:
+def draw_scene(rng: np.random.Generator, size: int) -> tuple[Pixels, Boxes, Points | None]:
     """Draw the picture that the state of `rng` stands for; raises UsageError when `size` is under 64.
 
     Returns:
         The picture, `(size, size, 3)` uint8 BGR, and the faces' exact boxes, `(N, 4)` float32 xyxy in pixels, longer
-        sides 10–320 px (less where the picture's border cuts a face). About one picture in sixteen has no face.
+        sides 10–320 px (less where the picture's border cuts a face); and the faces' points, see `lffd.points`. About
+        one picture in sixteen has no face.
     """
     if size < SMALLEST_PICTURE:
         raise UsageError(f"a synthetic picture needs at least {SMALLEST_PICTURE} px a side, not {size}")
@@ -51,7 +61,8 @@ def draw_scene(rng: np.random.Generator, size: int) -> tuple[Pixels, Boxes]:
     for actor in actors:
         _draw_smooth(picture, *actor)
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(face_box(*actor) for actor in actors)])
-    return _develop(rng, picture), clip(boxes, size, size)
+    points = join((face_points(*actor), 1) for actor in actors)
+    return _develop(rng, picture), clip(boxes, size, size), points
 
 
 def _cast(rng: np.random.Generator, size: int) -> list[Actor]:
@@ -116,9 +127,9 @@ def _develop(rng: np.random.Generator, picture: Pixels) -> Pixels:
 
 def synthetic_record(index: int, size: int, seed: int) -> Record:
     """Return picture `index` of the set that `size` and `seed` name, as a record."""
-    picture, boxes = draw_scene(np.random.default_rng([seed, index]), size)
+    picture, boxes, points = draw_scene(np.random.default_rng([seed, index]), size)
     name = f"{NAME_PREFIX}{seed}-{size}-{index:07d}.jpg"
-    return Record(name, encode(picture, QUALITY), size, size, boxes, np.zeros(len(boxes), np.bool_))
+    return Record(name, encode(picture, QUALITY), size, size, boxes, np.zeros(len(boxes), np.bool_), points)
 
 
 def synthetic_records(count: int, size: int, seed: int) -> list[Record]:

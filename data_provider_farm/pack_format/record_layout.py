@@ -31,6 +31,11 @@ numbers follow the convention of `mx.image.ImageDetIter` and GluonCV: `header wi
 A float32 holds every whole number here exactly. `ImageDetIter` stops with an error at an image without a box of some
 area, and passes over one whose boxes all have class -1. So an image without any box of some area gets one more row
 after its boxes, with class -1, that covers the image. Field 5 does not count it.
+
+Where boxes have points, there is such a row in any case, its column 5 is 1, and behind the image's bytes stand 15
+float32 numbers per box: x, y in pixels and what is known, of each of the five points (see `lffd.points`). Decoders stop
+at an image's end, so that readers which know nothing of points, older releases among them, read such records all the
+same.
 """
 
 from __future__ import annotations
@@ -45,6 +50,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import DataError
+from lffd.points import COUNT, HIDDEN, SEEN, UNKNOWN, Points
 from lffd.records import Record
 
 Buffer = bytes | bytearray
@@ -72,10 +78,13 @@ FIXED = struct.Struct(f"<{FIXED_FIELDS}f")
 CRC = struct.Struct("<ff")
 NOTHING_VISIBLE = np.array([-1, 0, 0, 1, 1, 0, 0, 0, 0, 1], "<f4").tobytes()
 """The row after the boxes of an image that has none with area."""
+POINTS_COLUMN = 5
+POINTS_FOLLOW = np.array([-1, 0, 0, 1, 1, 1, 0, 0, 0, 1], "<f4").tobytes()
+"""The row after the boxes of an image whose points stand behind it."""
 
 
 class Encoded(NamedTuple):
-    """A record ready to write: everything before the image, whose length is a multiple of four, and the image."""
+    """A record ready to write: all before the image, of a length that four divides, and the image with its points."""
 
     head: bytearray
     image: bytes
@@ -94,11 +103,14 @@ def encode_record(record: Record) -> Encoded:
     width = FIXED_FIELDS + len(letters)
     fixed = (width, OBJECT_WIDTH, record.width, record.height, VERSION, len(record.boxes), 0, 0, len(name))
     words = letters @ np.array([1, 1 << 8, 1 << 16], "<f4")
-    label = FIXED.pack(*fixed) + words.tobytes() + table.tobytes() + (b"" if visible else NOTHING_VISIBLE)
-    crc = _checksum(label, record.image)
+    last, image = b"" if visible else NOTHING_VISIBLE, record.image
+    if record.landmarks is not None:
+        last, image = POINTS_FOLLOW, image + record.landmarks.astype("<f4").tobytes()
+    label = FIXED.pack(*fixed) + words.tobytes() + table.tobytes() + last
+    crc = _checksum(label, image)
     head = bytearray(IMAGE_HEADER.pack(len(label) // 4, 0.0, 0, 0)) + label
     CRC.pack_into(head, IMAGE_HEADER.size + 4 * CRC_FIELD, crc & 0xFFFF, crc >> 16)
-    return Encoded(head, record.image)
+    return Encoded(head, image)
 
 
 def set_key(data: Encoded, key: int) -> None:
@@ -121,12 +133,24 @@ def decode_record(data: bytes, key: int, where: str) -> Record:
     expected = (OBJECT_WIDTH, FIXED_FIELDS + -(-name_bytes // 3), 0)
     if (object_width, header_width, left) != expected or not rows - 1 <= boxes <= rows:
         raise DataError(f"{where}: the label contradicts itself; the pack was not written by this toolkit")
-    objects = label[header_width:].reshape(rows, OBJECT_WIDTH)[:boxes]
+    objects = label[header_width:].reshape(rows, OBJECT_WIDTH)
+    landmarks = None
+    if (objects[boxes:, POINTS_COLUMN] == 1).any():
+        image, landmarks = _split_points(image, boxes, where)
+    objects = objects[:boxes]
     name = _unpack_name(label[FIXED_FIELDS:header_width], name_bytes, where)
     pixels = np.ascontiguousarray(objects[:, 5:9], np.float32)
-    record = Record(name, image, width, height, pixels, objects[:, 9] != 0)
+    record = Record(name, image, width, height, pixels, objects[:, 9] != 0, landmarks)
     validate_record(record, where)
     return record
+
+
+def _split_points(image: bytes, boxes: int, where: str) -> tuple[bytes, Points]:
+    """Return the image, and the points `(boxes, 5, 3)` that stand behind it."""
+    length = len(image) - 4 * 3 * COUNT * boxes
+    if length <= 0:
+        raise DataError(f"{where}: the label contradicts itself; the pack was not written by this toolkit")
+    return image[:length], np.frombuffer(image, "<f4", offset=length).astype(np.float32).reshape(boxes, COUNT, 3)
 
 
 def _split(data: bytes, key: int, where: str) -> tuple[Floats, bytes]:
@@ -185,6 +209,16 @@ def validate_record(record: Record, where: str) -> None:
     if not good.all():
         bad, image = int(np.argmin(good)), f"the image of {record.width}x{record.height}"
         raise DataError(f"{where}: box {bad} {boxes[bad].tolist()} is not x0 <= x1, y0 <= y1 inside {image}")
+    if record.landmarks is not None:
+        _validate_points(record.landmarks, len(boxes), where)
+
+
+def _validate_points(points: Points, boxes: int, where: str) -> None:
+    """Refuse points that are not those of so many boxes."""
+    if points.dtype != np.float32 or points.shape != (boxes, COUNT, 3):
+        raise DataError(f"{where}: landmarks must be float32 ({boxes}, {COUNT}, 3), not {points.dtype} {points.shape}")
+    if not np.isfinite(points).all() or not np.isin(points[:, :, 2], (UNKNOWN, HIDDEN, SEEN)).all():
+        raise DataError(f"{where}: landmarks must be finite numbers, with 0 (unknown), 1 (hidden) or 2 (seen) as third")
 
 
 def check_frame(name: str, width: int, height: int, where: str | Path) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from data_provider_farm.readers.annotations import MAX_COORDINATE, Listing, RawBox, SourceImage, build_source
+from data_provider_farm.readers.plain_xml import PlainXml, parse_xml
 from lffd.errors import DataError
-from lffd.untrusted import parse_number, read_file
+from lffd.untrusted import parse_number
 
-MAX_FILE_BYTES, MAX_DEPTH = 16 << 20, 50
+MAX_FILE_BYTES = 16 << 20
 
 
 def read_voc(images: Path, annotations: Path, class_name: str | None, first_pixel: int = 1) -> Listing:
@@ -27,7 +28,7 @@ def read_voc(images: Path, annotations: Path, class_name: str | None, first_pixe
 
 def _read_image(images: Path, file: Path, class_name: str | None, first_pixel: int) -> SourceImage:
     """Return the image of one file."""
-    root = _parse(file)
+    root: ElementTree.Element = parse_xml(file, _Tree(), MAX_FILE_BYTES)
     name = _text(root, "filename", file)
     boxes = [
         _read_object(node, f"{file}: object {number}", first_pixel)
@@ -37,34 +38,8 @@ def _read_image(images: Path, file: Path, class_name: str | None, first_pixel: i
     return build_source(images / name, name, str(file), boxes, size=_read_size(root, file), folder=images)
 
 
-class _PlainBuilder(ElementTree.TreeBuilder):
-    """Refuses documents that declare entities, which can grow without bound, and those that nest without end."""
-
-    depth = 0
-
-    def doctype(self, name: str, public: str | None, system: str | None) -> None:
-        raise DataError("declares a document type, which VOC files do not")
-
-    def start(self, tag: str, attributes: dict[str, str], /) -> ElementTree.Element:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise DataError("is nested too deeply for a VOC file")
-        return super().start(tag, attributes)
-
-    def end(self, tag: str, /) -> ElementTree.Element:
-        self.depth -= 1
-        return super().end(tag)
-
-
-def _parse(file: Path) -> ElementTree.Element:
-    """Return the root of an XML file."""
-    data = read_file(file, most=MAX_FILE_BYTES)
-    try:
-        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_PlainBuilder()))
-    except ElementTree.ParseError as error:
-        raise DataError(f"{file}:{error.position[0]}: is not XML: {error}") from error
-    except (DataError, LookupError, ValueError) as error:  # the latter two: an encoding that Python does not have
-        raise DataError(f"{file}: {error}") from None
+class _Tree(PlainXml, ElementTree.TreeBuilder):
+    """Builds the tree of a file whose form is bounded."""
 
 
 def _text(node: ElementTree.Element, tag: str, file: Path) -> str:

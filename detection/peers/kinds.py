@@ -26,6 +26,7 @@ class PeerKind:
         mean, scale: subtracted from each channel, in `color_order`; what the difference is then divided by.
         multiple: images are padded with black at the right and bottom to a multiple of this.
         input_size: fixed width and height to which images are stretched; None where the file is free to choose.
+        has_landmarks: whether `decode` gives landmarks.
     """
 
     outputs: tuple[tuple[str, Shape], ...]
@@ -35,6 +36,7 @@ class PeerKind:
     scale: float = 1.0
     multiple: int = 1
     input_size: tuple[int, int] | None = None
+    has_landmarks: bool = True
 
     def padded(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height of an image after padding."""
@@ -53,6 +55,7 @@ _ULTRA_LIGHT = PeerKind(
     mean=(127.0, 127.0, 127.0),
     scale=128.0,
     input_size=(320, 240),
+    has_landmarks=False,
 )
 
 KINDS: dict[str, PeerKind] = {

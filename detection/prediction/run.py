@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, fields
 from itertools import groupby, islice
 from typing import Any
@@ -13,10 +15,12 @@ from numpy.typing import NDArray
 from detection.detections import Detections, ImageDetector
 from detection.detector import Detector
 from detection.prediction.inputs import FrameReader, Source
+from detection.prediction.streams import StreamReader
 from detection.prediction.writers import Prediction, PredictionWriter
-from lffd.ahead import map_ahead
+from detection.tracking import Tracker
+from lffd.ahead import map_ahead, newest
 from lffd.errors import DataError, LffdError, UsageError
-from lffd.images.files import read_picture
+from lffd.images.files import decode_picture, read_picture
 
 _AHEAD = 2
 """Images that are decoded while the network works."""
@@ -35,15 +39,23 @@ class Pace:
     batch_size: int = 1
     """How many images are read before they are run; those of one size run together."""
     every: int = 1
-    """Look at every so many frames of a video or camera."""
+    """Look at every so many frames of a video, camera or stream."""
     max_frames: int | None = None
-    """Stop a video or camera after so many frames that were looked at."""
+    """Stop a video, camera or stream after so many frames that were looked at."""
+    latest: bool = False
+    """Cameras and streams: look at the newest frame, and leave out those that came while the last one was looked at."""
+    track: bool = False
+    """Follow objects through videos, cameras and streams: each gets an id, in JSON, CSV and pictures."""
+    reconnect: int = 5
+    """How often in a row a lost stream is connected again, after pauses of 1, 2, 4, … s, at most 30; 0: never."""
 
     def __post_init__(self) -> None:
+        limits = {"batch_size": (1, MOST_AT_ONCE), "reconnect": (0, 1_000_000)}
         for item in fields(self):
-            most = MOST_AT_ONCE if item.name == "batch_size" else 2**31
-            if (value := getattr(self, item.name)) is not None and not 1 <= value <= most:
-                raise UsageError(f"{item.name} must be at least 1, not {value}, and at most {most:,}")
+            least, most = limits.get(item.name, (1, 2**31))
+            value = getattr(self, item.name)
+            if not isinstance(value, bool) and value is not None and not least <= value <= most:
+                raise UsageError(f"{item.name} must be at least {least}, not {value}, and at most {most:,}")
 
 
 @dataclass
@@ -88,6 +100,8 @@ class Run:
     def _read(self, source: Source) -> tuple[Source, NDArray[np.uint8] | LffdError]:
         """Return an image's pixels, or what is wrong with it."""
         try:
+            if source.data is not None:
+                return source, decode_picture(source.data, source.name, self.trusted)
             return source, read_picture(source.name, self.trusted)
         except LffdError as error:
             return source, error
@@ -102,12 +116,25 @@ class Run:
             return [error] if len(images) == 1 else [self._detect([image])[0] for image in images]
 
     def _over_frames(self, source: Source) -> None:
-        with FrameReader(source) as reader:
-            chosen = islice(enumerate(reader), 0, None, self.pace.every)
-            for number, pixels in islice(chosen, self.pace.max_frames):
-                moment, rate = number / reader.frame_rate, reader.frame_rate / self.pace.every
-                self._write(Prediction(source, pixels, self.detector(pixels), number, moment, rate))
-                self._step()
+        stream = source.kind == "stream"
+        with StreamReader(source, self.pace.reconnect, self.say) if stream else FrameReader(source) as reader:
+            chosen: Iterator[tuple[int, NDArray[np.uint8]]] = islice(enumerate(reader), 0, None, self.pace.every)
+            tracker = Tracker() if self.pace.track else None
+            with ExitStack() as stack:
+                if self.pace.latest and source.kind != "video" and reader.count is None:
+                    chosen = stack.enter_context(closing(newest(chosen)))
+                    if isinstance(reader, StreamReader):
+                        stack.callback(reader.stop)
+                for number, pixels in islice(chosen, self.pace.max_frames):
+                    moment, rate = number / reader.frame_rate, reader.frame_rate / self.pace.every
+                    found = self.detector(pixels)
+                    tracks = tracker.update(found.boxes, moment) if tracker else None
+                    self._write(Prediction(source, pixels, found, number, moment, rate, tracks))
+                    self._step()
+
+    def say(self, text: str) -> None:
+        """Show the user a line while the bar stays where it is."""
+        self.bar.write(text, file=sys.stderr)
 
     def _write(self, prediction: Prediction) -> None:
         self.images += prediction.frame is None

@@ -1,4 +1,4 @@
-"""Where predictions go: JSON, CSV, annotated pictures and videos, crops, a window.
+"""Where predictions go as text: JSON, CSV, counts on the screen.
 
 Every writer takes one `Prediction` after the other, so that a camera may run for days.
 """
@@ -8,26 +8,26 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.detections import Detections
-from detection.drawing import draw_detections
-from detection.prediction.inputs import FrameReader, Source
-from lffd.errors import DataError, UsageError
-from lffd.files import OutputFile, OutputFolder, naming, write_atomic
-
-MAX_JPEG_SIDE = 65_000
+from detection.prediction.inputs import Source
+from lffd.files import OutputFile, naming
+from lffd.points import NAMES
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one image `(H, W, 3)` uint8 BGR, or in one frame: its number from 0, its time in seconds."""
+    """What was found in one image `(H, W, 3)` uint8 BGR, or in one frame: its number from 0, its time in seconds.
+
+    `tracks` `(N,)` are the ids of the detections of a frame, where objects are followed.
+    """
 
     source: Source
     pixels: NDArray[np.uint8]
@@ -35,6 +35,11 @@ class Prediction:
     frame: int | None = None
     time: float | None = None
     frame_rate: float = 25.0
+    tracks: NDArray[np.int64] | None = None
+
+
+Render = Callable[[Prediction], NDArray[np.uint8]]
+"""Makes the picture `(H, W, 3)` uint8 BGR that is shown of a prediction."""
 
 
 class PredictionWriter(Protocol):
@@ -47,7 +52,7 @@ class PredictionWriter(Protocol):
         """Finish the files."""
 
 
-def _plain(values: NDArray[np.float32]) -> Any:
+def plain(values: NDArray[np.float32]) -> Any:
     """Return float32 values as the shortest decimals that read back as the same float32."""
     return np.array([float(text) for text in values.ravel().astype(str)]).reshape(values.shape).tolist()
 
@@ -56,12 +61,14 @@ def prediction_json(prediction: Prediction) -> dict[str, Any]:
     """Return a prediction as JSON values; boxes are `[x0, y0, x1, y1]` in pixels, best first."""
     found = prediction.detections
     rows = []
-    for index, (box, score) in enumerate(zip(_plain(found.boxes), _plain(found.scores), strict=True)):
+    for index, (box, score) in enumerate(zip(plain(found.boxes), plain(found.scores), strict=True)):
         row = {"box": box, "score": score}
+        if prediction.tracks is not None:
+            row["track"] = int(prediction.tracks[index])
         if found.branches is not None:
             row["branch"] = int(found.branches[index])
         if found.landmarks is not None:
-            row["landmarks"] = _plain(found.landmarks[index])
+            row["landmarks"] = plain(found.landmarks[index])
         rows.append(row)
     entry: dict[str, Any] = {"image": prediction.source.name}
     if prediction.frame is not None and prediction.time is not None:
@@ -115,179 +122,64 @@ class JsonWriter(_TextWriter):
 
 
 class CsvWriter(_TextWriter):
-    """One line per detection: image, frame (empty for images), x0, y0, x1, y1, score."""
+    """One line per detection: image, frame (empty for images), x0, y0, x1, y1, score; then track where ids are wanted.
+
+    Behind that, where the detector has landmarks, x and y of the five points. An image or frame without detections has
+    one line, whose other fields are empty.
+    """
 
     HEADER = "image,frame,x0,y0,x1,y1,score"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tracks: bool = False, landmarks: bool = False) -> None:
         super().__init__(path)
-        self.put(f"{self.HEADER}\n")
+        self._tracks, columns = tracks, [self.HEADER, *(["track"] if tracks else [])]
+        columns += [f"{name}_{axis}" for name in NAMES for axis in "xy"] if landmarks else []
+        self._empty = [""] * (",".join(columns).count(",") - 1)
+        self.put(",".join(columns) + "\n")
 
     def write(self, prediction: Prediction) -> None:
         """Add the lines of one image or frame."""
         found = prediction.detections
-        frame = "" if prediction.frame is None else prediction.frame
+        first = [prediction.source.name, "" if prediction.frame is None else prediction.frame]
+        rows = [[*box, score] for box, score in zip(plain(found.boxes), plain(found.scores), strict=True)]
+        if self._tracks:
+            ids = [""] * len(rows) if prediction.tracks is None else prediction.tracks.tolist()
+            rows = [[*row, track] for row, track in zip(rows, ids, strict=True)]
+        if found.landmarks is not None:
+            places = plain(found.landmarks.reshape(len(rows), 2 * len(NAMES)))
+            rows = [[*row, *place] for row, place in zip(rows, places, strict=True)]
         lines = io.StringIO()
-        rows = zip(_plain(found.boxes), _plain(found.scores), strict=True)
-        csv.writer(lines, lineterminator="\n").writerows([prediction.source.name, frame, *box, s] for box, s in rows)
+        csv.writer(lines, lineterminator="\n").writerows([*first, *row] for row in rows or [self._empty])
         self.put(lines.getvalue())
 
 
-class _Names:
-    """Output files inside a folder, none used twice, and none that a run did not make."""
+class CountWriter:
+    """Says how many were found: in each image, and in each video, camera or stream as a whole."""
 
-    def __init__(self, output: OutputFolder, below: str = ".") -> None:
-        self._output, self._folder = output, output.folder / below
-        self._used: set[Path] = set()
-
-    def fresh(self, wanted: PurePath, folder: bool = False) -> Path:
-        """Return the path for `wanted`, with `_2`, `_3`, … before the suffix when it is taken."""
-        path, number = self._folder / wanted, 1
-        while path in self._used or not ((folder and path.is_dir()) or self._output.may_write(path)):
-            number += 1
-            path = self._folder / wanted.with_name(f"{wanted.stem}_{number}{wanted.suffix}")
-        self._used.add(path)
-        return path
-
-    def save(self, path: Path, pixels: NDArray[np.uint8]) -> None:
-        """Write a picture in the format of its suffix."""
-        import cv2
-
-        fine, data = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
-        if not fine:
-            raise UsageError(f"{path}: a picture of {pixels.shape[1]}x{pixels.shape[0]} cannot be written")
-        write_atomic(self.claim(path), data.tobytes(), durable=False)
-
-    def claim(self, path: Path) -> Path:
-        """Make a file's folder, note the file as made, and return its path."""
-        if not self._output.may_write(path):
-            raise UsageError(f"{path} was not made by this command, so it is not replaced: choose another --output-dir")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return self._output.claim(path)
-
-
-def picture_suffix(source: Source, longest: int = 0) -> str:
-    """Return `.mp4` for what moves, `.jpg` for what came as JPEG and fits into one, and `.png` for everything else."""
-    if source.kind != "image":
-        return ".mp4"
-    return ".jpg" if source.output.suffix.lower() in (".jpg", ".jpeg") and longest <= MAX_JPEG_SIDE else ".png"
-
-
-class PictureWriter:
-    """Annotated copies: pictures as JPEG or PNG, videos as MP4, with `label` and scores if wanted."""
-
-    def __init__(self, output: OutputFolder, scores: bool, label: str = "") -> None:
-        self._names = _Names(output)
-        self._scores, self._label = scores, label
-        self._video: _Video | None = None
+    def __init__(self, say: Callable[[str], object], label: str) -> None:
+        """Call `say` with one line each; `label` names what is counted."""
+        self._say, self._label = say, label
+        self._source: Source | None = None
+        self._frames = self._found = self._most = 0
+        self._tracks: int | None = None
 
     def write(self, prediction: Prediction) -> None:
-        """Write one picture, or one more frame."""
-        source = prediction.source
-        drawn = draw_detections(prediction.pixels, prediction.detections, self._scores, self._label)
+        """Count one image or frame."""
+        count = len(prediction.detections)
         if prediction.frame is None:
-            path = self._names.fresh(source.output.with_suffix(picture_suffix(source, max(drawn.shape))))
-            self._names.save(path, drawn)
+            self._say(f"{prediction.source.name}: {count} × {self._label}")
             return
-        if self._video is None or self._video.source is not source or self._video.shape != drawn.shape:
+        if self._source is not prediction.source:
             self.close()
-            path = self._names.fresh(source.output.with_suffix(".mp4"))
-            self._video = _Video(self._names.claim(path), source, drawn.shape, prediction.frame_rate)
-        self._video.add(drawn)
+            self._source, self._frames, self._found, self._most, self._tracks = prediction.source, 0, 0, 0, None
+        self._frames, self._found, self._most = self._frames + 1, self._found + count, max(self._most, count)
+        if prediction.tracks is not None:
+            self._tracks = max(self._tracks or 0, int(prediction.tracks.max(initial=0)))
 
     def close(self) -> None:
-        """Finish the video that is being written."""
-        if self._video is not None:
-            video, self._video = self._video, None
-            video.close()
-
-
-class _Video:
-    """One MP4 file, which takes its name when it is whole."""
-
-    def __init__(self, path: Path, source: Source, shape: tuple[int, ...], rate: float) -> None:
-        import cv2
-
-        self.source, self.shape, self._path, self._count = source, shape, path, 0
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp.mp4")
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        self._stream = cv2.VideoWriter(str(self._temporary), code, rate, (shape[1], shape[0]))
-        if not self._stream.isOpened():
-            raise UsageError(f"{path}: a video of {shape[1]}x{shape[0]} cannot be written; use --no-draw")
-
-    def add(self, frame: NDArray[np.uint8]) -> None:
-        """Append a frame."""
-        self._stream.write(frame)
-        self._count += 1
-
-    def close(self) -> None:
-        """Give the file its name, or raise UsageError when it is not whole: OpenCV says nothing of a full disk."""
-        self._stream.release()
-        try:
-            with FrameReader(Source(str(self._temporary), "video", PurePath(self._path.name))) as reader:
-                whole = reader.count == self._count
-        except DataError:
-            whole = False
-        if not whole:
-            self._temporary.unlink(missing_ok=True)
-            raise UsageError(f"{self._path}: the video could not be written whole; is the disk full?")
-        self._temporary.replace(self._path)
-
-
-class CropWriter:
-    """Each detection cut out, as `crops/NAME/0000.png`, best first; frames put their number before it."""
-
-    def __init__(self, output: OutputFolder) -> None:
-        self._names = _Names(output, "crops")
-        self._current: tuple[Source, Path] | None = None
-
-    def write(self, prediction: Prediction) -> None:
-        """Write the crops of one image or frame."""
-        boxes = prediction.detections.boxes
-        corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(int).clip(0)
-        prefix = "" if prediction.frame is None else f"{prediction.frame:06d}_"
-        if self._current is None or self._current[0] is not prediction.source:
-            self._current = (prediction.source, self._names.fresh(prediction.source.output, folder=True))
-        for number, (x0, y0, x1, y1) in enumerate(corners.tolist()):
-            path = self._current[1] / f"{prefix}{number:04d}.png"
-            self._names.save(path, np.ascontiguousarray(prediction.pixels[y0:y1, x0:x1]))
-
-    def close(self) -> None:
-        """Do nothing: every crop is complete."""
-
-
-class StopRequested(Exception):  # noqa: N818 - no error
-    """The user wants no more."""
-
-
-class Display:
-    """Shows each prediction in a window; Escape or q raises `StopRequested`."""
-
-    TITLE = "predictions"
-
-    def __init__(self, scores: bool, label: str = "") -> None:
-        """Open the window, or raise UsageError where OpenCV has no windows or there is no display."""
-        import cv2
-
-        self._scores, self._label = scores, label
-        try:
-            cv2.namedWindow(self.TITLE, cv2.WINDOW_NORMAL)
-        except cv2.error as error:
-            raise UsageError(
-                "--show needs a display and an OpenCV that is built with windows, and opencv-python-headless is not. "
-                "Install the other build: pip uninstall opencv-python-headless; pip install opencv-python"
-            ) from error
-
-    def write(self, prediction: Prediction) -> None:
-        """Show one picture: images until a key is pressed, frames for a moment."""
-        import cv2
-
-        cv2.imshow(self.TITLE, draw_detections(prediction.pixels, prediction.detections, self._scores, self._label))
-        if cv2.waitKey(0 if prediction.frame is None else 1) & 0xFF in (27, ord("q")):
-            raise StopRequested
-
-    def close(self) -> None:
-        """Close the window."""
-        import cv2
-
-        cv2.destroyWindow(self.TITLE)
+        """Say what was counted in frames."""
+        if self._source is not None:
+            together = "" if self._tracks is None else f", {self._tracks:,} different ones"
+            counts = f"{self._found:,} × {self._label} in {self._frames:,} frames, at most {self._most:,} at once"
+            self._say(f"{self._source.name}: {counts}{together}")
+            self._source = None

@@ -74,10 +74,10 @@ def telling(what: str) -> Iterator[None]:
     except LffdError:
         raise
     except Exception as error:
-        raise EngineError(f"{what}: {_cause(error)}") from error
+        raise EngineError(f"{what}: {cause(error)}") from error
 
 
-def _cause(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """Return the line of a backend's error that says what happened, without its stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     of_mxnet = [line for line in lines if "Check failed" in line or re.match(r"\w*Error: ", line)]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from lffd import hints
 from lffd.engines import Engine
-from lffd.engines.base import gpu_number
+from lffd.engines.base import cause, gpu_number
 from lffd.engines.runtime import Runtime
-from lffd.errors import EngineError, UsageError
+from lffd.errors import EngineError, LffdError, UsageError
 from lffd.graphs.model import Model
 
 Builder = Callable[[Model, Runtime], Engine]
@@ -46,7 +46,12 @@ def _from(module: str, name: str) -> Builder:
 
     def build(model: Model, runtime: Runtime) -> Engine:
         made = getattr(importlib.import_module(f"lffd.engines.{module}_engine"), name)
-        engine: Engine = made(model, runtime.device, runtime.threads, runtime.precision)
+        try:
+            engine: Engine = made(model, runtime.device, runtime.threads, runtime.precision)
+        except LffdError:
+            raise
+        except Exception as error:  # backends raise dozens of classes
+            raise EngineError(f"engine {module} cannot take model {model.network.name}: {cause(error)}") from error
         return engine
 
     return build

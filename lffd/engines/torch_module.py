@@ -17,7 +17,7 @@ from torch.nn import functional
 from lffd.errors import ModelError
 from lffd.graphs.graph import Graph
 from lffd.graphs.network import raw_output
-from lffd.graphs.operators import Node, window
+from lffd.graphs.operators import Node, normalisation_of, window
 
 
 class BatchStatistics(NamedTuple):
@@ -163,6 +163,11 @@ def _activation(node: Node) -> Callable[..., Tensor]:
     return functional.relu if node.attrs["act_type"] == "relu" else lambda data: torch.sigmoid(data.float())
 
 
+def _normalize(node: Node) -> Callable[..., Tensor]:
+    offset, factor = (torch.tensor(values).reshape(1, 3, 1, 1) for values in normalisation_of(node))
+    return lambda data: (data - offset.to(data)) / factor.to(data)
+
+
 def _pool(node: Node) -> Callable[..., Tensor]:
     kernel, stride, pad = window(node)
     return partial(functional.max_pool2d, kernel_size=kernel, stride=stride, padding=pad)
@@ -177,7 +182,9 @@ _MAKERS: dict[str, Callable[[Node], Callable[..., Tensor]]] = {
     "LeakyReLU": lambda node: partial(functional.leaky_relu, negative_slope=node.number("slope", 0.25)),
     "Pooling": _pool,
     "UpSampling": lambda node: partial(functional.interpolate, scale_factor=2, mode="nearest"),
+    "_image_normalize": _normalize,
     "elemwise_add": lambda node: torch.add,
+    "elemwise_sub": lambda node: torch.sub,
     "Concat": lambda node: lambda *maps: torch.cat(maps, dim=1),
     "softmax": lambda node: partial(functional.softmax, dim=node.integer("axis", -1), dtype=torch.float32),
     "slice_axis": _slice,

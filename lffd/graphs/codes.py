@@ -21,6 +21,11 @@ class BoxCode(Protocol):
     """One way to write a box."""
 
     @property
+    def point_unit(self) -> float:
+        """Unit of a point's offset from the cell's centre, as a share of the prediction's."""
+        ...
+
+    @property
     def initial(self) -> tuple[float, float, float, float]:
         """Code of a box that is a fair first guess, for the biases of an untrained network."""
         ...
@@ -44,6 +49,7 @@ class Corners:
     """LFFD's code (arXiv 1904.10633, section 3.2): cell centre minus corner, for each of the four."""
 
     initial: tuple[float, float, float, float] = (0.75, 0.75, -0.75, -0.75)
+    point_unit: float = 1.0
 
     def encode(self, corners: NDArray[Any]) -> NDArray[Any]:
         """Return the codes of corners; see `BoxCode`."""
@@ -66,6 +72,11 @@ class CenterSize:
     size_variance: float = 0.2
     initial: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
+    @property
+    def point_unit(self) -> float:
+        """Unit of a point's offset; see `BoxCode`."""
+        return self.center_variance
+
     def encode(self, corners: NDArray[Any]) -> NDArray[Any]:
         """Return the codes of corners; see `BoxCode`."""
         center, size = (corners[:, 2:] + corners[:, :2]) / 2, corners[:, 2:] - corners[:, :2]
@@ -79,5 +90,9 @@ class CenterSize:
         return [x - half_width, y - half_height, x + half_width, y + half_height]
 
 
-CODES: dict[str, BoxCode] = {CORNERS: Corners(), "center-size": CenterSize()}
+CODES: dict[str, BoxCode] = {
+    CORNERS: Corners(),
+    "center-size": CenterSize(),
+    "center-size-plain": CenterSize(center_variance=1.0, size_variance=1.0),
+}
 """Every code by the name under which a network declares it."""

@@ -16,6 +16,8 @@ from typing import Any
 from lffd.errors import ModelError
 from lffd.graphs.operators import OPERATORS, Node, Place
 
+_WITHOUT_ARITHMETIC = ("null", "slice_axis", "Concat")
+
 MOST_NODES = 100_000
 """Far above any network, so that a damaged or hostile file is refused before anything of its size is built."""
 
@@ -52,8 +54,7 @@ class Graph:
             operator = OPERATORS.get(node.op)
             if operator is None:
                 raise ModelError(f"node {node.name}: operator {node.op} is not one of {', '.join(OPERATORS)}")
-            if not operator.takes(len(node.inputs)):
-                raise ModelError(f"node {node.name} ({node.op}) reads {len(node.inputs)} nodes, {operator.arity}")
+            operator.check(node)
             for number, source in enumerate(self.nodes[i] for i in node.inputs):
                 parameter = bool(operator.parameters) and number > 0
                 if parameter != (source.op == "null" and source.name != "data"):
@@ -136,6 +137,21 @@ class Graph:
             for i, node in enumerate(self.nodes)
             if node.op == "Convolution"
         }
+
+    def flops(self, height: int, width: int) -> int:
+        """Return arithmetic operations for one input of `height` × `width` pixels.
+
+        Two for each multiply–add of a convolution, of which its bias is one, and one for each number that another layer
+        computes; slices and concatenations compute none.
+        """
+        rows, columns, products = self.axis_sizes(height), self.axis_sizes(width), self.multiply_adds(height, width)
+        total = 2 * sum(products.values())
+        for i, node in enumerate(self.nodes):
+            if node.op in _WITHOUT_ARITHMETIC:
+                continue
+            each = 1 if node.op != "Convolution" else 2 * ("bias" in self.parameters_of(node))
+            total += each * self.places[i].channels * rows[i] * columns[i]
+        return total
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -234,6 +250,8 @@ def parse_graph(text: str, where: str = "symbol") -> Graph:
             raise ModelError(f"{where}: node {node.name} reads a node that does not come before it")
     if not outputs or any(not 0 <= output < len(nodes) for output in outputs):
         raise ModelError(f"{where}: the outputs {outputs} are not nodes of the graph")
+    if odd := [node.name for node in nodes if not node.name or not node.name.isprintable()]:
+        raise ModelError(f"{where}: {odd[0]!r:.40} cannot be the name of a node")
     if len({node.name for node in nodes}) != len(nodes):
         raise ModelError(f"{where}: two nodes have the same name")
     graph = Graph(nodes, outputs)

@@ -40,13 +40,18 @@ class Layers:
         self._unnamed: Counter[str] = Counter()
         self.gains: dict[str, float] = {}
 
-    def image(self, center: float = PIXEL_CENTER, scale: float = PIXEL_CENTER) -> Map:
+    def image(self, center: float | tuple[float, float, float] = PIXEL_CENTER, scale: float = PIXEL_CENTER) -> Map:
         """Return the input `data` `(B, 3, H, W)`, BGR, 0–255, as `(data − center) / scale`.
 
-        Exports fold this into the convolutions that read it; with a center that needs them to be unpadded, since the
-        zeros around the image would stand for another grey.
+        A center may be one number, or one for each of blue, green and red. Exports fold this into the convolutions that
+        read it; with a center that needs them to be unpadded, since the zeros around the image would stand for another
+        grey.
         """
         x = self._append("data", "null", {}, ())
+        if isinstance(center, tuple):
+            return self._append(
+                self._next("normalize"), "_image_normalize", {"mean": center, "std": (scale,) * 3}, (x,)
+            )
         if center:
             x = self._append(self._next("_minusscalar"), "_minus_scalar", {"scalar": center}, (x,))
         return self._append(self._next("_divscalar"), "_div_scalar", {"scalar": scale}, (x,))
@@ -60,31 +65,46 @@ class Layers:
         pad: int | None = None,
         *,
         groups: int = 1,
+        dilate: int = 1,
         relu: bool = True,
+        slope: float = 0.0,
         gain: float | None = 1.0,
+        bias: bool = True,
         name: str | None = None,
+        weights_of: str | None = None,
     ) -> Map:
-        """Return a square convolution with bias, ReLU behind it.
+        """Return a square convolution, ReLU behind it.
 
         Args:
             x: what it reads.
             channels: of its result.
             kernel: side of its window.
             stride: of its window.
-            pad: zeros on each side; half the kernel when None.
+            pad: zeros on each side; half of what the window covers when None.
             groups: into which the channels are cut; as many as channels makes it depthwise.
+            dilate: distance of the window's taps.
             relu: end with a ReLU.
+            slope: of that ReLU below 0.
             gain: with which batch normalisation starts, while training; None for no normalisation.
+            bias: whether it has one; a normalised one must, as that is where the normalisation goes.
             name: prefix of its parameters; numbered when None.
+            weights_of: name of an earlier convolution whose parameters it uses; it has none of its own then, and
+                neither of the two is normalised.
         """
         name = name or f"conv{self._number('conv')}"
         attrs: dict[str, Any] = {"kernel": (kernel,) * 2, "num_filter": channels, "stride": (stride,) * 2}
-        attrs["pad"] = (kernel // 2 if pad is None else pad,) * 2
+        attrs["pad"] = (dilate * (kernel // 2) if pad is None else pad,) * 2
         if groups > 1:
             attrs["num_group"] = groups
+        if dilate > 1:
+            attrs["dilate"] = (dilate,) * 2
+        if not bias:
+            attrs["no_bias"] = True
         if gain is not None:
             self.gains[name] = gain
-        result = self._append(name, "Convolution", attrs, (x,))
+        result = self._append(name, "Convolution", attrs, (x,), weights_of)
+        if relu and slope:
+            return self.leaky_relu(result, slope)
         return self.relu(result, f"relu_{name}") if relu else result
 
     def depthwise(self, x: Map, *, relu: bool = False, gain: float | None = None, name: str | None = None) -> Map:
@@ -126,8 +146,15 @@ class Layers:
     def probability(self, x: Map, branch: int, predictions: int = 1) -> Map:
         """Return the object probability of a branch's score map, as `score_<branch>`.
 
-        That is the softmax over two channels, the object first, or else a sigmoid for each prediction of a cell.
+        That is the softmax over two channels, the object first, or a sigmoid for each prediction of a cell. Of several
+        predictions with two channels each, all objects first, it is the sigmoid of their difference, which is the same.
         """
+        if self.channels(x) == 2 * predictions > 2:
+            halves = [
+                self._append(f"{part}_{branch}", "slice_axis", {"axis": 1, "begin": at, "end": at + predictions}, (x,))
+                for part, at in (("object", 0), ("background", predictions))
+            ]
+            x = self._append(self._next("_minus"), "elemwise_sub", {}, tuple(halves))
         if (self.channels(x), predictions) != (2, 1):
             return self._append(f"score_{branch}", "Activation", {"act_type": "sigmoid"}, (x,))
         soft = self._append(f"probability_{branch}", "softmax", {"axis": 1}, (x,))
@@ -141,12 +168,20 @@ class Layers:
         """Return the graph with these outputs."""
         return Graph(tuple(self._nodes), tuple(outputs))
 
-    def _append(self, name: str, op: str, attrs: dict[str, Any], inputs: tuple[Map, ...]) -> Map:
-        """Append a node, after variables for the parameters that its operator has; attributes become MXNet's text."""
+    def _append(
+        self, name: str, op: str, attrs: dict[str, Any], inputs: tuple[Map, ...], parameters_of: str | None = None
+    ) -> Map:
+        """Append a node, after variables for the parameters that its operator has; attributes become MXNet's text.
+
+        With `parameters_of`, it reads those of the node of that name instead.
+        """
         written = {key: str(attrs[key]) for key in sorted(attrs)}
-        parameters = [parameter_node(name, role, written) for role in OPERATORS[op].parameters]
-        first = len(self._nodes)
-        node = Node(name, op, written, (*inputs, *range(first, first + len(parameters))))
+        roles = OPERATORS[op].parameters[: -1 if attrs.get("no_bias") else None]
+        parameters = [] if parameters_of else [parameter_node(name, role, written) for role in roles]
+        places = tuple(range(len(self._nodes), len(self._nodes) + len(parameters)))
+        if parameters_of:
+            places = next(other.inputs[1:] for other in self._nodes if other.name == parameters_of)
+        node = Node(name, op, written, (*inputs, *places))
         place = OPERATORS[op].place(node, [self._places[x] for x in inputs])
         self._nodes += [*parameters, node]
         self._places += [*(Place(0) for _ in parameters), place]

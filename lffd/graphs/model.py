@@ -19,6 +19,7 @@ from lffd.graphs import batch_norm
 from lffd.graphs.graph import Graph, parse_graph
 from lffd.graphs.network import Network, network_from_dict
 from lffd.params import misfits, pack_params, parse_params
+from lffd.untrusted import read_file
 
 SYMBOL_FILE, PARAMS_FILE, CARD_FILE = "symbol.json", "model.params", "card.json"
 CARD_FORMAT, KNOWN_FORMATS = 2, (1, 2)
@@ -117,7 +118,7 @@ def derived_facts(model: Model) -> dict[str, Any]:
         },
         "output": f"per branch in order {', '.join(network.outputs)}, (B, channels, h, w) each: the object's "
         f"probability; box code {network.code!r} in units of normalizer around the cell's centre, which lies at "
-        "first_center + stride * column (and row); points as x and y in the same units, from the centre",
+        "first_center + stride * column (and row), or where the branch's grid says; points as x and y in the same units, from the centre",
         "parameters": model.parameter_count,
     }
 
@@ -231,8 +232,9 @@ def _read_card(folder: Path) -> dict[str, Any]:
         aside = put_aside(folder.resolve())
         hint = f"; a save was cut short, rename {aside} to {folder} to go on with the model before it" if aside else ""
         raise ModelError(f"{folder}: not a model directory: it has no {CARD_FILE}{hint}")
+    content = read_file(path, refusal=ModelError)
     try:
-        card = json.loads(path.read_bytes())
+        card = json.loads(content)
         digests, form = card["sha256"], card["format"]
         named = all(isinstance(name, str) and isinstance(digest, str) for name, digest in digests.items())
         card["network"]["name"]
@@ -247,10 +249,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
 
 def _read_verified(folder: Path, name: str, digest: str) -> bytes:
     path = folder / name
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    data = read_file(path, refusal=ModelError)
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
         raise ModelError(f"{path}: SHA-256 is {found}, but the card says {digest}: the file is damaged or was replaced")

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lffd.errors import ModelError
 from lffd.graphs.model import Model
-from lffd.graphs.operators import Node, window
+from lffd.graphs.operators import Node, normalisation_of, window
 
 _MAGIC = 7767517
 _FLOAT32 = np.zeros(1, "<u4").tobytes()
@@ -73,15 +73,23 @@ class _Writer:
     def convolution(self, node: Node, inputs: list[str], output: str, activated: bool) -> None:
         """Append a convolution, with its ReLU where `activated`."""
         values = [self.model.params[name] for name in self.graph.parameters_of(node).values()]
-        kernel, stride, pad = window(node)
+        (_, stride, pad), kernel, dilate = window(node), node.pair("kernel")[0], node.pair("dilate", 1)[0]
         filters, groups = node.integer("num_filter"), node.integer("num_group", 1)
         settings = {0: filters, 1: kernel, 3: stride, 4: pad, 5: len(values) - 1, 6: values[0].size}
+        if dilate > 1:
+            settings[2] = dilate
         if groups > 1:
             settings[7] = groups
         settings[9] = int(activated)
         kind = "ConvolutionDepthWise" if groups > 1 else "Convolution"
         self.layer(kind, node.name, inputs, [output], " ".join(f"{k}={v}" for k, v in settings.items()))
         self.weights += [_FLOAT32, *map(_float32, values)]
+
+    def normalize(self, node: Node, inputs: list[str], output: str) -> None:
+        """Append what shifts and scales each channel of the image."""
+        offset, factor = (np.array(values) for values in normalisation_of(node))
+        self.layer("Scale", node.name, inputs, [output], "0=3 1=1")
+        self.weights += [_float32(values) for values in (1 / factor, -offset / factor)]
 
     def simple(self, node: Node, inputs: list[str], output: str) -> None:
         """Append a layer without parameters.
@@ -112,6 +120,8 @@ class _Writer:
             if node.op == "Convolution":
                 self.convolution(node, inputs, blob, activated=relu is not None)
                 fused.add(result)
+            elif node.op == "_image_normalize":
+                self.normalize(node, inputs, blob)
             else:
                 self.simple(node, inputs, blob)
             self.provide(result, blob)
@@ -137,6 +147,7 @@ _SIMPLE: dict[str, Callable[[Node], tuple[str, str]]] = {
     "_minus_scalar": _scalar,
     "_div_scalar": _scalar,
     "elemwise_add": lambda node: ("BinaryOp", "0=0"),
+    "elemwise_sub": lambda node: ("BinaryOp", "0=1"),
     "Concat": lambda node: ("Concat", "0=0"),
     "Activation": lambda node: ({"relu": "ReLU", "sigmoid": "Sigmoid"}[node.attrs["act_type"]], ""),
     "LeakyReLU": lambda node: ("ReLU", f"0={node.number('slope', 0.25)}"),
@@ -148,7 +159,7 @@ _SIMPLE: dict[str, Callable[[Node], tuple[str, str]]] = {
 """Operators without parameters: ncnn's layer and its settings."""
 
 
-def _float32(values: NDArray[np.float32]) -> bytes:
+def _float32(values: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(values, "<f4").tobytes()
 
 

@@ -32,6 +32,15 @@ CHANNELS = {"score": 1, "box": 4, "landmarks": 10}
 its box; five points as x and y of left eye, right eye, nose, left and right mouth corner."""
 
 
+Grid = tuple[tuple[float, float], tuple[float, float]]
+"""Of x and of y: first centre and step in pixels."""
+
+
+def square_grid(first: float, step: float) -> Grid:
+    """Return a grid that is the same along x and y."""
+    return (first, step), (first, step)
+
+
 @dataclass(frozen=True)
 class Branch:
     """Where a detection branch hangs, and what it is responsible for.
@@ -41,11 +50,14 @@ class Branch:
         object_range: lower and upper longer side of its objects in pixels, both included.
         anchors: width and height in pixels of each prediction of a cell, which its box code is relative to; one of
             half the range's upper end both ways when empty, as LFFD has it.
+        grid: along x and along y, the input pixel under the middle of the first cell's predictions, and pixels from one
+            cell's to the next; where the cells' receptive fields have their middles when None, as LFFD has it.
     """
 
     layer: str
     object_range: tuple[float, float]
     anchors: tuple[tuple[float, float], ...] = ()
+    grid: Grid | None = None
 
     @property
     def units(self) -> tuple[tuple[float, float], ...]:
@@ -63,8 +75,10 @@ class BranchGeometry:
         object_range: longer sides in pixels, both ends included, that are positive here.
         gray_range: longer sides from `floor(0.9 low)` to `ceil(1.1 high)`; those outside `object_range` are
             ignored here.
-        stride, receptive_field, first_center: of its cells, in input pixels.
+        stride, receptive_field: of its cells, in input pixels.
+        first_center: x of the first cell's predictions, in input pixels.
         units: see `Branch`.
+        grid: where its predictions have their middles; see `Branch`.
         code: name of its box code in `codes.CODES`.
     """
 
@@ -76,6 +90,7 @@ class BranchGeometry:
     receptive_field: int
     first_center: float
     units: tuple[tuple[float, float], ...]
+    grid: Grid
     code: str = CORNERS
 
     @property
@@ -83,9 +98,15 @@ class BranchGeometry:
         """Unit of the first prediction's code in pixels: in LFFD, half of the range's upper end."""
         return self.units[0][0]
 
-    def centers(self, count: int) -> NDArray[np.float32]:
-        """Return the input coordinate of `count` consecutive cell centres along one axis, `(count,)`."""
-        return (self.first_center + self.stride * np.arange(count)).astype(np.float32)
+    def centers(self, count: int, axis: int = 0) -> NDArray[np.float32]:
+        """Return the input coordinate of `count` consecutive cells' predictions along x (0) or y (1), `(count,)`."""
+        first, step = self.grid[axis]
+        return (first + step * np.arange(count)).astype(np.float32)
+
+    def places(self, columns: NDArray[Any], rows: NDArray[Any]) -> NDArray[np.float32]:
+        """Return x and y `(N, 2)` of the middles of cells' predictions, by column and row `(N,)`, in input pixels."""
+        (x, dx), (y, dy) = self.grid
+        return np.stack((x + dx * columns, y + dy * rows), axis=1).astype(np.float32)
 
     def encode(
         self, boxes: NDArray[np.float32], centers: NDArray[np.float32], prediction: int = 0
@@ -109,6 +130,26 @@ class BranchGeometry:
         corners = np.stack(CODES[self.code].corners(list(codes.T), np), axis=1)
         return (np.tile(centers, 2) + corners * np.tile(units, 2)).astype(np.float32)
 
+    def encode_points(
+        self, points: NDArray[np.float32], centers: NDArray[np.float32], prediction: int = 0
+    ) -> NDArray[np.float32]:
+        """Return what `landmarks` says `(N, 10)` of points `(N, 5, 2)` in pixels: offsets from the cell, in its units.
+
+        Args:
+            points: x, y of each.
+            centers: `(N, 2)` x, y of the cell that predicts each face.
+            prediction: which of the cell's predictions.
+        """
+        unit = CODES[self.code].point_unit * np.asarray(self.units[prediction], np.float32)
+        return ((points - centers[:, None]) / unit).reshape(-1, CHANNELS["landmarks"]).astype(np.float32)
+
+    def decode_points(
+        self, codes: NDArray[np.float32], centers: NDArray[np.float32], prediction: int | NDArray[np.intp] = 0
+    ) -> NDArray[np.float32]:
+        """Return points `(N, 5, 2)` in pixels from codes `(N, 10)`; the inverse of `encode_points`."""
+        units = CODES[self.code].point_unit * np.asarray(self.units, np.float32)[prediction].reshape(-1, 1, 2)
+        return (centers[:, None] + codes.reshape(len(codes), -1, 2) * units).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class Network:
@@ -124,6 +165,7 @@ class Network:
         assignment: name of the rule by which objects train cells, see `data_iterator_farm.assignment`.
         gains: convolutions that are normalised while training, and the gain they start with; empty for a network that
             was read from a model.
+        fixed_input: width and height in pixels to which images are stretched; None for a network that takes any.
     """
 
     name: str
@@ -134,6 +176,7 @@ class Network:
     code: str = CORNERS
     assignment: str = "ranges"
     gains: Mapping[str, float] = field(default_factory=dict, hash=False)
+    fixed_input: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a declaration that cannot work, with the part that is wrong."""
@@ -165,22 +208,24 @@ class Network:
             place, (low, high) = self.graph.places[outputs["score"]], branch.object_range
             # In floats 1.1 * 70 is 77.00000000000001: rounding first keeps the gray edge at 77.
             gray = (float(math.floor(round(0.9 * low, 6))), float(math.ceil(round(1.1 * high, 6))))
-            center = int(place.center) if place.center == int(place.center) else place.center
-            where = (place.stride, place.receptive_field, center)
+            grid = branch.grid or square_grid(place.center, place.stride)
+            center = grid[0][0]
+            where = (place.stride, place.receptive_field, int(center) if center == int(center) else center)
             found.append(
-                BranchGeometry(index, branch.layer, branch.object_range, gray, *where, branch.units, self.code)
+                BranchGeometry(index, branch.layer, branch.object_range, gray, *where, branch.units, grid, self.code)
             )
         return tuple(found)
 
     @property
-    def predictions(self) -> int:
-        """Predictions per cell."""
-        return len(self.branches[0].units)
+    def predictions(self) -> tuple[int, ...]:
+        """Predictions per cell of each branch."""
+        return tuple(len(branch.units) for branch in self.branches)
 
     @property
-    def score_channels(self) -> int:
-        """Channels of a branch's raw score: one logit per prediction, or two of which the first is the object's."""
-        return self.graph.places[raw_output(self.graph, self.graph.outputs[0])].channels
+    def score_channels(self) -> tuple[int, ...]:
+        """Channels of each branch's raw score: one logit per prediction, or all objects' and then all backgrounds'."""
+        scores = (outputs["score"] for outputs in self.by_branch(self.graph.outputs))
+        return tuple(self.graph.places[raw_output(self.graph, score)].channels for score in scores)
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -207,6 +252,10 @@ class Network:
         """Smallest side in pixels for which the deepest branch still has one cell."""
         step = self.input_step
         return next(side for side in range(step, MOST_PIXELS, step) if min(self.graph.axis_sizes(side)) > 0)
+
+    def seen_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the size at which the network sees an image of `width` × `height` pixels."""
+        return self.fixed_input or (width, height)
 
     def fitting(self, side: int) -> int:
         """Return the smallest side in pixels that the network takes and that is not below `side`."""
@@ -254,7 +303,7 @@ class Network:
                 weights = sum(math.prod(shapes[name]) for name in names)
                 place = places[position]
                 center = int(place.center) if place.center == int(place.center) else place.center
-                kernel, stride, _ = window(node)
+                kernel, stride = node.pair("kernel")[0], window(node)[1]
                 where = (place.stride, place.receptive_field, center)
                 kind = self._kind(position)
                 found.append(Layer(node.name, kind, kernel, stride, place.channels, weights, *where))
@@ -298,9 +347,11 @@ class Network:
             "outputs": list(self.outputs),
             "code": self.code,
             "assignment": self.assignment,
+            **({"fixed_input": list(self.fixed_input)} if self.fixed_input else {}),
             "branches": [
                 {"layer": b.layer, "object_range": list(b.object_range)}
                 | ({"anchors": [list(anchor) for anchor in b.anchors]} if b.anchors else {})
+                | ({"grid": [list(axis) for axis in b.grid]} if b.grid else {})
                 for b in self.branches
             ],
         }
@@ -340,17 +391,20 @@ def declare(
     *,
     code: str = CORNERS,
     assignment: str = "ranges",
+    fixed_input: tuple[int, int] | None = None,
 ) -> Network:
     """Return the network that layer functions have drawn.
 
     Args:
         name: full version name.
         net: what collected the layers.
-        branches: shallowest first, each with what it says: raw `score` (two channels, the object first, or one per
-            prediction), `box`, and further keys of `CHANNELS`, the same and in the same order for all.
+        branches: shallowest first, each with what it says: raw `score` (one channel per prediction, or two: those of
+            all objects, then those of all backgrounds), `box`, and further keys of `CHANNELS`, the same and in the same
+            order for all.
         train_input: side in pixels of the square training crop.
         code: name of the box code.
         assignment: name of the rule by which objects train cells.
+        fixed_input: width and height in pixels to which images are stretched, for a network that takes no other.
 
     Raises:
         GeometryError: for a declaration that cannot work.
@@ -361,13 +415,16 @@ def declare(
         outputs += [net.probability(x, index, count) if role == "score" else x for role, x in said.items()]
     names = tuple(branches[0][1]) if branches else ()
     declared = tuple(branch for branch, _ in branches)
-    return Network(name, net.graph(outputs), declared, train_input, names, code, assignment, dict(net.gains))
+    graph, gains = net.graph(outputs), dict(net.gains)
+    return Network(name, graph, declared, train_input, names, code, assignment, gains, fixed_input)
 
 
 def raw_output(graph: Graph, position: int) -> int:
-    """Return the node that an output is made of: what losses attach to, in front of softmax, sigmoid and slices."""
+    """Return the node that an output is made of: what losses attach to, in front of softmax or sigmoid and slices."""
     node = graph.nodes[position]
-    while node.op in ("softmax", "slice_axis") or (node.op == "Activation" and node.attrs["act_type"] == "sigmoid"):
+    while node.op in ("softmax", "slice_axis", "elemwise_sub") or (
+        node.op == "Activation" and node.attrs["act_type"] == "sigmoid"
+    ):
         position = node.inputs[0]
         node = graph.nodes[position]
     return position
@@ -387,16 +444,27 @@ def network_from_dict(fields: Mapping[str, Any], graph: Graph) -> Network:
                 str(entry["layer"]),
                 _numbers(entry["object_range"], 2),
                 tuple(_numbers(anchor, 2) for anchor in entry.get("anchors", ())),
+                _grid(entry["grid"]) if "grid" in entry else None,
             )
             for entry in fields["branches"]
         )
         outputs = tuple(str(name) for name in fields.get("outputs", ("score", "box")))
         code, assignment = str(fields.get("code", CORNERS)), str(fields.get("assignment", "ranges"))
-        return Network(str(fields["name"]), graph, branches, fields["train_input"], outputs, code, assignment)
+        fixed = _numbers(fields["fixed_input"], 2) if "fixed_input" in fields else None
+        named = {"outputs": outputs, "code": code, "assignment": assignment, "fixed_input": fixed}
+        return Network(str(fields["name"]), graph, branches, fields["train_input"], **named)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, GeometryError):
             raise
         raise GeometryError(f"not a network declaration: {type(error).__name__}: {error}") from error
+
+
+def _grid(values: Sequence[Any]) -> Grid:
+    """Return a grid with steps above 0; anything else is a ValueError."""
+    x, y = (_numbers(axis, 2) for axis in values)
+    if min(x[1], y[1]) <= 0:
+        raise ValueError(f"{str(values)[:60]} is not a grid with steps above 0")
+    return x, y
 
 
 def _numbers(values: Sequence[Any], count: int) -> Any:
@@ -421,6 +489,8 @@ def _check_declaration(network: Network) -> None:
     side = network.train_input
     if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= MOST_PIXELS:
         raise GeometryError(f"{network.name}: train_input must be a whole number from 1 to {MOST_PIXELS}")
+    if network.fixed_input and not all(isinstance(n, int) and 1 <= n <= MOST_PIXELS for n in network.fixed_input):
+        raise GeometryError(f"{network.name}: fixed_input must be two whole numbers from 1 to {MOST_PIXELS}")
     if not 1 <= len(network.branches) <= MOST_BRANCHES:
         raise GeometryError(f"{network.name}: a network needs 1 to {MOST_BRANCHES} branches")
     if network.outputs[:2] != ("score", "box") or len(set(network.outputs)) < len(network.outputs):
@@ -439,8 +509,8 @@ def _check_declaration(network: Network) -> None:
                 f"{label}: object range {low}–{high} overlaps or comes before the one in front, which ends at "
                 f"{previous}; sort branches from small to large objects"
             )
-        if len(branch.units) != network.predictions or any(not 0 < s < math.inf for unit in branch.units for s in unit):
-            raise GeometryError(f"{label}: every branch needs the same number of anchors, each above 0 px")
+        if any(not 0 < side < math.inf for unit in branch.units for side in unit):
+            raise GeometryError(f"{label}: the sides of its anchors must be above 0 px")
         previous = high
 
 
@@ -451,7 +521,7 @@ def _check_outputs(network: Network) -> None:
         label = f"{network.name}: branch {number} ({network.branches[number].layer})"
         first = places[outputs["score"]]
         for name, position in outputs.items():
-            channels, place = CHANNELS[name] * network.predictions, places[position]
+            channels, place = CHANNELS[name] * network.predictions[number], places[position]
             if place.channels != channels:
                 node = network.graph.nodes[position].name
                 raise GeometryError(

@@ -18,7 +18,7 @@ from lffd.errors import ModelError, UsageError
 from lffd.graphs.graph import Graph
 from lffd.graphs.model import Model
 from lffd.graphs.network import Network
-from lffd.graphs.operators import Node, window
+from lffd.graphs.operators import Node, normalisation_of, window
 from lffd.hints import require
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ INPUT_SHAPES: dict[str, tuple[str, tuple[str | int, ...]]] = {
 }
 """Element type and shape of the input `data`, by form; strings are open dimensions."""
 
-NORMALISING = ("_minus_scalar", "_div_scalar")
+Size = tuple[int, int]
+"""Height and width in pixels of the only input that a graph takes, one image at a time."""
+
+NORMALISING = ("_minus_scalar", "_div_scalar", "_image_normalize")
 """Operators that shift and scale pixels at the start of the graph."""
 
 
@@ -140,10 +143,14 @@ class Translator:
             return values
         offset, factor = normalisation(self.graph, source)
         weight = values[0] / factor
-        return [weight, *(bias - weight.sum((1, 2, 3)) * offset for bias in values[1:])]
+        return [weight, *(bias - (weight * offset).sum((1, 2, 3)) for bias in values[1:])]
 
     def simple(self, node: Node, inputs: list[str], output: str) -> str:
         """Add an operator without parameters; scalars, scales and bounds become constants."""
+        if node.op == "_image_normalize":
+            parts = [np.reshape(values, (1, 3, 1, 1)).astype(np.float32) for values in normalisation_of(node)]
+            mean, std = (self.builder.constant(f"{output}_{n}", v) for n, v in zip(("mean", "std"), parts, strict=True))
+            return self.builder.add("Div", [self.builder.add("Sub", [*inputs, mean], f"{output}_shifted"), std], output)
         operator, constants, attributes = _SIMPLE[node.op](node)
         names = [value and self.builder.constant(f"{output}_{name}", value[0]) for name, value in constants.items()]
         return self.builder.add(operator, [*inputs, *names], output, **attributes)
@@ -176,6 +183,7 @@ _SIMPLE: dict[str, Callable[[Node], Simple]] = {
     "Pooling": _pool,
     "UpSampling": _enlarge,
     "elemwise_add": lambda node: ("Add", {}, {}),
+    "elemwise_sub": lambda node: ("Sub", {}, {}),
     "Concat": lambda node: ("Concat", {}, {"axis": 1}),
     "softmax": lambda node: ("Softmax", {}, {"axis": 1}),
     "slice_axis": _slice,
@@ -189,21 +197,28 @@ def foldable(graph: Graph) -> list[int]:
     What is subtracted can go into unpadded convolutions only: the zeros around the image stand for that grey.
     """
     chain = [position for position, node in enumerate(graph.nodes) if node.op in NORMALISING]
-    offset, _ = normalisation(graph, chain[-1]) if chain else (0.0, 1.0)
+    shifted = chain and normalisation(graph, chain[-1])[0].any()
     readers = [graph.nodes[i] for i in (graph.readers[chain[-1]] if chain else ())]
-    fitting = all(node.op == "Convolution" and (offset == 0 or window(node)[2] == 0) for node in readers)
+    fitting = all(node.op == "Convolution" and (not shifted or window(node)[2] == 0) for node in readers)
     return chain if fitting and (not chain or chain[-1] not in graph.outputs) else []
 
 
-def normalisation(graph: Graph, position: int) -> tuple[float, float]:
-    """Return what is subtracted from the image, and by what the rest is divided, to get the node at `position`."""
-    offset, factor, node = 0.0, 1.0, graph.nodes[position]
+def normalisation(graph: Graph, position: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what is subtracted from the image, and by what the rest is divided, to get the node at `position`.
+
+    Both are `(3, 1, 1)`, for blue, green and red.
+    """
+    offset, factor, node = np.zeros((3, 1, 1)), np.ones((3, 1, 1)), graph.nodes[position]
     while node.op in NORMALISING:
-        scalar, before = node.number("scalar"), graph.nodes[node.inputs[0]].op
+        before = graph.nodes[node.inputs[0]].op
         if node.op == "_div_scalar":
-            factor *= scalar
+            factor = factor * node.number("scalar")
         elif before not in NORMALISING:
-            offset = scalar
+            values = (
+                normalisation_of(node) if node.op == "_image_normalize" else ((node.number("scalar"),) * 3, (1,) * 3)
+            )
+            offset, divisor = (np.reshape(part, (3, 1, 1)).astype(np.float64) for part in values)
+            factor = factor * divisor
         else:
             raise ModelError(f"node {node.name}: the image must be shifted before it is scaled, and once")
         node = graph.nodes[node.inputs[0]]
@@ -214,28 +229,51 @@ def normalisation(graph: Graph, position: int) -> tuple[float, float]:
 
 def convolution_attributes(node: Node) -> dict[str, Any]:
     """Return the attributes of the ONNX node `Conv` for a convolution."""
-    kernel, stride, pad = window(node)
+    _, stride, pad = window(node)
+    dilate = node.pair("dilate", 1)
     return {
-        "kernel_shape": (kernel,) * 2,
+        "kernel_shape": node.pair("kernel"),
         "strides": (stride,) * 2,
+        **({} if dilate == (1, 1) else {"dilations": dilate}),
         "group": node.integer("num_group", 1),
         "pads": (pad,) * 4,
     }
 
 
-def add_input(builder: OnnxBuilder, form: InputForm) -> str:
-    """Add what turns the input `data` into float `(B, 3, H, W)`, and return the name of that."""
+def add_input(builder: OnnxBuilder, form: InputForm, name: str = "data") -> str:
+    """Add what turns the input `name` into float `(B, 3, H, W)`, and return the name of that."""
     if form == "nchw-float":
-        return "data"
-    return builder.add("Cast", [builder.add("Transpose", ["data"], "data_nchw", perm=[0, 3, 1, 2])], "data_float", to=1)
+        return name
+    moved = builder.add("Transpose", [name], f"{name}_nchw", perm=[0, 3, 1, 2])
+    return builder.add("Cast", [moved], f"{name}_float", to=1)
 
 
-def map_shapes(network: Network) -> dict[str, tuple[str, tuple[str | int, ...]]]:
+def input_shape(network: Network, form: InputForm, fixed: Size | None = None) -> tuple[str, tuple[str | int, ...]]:
+    """Return element type and shape of the input `data`, open or of one size.
+
+    Raises:
+        UsageError: for a size that the network does not take.
+    """
+    kind, shape = INPUT_SHAPES[form]
+    if fixed is None:
+        return kind, shape
+    if tuple(map(network.fitting, fixed)) != fixed:
+        sides = f"of at least {network.minimum_input} px, multiples of {network.input_step}"
+        raise UsageError(f"{network.name} takes no {fixed[1]}x{fixed[0]}: its sides are {sides}")
+    sizes = {"batch": 1, "height": fixed[0], "width": fixed[1]}
+    return kind, tuple(sizes[part] if isinstance(part, str) else part for part in shape)
+
+
+def map_shapes(network: Network, fixed: Size | None = None) -> dict[str, tuple[str, tuple[str | int, ...]]]:
     """Return element type and shape of a network's raw outputs, by name."""
+    sizes = network.map_sizes(*fixed) if fixed else ()
     channels = (network.graph.places[output].channels for output in network.graph.outputs)
     names = ((name, name.rsplit("_", 1)[1]) for name in network.output_names)
     return {
-        name: ("FLOAT", ("batch", count, f"rows_{index}", f"columns_{index}"))
+        name: (
+            "FLOAT",
+            (1, count, *sizes[int(index)]) if fixed else ("batch", count, f"rows_{index}", f"columns_{index}"),
+        )
         for (name, index), count in zip(names, channels, strict=True)
     }
 
@@ -243,7 +281,8 @@ def map_shapes(network: Network) -> dict[str, tuple[str, tuple[str | int, ...]]]
 def metadata(model: Model, form: str, normalised: bool) -> dict[str, str]:
     """Return the facts that travel in an ONNX file, each value as JSON or plain text."""
     offset, factor = normalisation(model.graph, image_position(model.graph))
-    scale = f"(pixel - {offset:g}) / {factor:g}" if normalised else "0–255"
+    shift, divisor = (_text(values.ravel()) for values in (offset, factor))
+    scale = f"(pixel - {shift}) / {divisor}" if normalised else "0–255"
     geometry = [
         {"stride": b.stride, "first_center": b.first_center, "normalizer": b.normalizer, "units": b.units}
         for b in model.network.branch_geometry
@@ -257,31 +296,39 @@ def metadata(model: Model, form: str, normalised: bool) -> dict[str, str]:
     }
 
 
+def _text(values: NDArray[np.float64]) -> str:
+    """Return one number where all are the same, or a list."""
+    return f"{values[0]:g}" if len(set(values)) == 1 else f"({', '.join(f'{value:g}' for value in values)})"
+
+
 def image_position(graph: Graph) -> int:
     """Return the position of the normalised image."""
     chain = [i for i, node in enumerate(graph.nodes) if node.op in NORMALISING or node.name == "data"]
     return chain[-1]
 
 
-def maps_onnx(model: Model, form: InputForm = "nchw-float", normalised: bool = False) -> onnx.ModelProto:
+def maps_onnx(
+    model: Model, form: InputForm = "nchw-float", normalised: bool = False, fixed: Size | None = None
+) -> onnx.ModelProto:
     """Return the ONNX model with the raw maps `score_0` `(B, 1, h, w)`, `box_0` `(B, 4, h, w)`, … as outputs.
 
     Args:
         model: what to translate.
         form: of the input `data`.
         normalised: the user brings pixels normalised as the network wants them, so the graph does not do it.
+        fixed: the only size of input, for tools that take no open one.
 
     Raises:
-        UsageError: when uint8 input is said to be normalised.
+        UsageError: when uint8 input is said to be normalised, or for a size that the network does not take.
         ModelError: for an operator that deployed networks do not use.
         EngineError: when the package `onnx` is missing.
     """
     check_form(form, normalised)
     builder = OnnxBuilder()
     Translator(builder, model).translate(add_input(builder, form), normalised)
-    outputs = map_shapes(model.network)
+    data = input_shape(model.network, form, fixed)
     facts = metadata(model, form, normalised)
-    return builder.finish(f"lffd_{model.network.name}", {"data": INPUT_SHAPES[form]}, outputs, facts)
+    return builder.finish(f"lffd_{model.network.name}", {"data": data}, map_shapes(model.network, fixed), facts)
 
 
 def check_form(form: str, normalised: bool) -> None:

@@ -63,6 +63,28 @@ class Node:
             raise ModelError(f"node {self.name} ({self.op}): {key}={self.attrs[key]} is not two integers")
         return values[0], values[1]
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """Return the attribute `key`, such as `(104.0, 117.0, 123.0)`, as floats.
+
+        Raises:
+            ModelError: when it is missing or not made of at most 8 finite numbers.
+        """
+        parts = self.attrs.get(key, "").strip("()[] ").strip(",").split(",")
+        try:
+            values = tuple(float(part) for part in parts[:9])
+        except ValueError:
+            values = ()
+        if not 0 < len(values) <= 8 or not all(map(math.isfinite, values)):
+            raise ModelError(f"node {self.name} ({self.op}): attribute {key} is missing or not finite numbers")
+        return values
+
+    def flag(self, key: str) -> bool:
+        """Return the attribute `key` as true or false, false when it is missing; raises as `integers`."""
+        text = self.attrs.get(key, "False")
+        if text not in _FLAGS:
+            raise ModelError(f"node {self.name} ({self.op}): {key}={text[:40]!r} is neither True nor False")
+        return _FLAGS[text]
+
     def number(self, key: str, default: float = math.nan) -> float:
         """Return the attribute `key` as a float.
 
@@ -76,6 +98,9 @@ class Node:
         if not math.isfinite(value):
             raise ModelError(f"node {self.name} ({self.op}): attribute {key} is missing or not a finite number")
         return value
+
+
+_FLAGS = {"True": True, "true": True, "1": True, "False": False, "false": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -122,18 +147,21 @@ def _window(node: Node, inputs: Sequence[Place], channels: int) -> Place:
 
 
 def window(node: Node) -> tuple[int, int, int]:
-    """Return kernel side, stride and padding of a convolution or pooling.
+    """Return side, stride and padding of the window of a convolution or pooling.
+
+    The side is that of all it covers: of a kernel of 3 with a dilation of 2, whose taps lie 2 apart, it is 5.
 
     Raises:
-        ModelError: for a window that is not square, dilated, or has sizes that cannot be.
+        ModelError: for a window that is not square, or has sizes that cannot be.
     """
     parts = [node.pair("kernel"), node.pair("stride", 1), node.pair("pad", 0), node.pair("dilate", 1)]
     (kernel, stride, pad, dilate), wide = ([part[axis] for part in parts] for axis in (0, 1))
-    if wide != [kernel, stride, pad, dilate] or dilate != 1:
-        raise ModelError(f"node {node.name}: only square windows without dilation are known here")
-    if not (1 <= kernel <= 255 and 1 <= stride <= 64 and 0 <= pad < kernel):
+    if wide != [kernel, stride, pad, dilate]:
+        raise ModelError(f"node {node.name}: only square windows are known here")
+    side = dilate * (kernel - 1) + 1
+    if not (1 <= kernel <= 255 and 1 <= dilate <= 64 and 1 <= stride <= 64 and 0 <= pad < side):
         raise ModelError(f"node {node.name}: kernel {kernel}, stride {stride} and padding {pad} cannot be")
-    return kernel, stride, pad
+    return side, stride, pad
 
 
 def _convolution(node: Node, inputs: Sequence[Place]) -> Place:
@@ -147,7 +175,7 @@ def _convolution(node: Node, inputs: Sequence[Place]) -> Place:
 
 def _pooling(node: Node, inputs: Sequence[Place]) -> Place:
     asked = [node.attrs.get(key, usual) for key, usual in _USUAL_POOLING.items()]
-    if asked != list(_USUAL_POOLING.values()):
+    if asked != list(_USUAL_POOLING.values()) or node.pair("dilate", 1) != (1, 1):
         raise ModelError(f"node {node.name}: only maximum pooling of the valid convention is known here")
     return _window(node, inputs, inputs[0].channels)
 
@@ -199,6 +227,11 @@ def _softmax(node: Node, inputs: Sequence[Place]) -> Place:
     return inputs[0]
 
 
+def normalisation_of(node: Node) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return what `_image_normalize` subtracts from each channel, and by what it divides the rest."""
+    return node.numbers("mean"), node.numbers("std")
+
+
 def _activation(node: Node, inputs: Sequence[Place]) -> Place:
     if (kind := node.attrs.get("act_type")) not in ACTIVATIONS:
         raise ModelError(f"node {node.name}: activation {kind} is not one of {', '.join(ACTIVATIONS)}")
@@ -221,10 +254,23 @@ def _scalar(node: Node, inputs: Sequence[Place]) -> Place:
     return inputs[0]
 
 
+def _normalize(node: Node, inputs: Sequence[Place]) -> Place:
+    offset, factor = normalisation_of(node)
+    if len(offset) != 3 or len(factor) != 3 or 0 in factor:
+        raise ModelError(f"node {node.name}: mean and std must be three numbers each, std other than 0")
+    return inputs[0]
+
+
 def _batch_norm(node: Node, inputs: Sequence[Place]) -> Place:
     if not 0 < node.number("eps", 1e-3) < 1:
         raise ModelError(f"node {node.name}: eps {node.attrs['eps']} must lie between 0 and 1")
     return inputs[0]
+
+
+_HARMLESS = ("workspace", "cudnn_tune", "cudnn_off")
+"""Attributes that only say how MXNet is to compute."""
+
+_WINDOW = ("kernel", "stride", "pad", "dilate")
 
 
 @dataclass(frozen=True)
@@ -237,6 +283,7 @@ class Operator:
         fewest, most: maps that it reads.
         parameters: roles of its further inputs, of which the last may be missing (a convolution without bias).
         kind: what it does along an axis: `window`, `enlarge`, or `same`.
+        attributes: what may be said of it; others could change what an engine computes, or end its process.
     """
 
     place: PlaceRule
@@ -244,17 +291,25 @@ class Operator:
     most: int = 1
     parameters: tuple[str, ...] = ()
     kind: str = "same"
+    attributes: tuple[str, ...] = ()
 
-    def takes(self, count: int) -> bool:
-        """Return whether a node may have so many inputs."""
-        few = self.fewest + max(0, len(self.parameters) - (self.kind == "window"))
-        return few <= count <= self.most + len(self.parameters)
+    def check(self, node: Node) -> None:
+        """Refuse attributes that are not known here, and a number of inputs that the operator does not take.
 
-    @property
-    def arity(self) -> str:
-        """How many inputs a node must have, in words."""
-        most = self.most + len(self.parameters)
-        return f"but takes {self.fewest + len(self.parameters)}" + (f" to {most}" if self.most > self.fewest else "")
+        Raises:
+            ModelError: MXNet ends the process where the inputs are not as many as the attributes say.
+        """
+        # MXNet gives a variable the attributes of the node that it belongs to.
+        known = node.attrs if node.op == "null" else (*self.attributes, *_HARMLESS)
+        if unknown := [key for key in node.attrs if key not in known and not key.startswith("__")]:
+            raise ModelError(f"node {node.name} ({node.op}): attribute {unknown[0][:40]!r} is not known here")
+        count, further = len(node.inputs), len(self.parameters)
+        if "no_bias" in self.attributes:
+            further -= node.flag("no_bias")
+        low, high = self.fewest + further, self.most + further
+        if not low <= count <= high or ("num_args" in self.attributes and node.integer("num_args", count) != count):
+            takes = f"{low} to {high}" if high > low else str(low)
+            raise ModelError(f"node {node.name} ({node.op}) reads {count} nodes, but takes {takes}")
 
     def parameter_shape(self, node: Node, role: str, in_channels: int) -> tuple[int, ...]:
         """Return the shape of one of its parameters."""
@@ -282,17 +337,28 @@ class Operator:
 
 OPERATORS: dict[str, Operator] = {
     "null": Operator(_variable, 0, 0),
-    "_minus_scalar": Operator(_scalar),
-    "_div_scalar": Operator(_scalar),
-    "Convolution": Operator(_convolution, parameters=("weight", "bias"), kind="window"),
-    "BatchNorm": Operator(_batch_norm, parameters=("gamma", "beta", "moving_mean", "moving_var")),
-    "Activation": Operator(_activation),
-    "LeakyReLU": Operator(_leaky),
-    "Pooling": Operator(_pooling, kind="window"),
-    "UpSampling": Operator(_enlarge, kind="enlarge"),
+    "_minus_scalar": Operator(_scalar, attributes=("scalar", "is_int")),
+    "_div_scalar": Operator(_scalar, attributes=("scalar", "is_int")),
+    "Convolution": Operator(
+        _convolution,
+        parameters=("weight", "bias"),
+        kind="window",
+        attributes=(*_WINDOW, "num_filter", "num_group", "no_bias"),
+    ),
+    "BatchNorm": Operator(
+        _batch_norm,
+        parameters=("gamma", "beta", "moving_mean", "moving_var"),
+        attributes=("eps", "fix_gamma", "momentum", "use_global_stats"),
+    ),
+    "Activation": Operator(_activation, attributes=("act_type",)),
+    "LeakyReLU": Operator(_leaky, attributes=("act_type", "slope")),
+    "Pooling": Operator(_pooling, kind="window", attributes=(*_WINDOW, *_USUAL_POOLING)),
+    "UpSampling": Operator(_enlarge, kind="enlarge", attributes=("scale", "sample_type", "num_args")),
+    "_image_normalize": Operator(_normalize, attributes=("mean", "std")),
     "elemwise_add": Operator(_add, 2, 2),
-    "Concat": Operator(_concat, 1, 64),
-    "softmax": Operator(_softmax),
-    "slice_axis": Operator(_slice),
+    "elemwise_sub": Operator(_add, 2, 2),
+    "Concat": Operator(_concat, 1, 64, attributes=("dim", "num_args")),
+    "softmax": Operator(_softmax, attributes=("axis",)),
+    "slice_axis": Operator(_slice, attributes=("axis", "begin", "end")),
 }
 """Every operator that a network may use, by MXNet's name."""

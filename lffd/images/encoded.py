@@ -1,7 +1,8 @@
 """The one place that turns bytes into BGR pixels, in bounded memory, and back.
 
 The format is told from the first bytes, never from the name; sizes are checked before a pixel is decoded. JPEGs are
-decoded by simplejpeg (libjpeg-turbo), every other format by Pillow. Neither turns an image by its EXIF tag unasked.
+decoded by simplejpeg (libjpeg-turbo), every other format by Pillow. Neither turns an image by its EXIF tag unasked;
+HEIC pictures, whose turning is part of the format and no tag, always come the right way up.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lffd.errors import DataError
+from lffd.errors import DataError, EngineError
+from lffd.hints import require
 from lffd.images.jpeg import ORIENTATION_TAG, JpegHeader, check_scans, check_whole, is_jpeg, parse_jpeg
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ FORMATS: tuple[tuple[str, str, int, tuple[bytes, ...]], ...] = (
     ("TIFF", "Tiff", 0, (b"II*\0", b"MM\0*")),
     ("WebP", "WebP", 8, (b"WEBP",)),
     ("PPM", "Ppm", 0, (b"P5", b"P6")),
+    ("HEIC", "Heif", 4, tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))),
 )
 """Name, the name in Pillow's reader, where the signature stands, and the signatures."""
 
@@ -173,8 +176,16 @@ def _open(data: bytes, where: str | Path) -> tuple[Any, str]:
         raise DataError(f"{where}: is not a picture of a known format ({names})")
     name, reader = known
     with _damage(where, name):
-        module = importlib.import_module(f"PIL.{reader}ImagePlugin")
+        module = _heif_reader(where) if name == "HEIC" else importlib.import_module(f"PIL.{reader}ImagePlugin")
         return getattr(module, f"{reader}ImageFile")(io.BytesIO(data)), name
+
+
+def _heif_reader(where: str | Path) -> Any:
+    """Return the module that reads HEIC pictures; it turns them as their file says, and clears the EXIF tag."""
+    try:
+        return require("pillow_heif.as_plugin", "heic")
+    except EngineError as error:
+        raise DataError(f"{where}: is a HEIC picture: {error}") from error
 
 
 @contextmanager

@@ -1,18 +1,16 @@
-"""Image files: users' pictures, images of test sets, sizes, folders, and reading ahead."""
+"""Image files: users' pictures, images of test sets, sizes, and folders."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lffd.ahead import map_ahead
 from lffd.errors import DataError
 from lffd.images.encoded import MAX_PIXELS, SIGNATURE_BYTES, Pixels, decode, format_of, image_size
 from lffd.images.jpeg import is_jpeg
 from lffd.untrusted import read_file
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif"})
 HEADER_PREFIX = 1 << 18
 
 
@@ -22,7 +20,12 @@ def read_picture(path: str | os.PathLike[str], trusted: bool = False) -> Pixels:
     Raises:
         DataError: when the file cannot be read, is no picture, ends early, is damaged, or has too many pixels.
     """
-    return decode(read_file(path), Path(path), turned=True, faults="small", most=MAX_PIXELS, trusted=trusted)
+    return decode_picture(read_file(path), str(path), trusted)
+
+
+def decode_picture(data: bytes, where: str, trusted: bool = False) -> Pixels:
+    """Return a user's picture from its bytes, as `read_picture` does; `where` names it in errors."""
+    return decode(data, where, turned=True, faults="small", most=MAX_PIXELS, trusted=trusted)
 
 
 def read_image(path: Path) -> Pixels:
@@ -39,11 +42,6 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
         return format_of(read_file(path, SIGNATURE_BYTES)) is not None
     except DataError:
         return False
-
-
-def load_ahead(paths: Iterable[Path]) -> Iterator[Pixels]:
-    """Return the test set images of paths in order, decoding the next ones in a thread meanwhile; see `read_image`."""
-    return map_ahead(read_image, paths)
 
 
 def read_size(path: Path, turned: bool) -> tuple[int, int]:

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from lffd.errors import ModelError
 from lffd.files import write_atomic
+from lffd.untrusted import open_file
 
-_FACTS = "facts.json"
+FACTS_FILE = "facts.json"
 _DAMAGE = (
     *(OSError, EOFError, KeyError, TypeError, ValueError, OverflowError, RuntimeError, NotImplementedError),
     *(zipfile.BadZipFile, zlib.error, struct.error),
@@ -61,7 +62,7 @@ def write_checkpoint(
     content = io.BytesIO()
     rows = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(_FACTS, json.dumps({"facts": dict(facts), "arrays": _listed(rows)}, allow_nan=False))
+        archive.writestr(FACTS_FILE, json.dumps({"facts": dict(facts), "arrays": _listed(rows)}, allow_nan=False))
         for name, value in rows.items():
             entry = io.BytesIO()
             npy.write_array(entry, value, allow_pickle=False)
@@ -91,12 +92,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ModelError: when the file is not a whole checkpoint; nothing in it is executed.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(open_file(path, ModelError), "rb") as stream, zipfile.ZipFile(stream) as archive:
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
                 raise ValueError("an entry is compressed")
-            content = json.loads(archive.read(_FACTS))
+            content = json.loads(archive.read(FACTS_FILE))
             facts, listed = content["facts"], content["arrays"]
-            arrays = {name: _array(archive.read(name)) for name in archive.namelist() if name != _FACTS}
+            arrays = {name: _array(archive.read(name)) for name in archive.namelist() if name != FACTS_FILE}
     except _DAMAGE as error:
         raise ModelError(f"{path}: not a whole checkpoint: {type(error).__name__}: {error}") from error
     if listed != _listed(arrays):

@@ -36,8 +36,8 @@ class TrainingBatch(Protocol):
     def targets(self) -> Sequence[Mapping[str, NDArray[Any]]]:
         """What each branch is taught, by output name.
 
-        `score` int8 `(B, A, h, w)`: 1 object, 0 background, −1 ignored; `box` float32 `(B, 4A, h, w)`: box code of the
-        objects; and so on for further outputs.
+        `score` int8 `(B, A, h, w)`: 1 object, 0 background, −1 ignored, −2 ignored but taught its box; `box` float32
+        `(B, 4A, h, w)`: box code of the objects; and so on for further outputs.
         """
 
 

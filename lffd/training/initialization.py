@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.graphs.codes import CODES
-from lffd.graphs.network import Network
+from lffd.graphs.network import Network, raw_output
 
 Initialization = Literal["prior", "xavier"]
 
@@ -34,11 +34,12 @@ def initial_arrays(network: Network, batch_norm: bool, seed: int, style: Initial
     arrays: dict[str, NDArray[Any]] = {}
     graph = network.graph
     for position, node in enumerate(graph.nodes):
-        if node.op != "Convolution":
-            continue
+        if node.op != "Convolution" or graph.parameters_of(node)["weight"] != f"{node.name}_weight":
+            continue  # of two convolutions with the same parameters, the first one names them
         shape, role = graph.parameter_shapes[f"{node.name}_weight"], network.output_of(position)
         arrays[f"arg:{node.name}_weight"] = _weight(shape, role is not None, rng, style)
-        arrays[f"arg:{node.name}_bias"] = _bias(network, shape[0], role if style == "prior" else None)
+        if "bias" in graph.parameters_of(node):
+            arrays[f"arg:{node.name}_bias"] = _bias(network, position, shape[0], role if style == "prior" else None)
         if batch_norm and node.name in network.gains:
             gain = network.gains[node.name] if style == "prior" else 1.0
             arrays[f"arg:{node.name}_bn_gamma"] = np.full(shape[0], gain, np.float32)
@@ -59,11 +60,15 @@ def _weight(
     return rng.normal(0, deviation, shape).astype(np.float32)
 
 
-def _bias(network: Network, channels: int, role: str | None) -> NDArray[np.float32]:
+def _bias(network: Network, position: int, channels: int, role: str | None) -> NDArray[np.float32]:
     """Return what a convolution of `channels` starts with, by what its result says."""
     logit = math.log(PRIOR / (1 - PRIOR))
     if role == "score":  # of two channels their difference counts
-        return np.array([logit / 2, -logit / 2] if channels == 2 else [logit] * channels, np.float32)
+        raw = [raw_output(network.graph, said["score"]) for said in network.by_branch(network.graph.outputs)]
+        count = network.predictions[raw.index(position)]
+        return np.array(
+            [logit] * count if channels == count else [logit / 2] * count + [-logit / 2] * count, np.float32
+        )
     if role == "box":
         return np.tile(np.array(CODES[network.code].initial, np.float32), channels // 4)
     return np.zeros(channels, np.float32)

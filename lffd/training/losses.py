@@ -11,9 +11,13 @@ add a box loss, write its function and list it in `BOX_LOSSES`; engines and comm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+BOX_ALONE = -2
+"""Class of a cell whose score takes no part in the loss, while its box is taught."""
 
 TINY = 1e-7
 """Keeps divisions by empty boxes finite, in units of the box code."""
@@ -33,6 +37,7 @@ class Operators(NamedTuple):
     exp: Callable[[Any], Any]
     sigmoid: Callable[[Any], Any]
     softplus: Callable[[Any], Any]
+    log1p: Callable[[Any], Any]
 
 
 class ScoreLoss(NamedTuple):
@@ -109,7 +114,22 @@ BOX_LOSSES: dict[str, Callable[[BoxPair, Operators], Any]] = {
 }
 """Losses of a predicted box by name: `l2` and `smooth-l1` compare codes, `iou` and `diou` compare boxes."""
 
-POINT_LOSSES: dict[str, Callable[[Sequence[Any], Operators], Any]] = {"smooth-l1": smooth_l1}
+WING_WIDTH, WING_CURVATURE = 0.1, 0.02
+"""Where the wing loss becomes straight, and what its errors are compared with, in units of the code: as 10 and 2 px of
+a face that fills some 100 px."""
+
+
+def wing(errors: Sequence[Any], ops: Operators) -> Any:
+    """Return the wing loss (arXiv 1711.06753) summed over channels: steep for small errors, straight for large ones."""
+    offset = WING_WIDTH - WING_WIDTH * math.log1p(WING_WIDTH / WING_CURVATURE)
+    sizes = [ops.abs(error) for error in errors]
+    return sum(
+        ops.where(size < WING_WIDTH, WING_WIDTH * ops.log1p(size * (1 / WING_CURVATURE)), size - offset)
+        for size in sizes
+    )
+
+
+POINT_LOSSES: dict[str, Callable[[Sequence[Any], Operators], Any]] = {"smooth-l1": smooth_l1, "wing": wing}
 """Losses of predicted points by name, from their errors channel by channel."""
 
 

@@ -57,6 +57,8 @@ class LossOptions:
     """Keep only this many of the hardest background cells per positive (published: 5); 0 keeps all."""
     negatives_without_positive: float = 0.1
     """With mining: share of the background cells kept, hardest first, when a branch has no positive in the batch."""
+    mining: Literal["branch", "all"] = "branch"
+    """Whether each branch has its own hardest background cells, or all branches compete; ties then are all kept."""
     focal_gamma: float = 2.0
     """Exponent of the focal and quality-focal modulation."""
     focal_alpha: float = 0.25

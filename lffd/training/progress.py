@@ -29,12 +29,20 @@ class Progress:
 
 
 _NAMES = tuple(entry.name for entry in fields(Progress) if entry.name != "facts")
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("iteration", "best_iteration", "without_gain"), (int,)),
+    **{"best_score": (float, int, type(None)), "validation_owed": (bool,), "seconds": (float, int)},
+}
+"""What each of them may be in a checkpoint, which may be damaged."""
 
 
 def restore_progress(facts: Mapping[str, Any]) -> Progress:
     """Return the progress that a checkpoint's facts describe; a `ModelError` when they are not those of a run."""
     if missing := [name for name in _NAMES if name not in facts]:
         raise ModelError(f"the checkpoint's facts lack {', '.join(missing)}")
+    odd = [name for name, kinds in _KINDS.items() if type(facts[name]) not in kinds]
+    if odd or facts["iteration"] < 0:
+        raise ModelError(f"the checkpoint's facts are not those of a run: {', '.join(odd) or 'iteration'}")
     rest = {name: value for name, value in facts.items() if name not in _NAMES}
     return Progress(**{name: facts[name] for name in _NAMES}, facts=rest)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
-import logging
 import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from lffd.errors import UsageError
-from lffd.files import write_atomic
+from lffd.figures import write_figure
+from lffd.files import naming, write_atomic
 from lffd.hints import pip_command
 
 METRICS_FILE, LOG_FILE, CURVES_FILE = "metrics.jsonl", "log.txt", "curves.png"
@@ -59,10 +59,6 @@ class RunLog:
         live = sys.stderr.isatty()
         pace = {"mininterval": 0.5 if live else 30, "dynamic_ncols": True}
         self._bar = tqdm(total=iterations, initial=first, unit="it", disable=quiet, **pace)
-        self._logger = logging.Logger(f"lffd run {folder}")
-        self._handler: logging.Handler = logging.NullHandler() if quiet else logging.FileHandler(folder / LOG_FILE)
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        self._logger.addHandler(self._handler)
         self._can_draw = importlib.util.find_spec("matplotlib") is not None
         if not self._can_draw:
             self.say(f"{CURVES_FILE} will not be drawn: Matplotlib is not installed; {METRICS_FILE} has the figures")
@@ -73,7 +69,6 @@ class RunLog:
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
-        self._handler.close()
         if self._board is not None:
             self._board.close()
 
@@ -81,7 +76,13 @@ class RunLog:
         """Write a line to the console and the log."""
         if not self._quiet:
             self._bar.write(text, file=sys.stderr)
-        self._logger.info(text)
+            self._append(LOG_FILE, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+    def _append(self, name: str, line: str) -> None:
+        """Append a line to one of the run's files."""
+        path = self._folder / name
+        with naming(path), path.open("a", encoding="utf-8") as stream:
+            stream.write(f"{line}\n")
 
     def advance(self, status: str) -> None:
         """Move the live line on by one iteration."""
@@ -92,9 +93,8 @@ class RunLog:
         """Append one line to `metrics.jsonl`, and its numbers to TensorBoard."""
         if self._quiet:
             return
-        with self._metrics.open("a") as stream:
-            stream.write(json.dumps(entry, allow_nan=False) + "\n")
-        self._logger.info(_readable(entry))
+        self._append(METRICS_FILE, json.dumps(entry, allow_nan=False))
+        self._append(LOG_FILE, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {_readable(entry)}")
         if self._board is not None:
             for name, value in _numbers(entry).items():
                 self._board.add_scalar(name, value, entry["iteration"])
@@ -185,6 +185,4 @@ def _draw(entries: list[dict[str, Any]], curves: Sequence[Curve], path: Path) ->
     for panel in panels[1:3]:
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize=7)
-    content = io.BytesIO()
-    figure.savefig(content, dpi=90, format="png")
-    write_atomic(path, content.getvalue())
+    write_figure(figure, path, dpi=90)

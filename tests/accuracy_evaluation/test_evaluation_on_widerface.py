@@ -22,6 +22,7 @@ class FindsBrightest:
     """Finds the 20×20 square at the corner of each image, and a square that is not there."""
 
     name = "brightest"
+    has_landmarks = False
 
     def __init__(self) -> None:
         self.calls = 0
@@ -43,7 +44,7 @@ def detector(monkeypatch: pytest.MonkeyPatch) -> FindsBrightest:
     def facts(spec: str) -> ModelFacts:
         return ModelFacts(spec, "10_160_17L_4scales_v1", spec * 8, version_network("head"))
 
-    monkeypatch.setattr("accuracy_evaluation.evaluation_on_widerface.load_detector", load)
+    monkeypatch.setattr("detection.load.load_detector", load)
     monkeypatch.setattr("accuracy_evaluation.evaluation_on_widerface.model_facts", facts)
     return found
 
@@ -165,6 +166,28 @@ def test_the_published_format_raises_the_floor(
     more = ["--published-format"] if published else []
     assert run_command(capsys, main, *arguments, "--score-threshold", str(asked), *more)[0] == 0
     assert json.loads((tmp_path / "out/run.json").read_text())["selection"]["score_threshold"] == floor
+
+
+def test_our_networks_reach_the_precision_of_the_files_that_they_load(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Slim-320's numbers in our network, on images that are stretched to 320×240."""
+    pytest.importorskip("onnxruntime")
+    expected = json.loads((shared / "peers/reference_ap.json").read_text())["slim_320"]
+    code, _, fault = run_command(
+        capsys,
+        main,
+        *("--model", f"slim_320={shared / 'peers/slim_320.onnx'}", "--faces-over", "64"),
+        *("--images", shared / "data/widerface/WIDER_val/images"),
+        *("--ground-truth", shared / "data/widerface/wider_face_split"),
+        *("--output-dir", tmp_path / "out", "--json", tmp_path / "figures.json", "--threads", "1"),
+    )
+    assert code == 0, fault
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    for subset, precision in expected.items():
+        assert figures[subset] == pytest.approx(precision, abs=1e-3)
+    assert figures["faces_over"][0]["faces"] == 370
+    assert figures["faces_over"][0]["average_precision"] > figures["hard"]
 
 
 def test_peers_reach_their_independently_measured_precision(

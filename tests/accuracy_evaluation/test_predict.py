@@ -354,3 +354,105 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == f"error: {tmp_path / 'out' / 'photo.jpg'}: File too large"
     assert [path.name for path in (tmp_path / "out").iterdir()] == [RECORD]
+
+
+def test_a_picture_through_standard_input(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    _picture().save(stream, "JPEG", quality=95)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stream.getvalue())))
+    options = Options(paths=("-",), model=model, output_dir=tmp_path / "out", json=tmp_path / "out.json")
+    assert main(options) == 0
+    (entry,) = json.loads((tmp_path / "out.json").read_text())
+    assert (entry["image"], len(entry["detections"])) == ("standard input", 2)
+    assert (tmp_path / "out" / "stdin.jpg").is_file()
+
+
+def test_counts_of_each_image_are_printed(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _picture().save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((100, 100, 3), np.uint8)).save(tmp_path / "b.png")
+    options = Options(paths=(str(tmp_path / "*.png"),), model=model, csv=tmp_path / "x.csv")
+    assert main(options) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [f"{tmp_path}/a.png: 2 × face", f"{tmp_path}/b.png: 0 × face"]
+    assert (tmp_path / "x.csv").read_text().splitlines()[-1] == f"{tmp_path}/b.png,,,,,,"
+    assert main(replace(options, counts=False)) == 0
+    assert "×" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["blur", "pixelate"])
+def test_faces_are_hidden_and_nothing_else_changes(model: str, tmp_path: Path, how: str) -> None:
+    _picture().save(tmp_path / "a.png")
+    flags: dict[str, Any] = {how: True}
+    options = Options(paths=(str(tmp_path / "a.png"),), model=model, output_dir=tmp_path / "out", **flags)
+    assert main(options) == 0
+    before, after = (np.asarray(Image.open(folder / "a.png")).astype(int) for folder in (tmp_path, tmp_path / "out"))
+    changed = (before != after).any(axis=2)
+    for x0, y0, x1, y1 in FACES:
+        assert changed[y0:y1, x0:x1].any()
+        changed[max(y0 - 30, 0) : y1 + 30, max(x0 - 30, 0) : x1 + 30] = False
+    assert not changed.any()
+
+
+def _moving(path: Path) -> str:
+    """A clip of one face on its way to the right, and one that stands."""
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for number in range(10):
+        writer.write(scene(240, 320, (20 + 8 * number, 30, 60 + 8 * number, 80), (200, 120, 260, 190)))
+    writer.release()
+    return str(path)
+
+
+def test_objects_of_a_video_are_followed(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = _moving(tmp_path / "clip.avi")
+    files: dict[str, Any] = {"json": tmp_path / "out.json", "csv": tmp_path / "out.csv", "output_dir": tmp_path / "out"}
+    assert main(Options(paths=(clip,), model=model, pace=Pace(track=True), **files)) == 0
+    entries = json.loads((tmp_path / "out.json").read_text())
+    assert len(entries) == 10
+    for entry in entries:
+        places = {row["track"]: row["box"][0] for row in entry["detections"]}
+        assert set(places) == {1, 2}
+        standing, walking = sorted(places, key=lambda track: abs(places[track] - 200))
+        assert abs(places[walking] - 20 - 8 * entry["frame"]) < 3
+        assert abs(places[standing] - 200) < 3
+    assert len({tuple(sorted(row["track"] for row in entry["detections"])) for entry in entries}) == 1
+    assert (tmp_path / "out.csv").read_text().startswith("image,frame,x0,y0,x1,y1,score,track\n")
+    printed = capsys.readouterr().out
+    assert "20 × face in 10 frames, at most 2 at once, 2 different ones" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"blur": True, "pixelate": True}, "give --blur or --pixelate, not both"),
+        ({"blur": True, "save_crops": True}, "--save-crops would show"),
+        ({"pixelate": True, "draw": False}, "--no-draw does not go with them"),
+        ({"save_txt": "yolo", "paths": ("clip.avi",)}, "--save-txt writes labels of images; clip.avi has frames"),
+        ({"save_txt": "coco", "paths": ("a.png", "sub/a.jpg")}, "two images are called a"),
+    ],
+)
+def test_jobs_that_do_not_go_together(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _moving(tmp_path / "clip.avi")
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "sub/a.jpg"):
+        _picture().save(tmp_path / name)
+    settings: dict[str, Any] = {"paths": ("a.png",), "model": model} | options
+    with pytest.raises(UsageError, match=message):
+        main(Options(**settings))
+    assert not (tmp_path / "predictions").exists()
+
+
+@pytest.mark.parametrize("kind", ["yolo", "voc", "coco"])
+def test_label_files_beside_the_pictures(model: str, tmp_path: Path, kind: Any) -> None:
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    _picture().save(tmp_path / "photos" / "sub" / "a.png")
+    paths = (str(tmp_path / "photos"),)
+    assert main(Options(paths=paths, model=model, output_dir=tmp_path / "out", save_txt=kind, draw=False)) == 0
+    names = {"yolo": ["classes.txt", "sub/a.txt"], "voc": ["sub/a.xml"], "coco": ["coco.json"]}[kind]
+    labels = tmp_path / "out" / "labels"
+    assert sorted(path.relative_to(labels).as_posix() for path in labels.rglob("*.*")) == names
+    assert not (tmp_path / "out" / "sub").exists()

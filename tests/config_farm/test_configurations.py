@@ -17,8 +17,10 @@ from lffd.errors import UsageError
 from lffd.graphs.model import Model, load_model, make_model, save_model
 from lffd.training.checkpoint import newest_checkpoint, write_checkpoint
 from lffd.training.initialization import initial_arrays
+from lffd.training.progress import Progress
 from symbol_farm.versions import VERSIONS, version_network
 from tests.config_farm import tiny_config
+from tests.config_farm.tiny_config import SCRIPT
 from tests.conftest import PROJECT
 from tests.factories import random_model
 
@@ -327,3 +329,18 @@ def test_fields_that_may_change_on_resume_exist() -> None:
 def test_counts_that_cannot_be_are_refused() -> None:
     with pytest.raises(UsageError, match="seed must be at least 0, not -1"):
         Experiment(version="tiny", seed=-1)
+
+
+@pytest.mark.parametrize("missing", ["origin", "experiment", "records", "data_sample", "workers"])
+def test_a_checkpoint_with_the_facts_of_no_run_is_refused(
+    missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"origin": ["x"], "records": 1, "data_sample": "x", "workers": 1}
+    told["experiment"] = {"iterations": 1, "val_data": None, "val_images": 0}
+    facts = {**Progress(iteration=1).to_facts(), **told}
+    del facts[missing]
+    write_checkpoint(tmp_path / "checkpoints", 1, {}, facts)
+    with pytest.raises(SystemExit) as stop:
+        SCRIPT.start(["--output-dir", str(tmp_path), "--resume", "--train-data", "synthetic:4"])
+    assert stop.value.code == 2
+    assert f"its facts are not those of a run: {missing}" in capsys.readouterr().err

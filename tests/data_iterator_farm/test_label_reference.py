@@ -103,6 +103,8 @@ def decide(
         owner = claiming[int(np.argmin(distances))]
     if owner is not None and (policy.positive_over_ignored or not (hidden or gray)):
         return 1, owner
+    if owner is not None and policy.ignored_keep_box:
+        return -2, owner
     return (-1 if hidden or gray or claiming or rest else 0), None
 
 
@@ -123,6 +125,7 @@ POLICIES = {
     "honoured": HONOURED,
     "ours": OURS,
     "mixed": replace(HONOURED, positive_region=0.5, overlap="nearest", smallest=12, nearest_cell=True),
+    "dropped": replace(PUBLISHED, ignored_keep_box=False),
     "strict": replace(OURS, positive_over_ignored=False, overlap="ignore", nearest_cell=False),
 }
 

@@ -41,7 +41,7 @@ def test_published_versions_differ_in_their_sampling(version: str, beyond: float
 
 def test_the_published_labels_are_section_3() -> None:
     labels = published(version_network("v2")).labels
-    assert labels == LabelPolicy(1.0, False, "ignore", "background", False, 0.0, 1.0, False)
+    assert labels == LabelPolicy(1.0, False, "ignore", "background", False, 0.0, 1.0, False, True)
 
 
 def test_our_sizes_follow_the_network() -> None:

@@ -39,10 +39,21 @@ def with_exif(data: bytes, orientation: int, order: str = "<", padding: int = 0)
 
 
 def record(
-    boxes: Sequence[Sequence[float]] = (), ignored: Sequence[bool] | None = None, name: str = "a.jpg", seed: int = 0
+    boxes: Sequence[Sequence[float]] = (),
+    ignored: Sequence[bool] | None = None,
+    name: str = "a.jpg",
+    seed: int = 0,
+    landmarks: np.ndarray | None = None,
 ) -> Record:
     flags = np.array([False] * len(boxes) if ignored is None else ignored, np.bool_)
-    return Record(name, jpeg(seed=seed), 64, 48, np.array(boxes, np.float32).reshape(-1, 4), flags)
+    return Record(name, jpeg(seed=seed), 64, 48, np.array(boxes, np.float32).reshape(-1, 4), flags, landmarks)
+
+
+def five_points(count: int, seed: int = 0) -> np.ndarray:
+    """Points of so many faces, some of them not known, some outside of the image."""
+    rng = np.random.default_rng(seed)
+    flags = rng.integers(0, 3, (count, 5, 1))
+    return np.concatenate((rng.uniform(-5, 60, (count, 5, 2)), flags), axis=2).astype(np.float32)
 
 
 def same(first: Record, second: Record) -> bool:
@@ -53,7 +64,13 @@ def same(first: Record, second: Record) -> bool:
         and first.boxes.tobytes() == second.boxes.tobytes()
         and first.boxes.shape == second.boxes.shape
         and np.array_equal(first.ignored, second.ignored)
+        and np.array_equal(_points(first), _points(second))
     )
+
+
+def _points(record: Record) -> np.ndarray:
+    """The points, or a number where there are none."""
+    return np.zeros(1) if record.landmarks is None else record.landmarks
 
 
 def write_pack(path: Path, records: Sequence[Record]) -> Path:
@@ -64,10 +81,10 @@ def write_pack(path: Path, records: Sequence[Record]) -> Path:
 
 
 def mixed_records() -> list[Record]:
-    """A background, objects, ignored boxes alone, both, and a box without area alone."""
+    """A background, objects with points, ignored boxes alone, both, and a box without area alone."""
     return [
         record(name="empty.jpg", seed=1),
-        record([(1, 2, 30.25, 40.5), (5, 6, 17.1, 18.3)], name="ev/two.jpg", seed=2),
+        record([(1, 2, 30.25, 40.5), (5, 6, 17.1, 18.3)], name="ev/two.jpg", seed=2, landmarks=five_points(2)),
         record([(3, 3, 9, 9)], [True], name="ignored.jpg", seed=3),
         record([(0, 0, 64, 48), (60, 40, 64, 48)], [False, True], name="ñ/mixed.jpg", seed=4),
         record([(7, 7, 7, 9)], name="line.jpg", seed=5),
@@ -87,6 +104,11 @@ def records(draw: st.DrawFn) -> Record:
         y0, y1 = sorted((draw(y), draw(y)))
         boxes.append((x0, y0, x1, y1))
     flags = draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    points = None
+    if draw(st.booleans()):
+        number = st.floats(-1e6, 1e6, width=32)
+        rows = st.tuples(number, number, st.sampled_from([0, 1, 2]))
+        points = draw(st.lists(rows, min_size=5 * count, max_size=5 * count))
     name = draw(st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=40))
     magic = b"\x0a\x23\xd7\xce"
     image = b"".join(
@@ -99,4 +121,5 @@ def records(draw: st.DrawFn) -> Record:
         height,
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(flags, np.bool_),
+        None if points is None else np.array(points, np.float32).reshape(-1, 5, 3),
     )

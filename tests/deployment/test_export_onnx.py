@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def _with_upright_boxes(model: Model) -> Model:
     """The same network with boxes of about three quarters of each branch's range, and scores around a half."""
     calm = {name: value * np.float32(0.1 if "_3_" in name else 1) for name, value in model.params.items()}
     corners = np.array([0.75, 0.75, -0.75, -0.75], np.float32)
-    return dataclasses.replace(
+    return replace(
         model, params={name: value + corners if "_3_bbox_bias" in name else value for name, value in calm.items()}
     )
 
@@ -174,15 +174,15 @@ def test_a_wrong_graph_is_refused_and_an_old_file_stays(
 ) -> None:
     """A lost ReLU is what a faulty converter gives; here the convolution's bias is off instead."""
     path = tmp_path / "maps.onnx"
-    path.write_bytes(b"old")
+    path.write_bytes(b"old lffd")
     wrong = {**model.params, "conv7_bias": model.params["conv7_bias"] + 0.01}
     real = maps_onnx
     monkeypatch.setattr(
-        export_onnx, "maps_onnx", lambda model, *args: real(dataclasses.replace(model, params=wrong), *args)
+        export_onnx, "maps_onnx", lambda model, *args, **more: real(replace(model, params=wrong), *args, **more)
     )
     with pytest.raises(ModelError, match=r"differs from MXNet by more than 0\.0001.*box_0 by"):
         main(Options(model=directory, output=path))
-    assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"old lffd"
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["maps.onnx"]
 
 
@@ -226,6 +226,19 @@ def test_a_float_directory_has_no_8_bit_graph(directory: str, tmp_path: Path) ->
         main(Options(model=directory, output=tmp_path / "o.onnx", precision="int8", input="nhwc-uint8"))
 
 
+def test_an_8_bit_directory_is_never_exported_in_floats_unasked(model: Model, tmp_path: Path) -> None:
+    card = {**model.card, "quantization": {"precision": "int8"}}
+    reduced = replace(model, card=card, extra_files={"int8.onnx": b"graph"})
+    save_model(reduced, tmp_path / "int8")
+    with pytest.raises(UsageError, match="is quantised: say --precision int8"):
+        main(Options(model=str(tmp_path / "int8"), output=tmp_path / "maps.onnx"))
+    assert not (tmp_path / "maps.onnx").exists()
+    main(Options(model=str(tmp_path / "int8"), output=tmp_path / "maps.onnx", precision="fp32"))
+    images = _images(1, 150, 211)
+    found = _run(tmp_path / "maps.onnx", _nchw(images))
+    assert np.abs(found["score_0"] - create_engine(model, Runtime("mxnet")).run(images)[0]["score"]).max() <= 1e-4
+
+
 def test_another_suppression_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_onnx, "suppress", lambda boxes, scores, *rest, **more: np.argsort(-scores)[:3])
     with pytest.raises(ModelError, match="suppression inside the graph keeps"):
@@ -242,3 +255,29 @@ def test_another_suppression_is_refused(model: Model, tmp_path: Path, monkeypatc
 def test_bad_requests(directory: str, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         main(Options(**{"model": directory, "output": tmp_path / "x.onnx", **options}))
+
+
+@pytest.mark.parametrize("options", [{}, {"decoded": True}, {"suppressed": True}, {"input": "nhwc-uint8"}])
+def test_one_size(model: Model, directory: str, tmp_path: Path, options: dict[str, Any]) -> None:
+    """The same results as from the open graph, every shape is written down, and none is computed."""
+    images = _images(1, 150, 211)
+    data = images if options.get("input") else _nchw(images)
+    main(Options(model=directory, output=tmp_path / "open.onnx", **options))
+    main(Options(model=directory, output=tmp_path / "fixed.onnx", fixed_shape="211x150", **options))
+    found, expected = _run(tmp_path / "fixed.onnx", data), _run(tmp_path / "open.onnx", data)
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        assert np.array_equal(values, expected[name]), name
+    graph = onnx.load(str(tmp_path / "fixed.onnx")).graph
+    sizes = [*graph.input, *([] if options.get("suppressed") else graph.output)]
+    assert all(size.dim_value for value in sizes for size in value.type.tensor_type.shape.dim)
+    assert not {node.op_type for node in graph.node} & {"Shape", "Range"}
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [("100x300", "takes no 100x300: its sides are of at least"), ("300", "is not a size")]
+)
+def test_a_size_that_the_network_does_not_take(directory: str, tmp_path: Path, size: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        main(Options(model=directory, output=tmp_path / "fixed.onnx", fixed_shape=size))
+    assert not (tmp_path / "fixed.onnx").exists()

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_iterator_farm.batch import target_shapes
+from data_iterator_farm.batch import Batch, target_shapes
+from data_iterator_farm.rendering import Origin
 from detection.dense_teacher import DenseTeacher
 from detection.peers.detector import PeerDetector
 from detection.selection import Selection
@@ -22,24 +23,26 @@ NANO = version_network("nano")
 SCRFD = "peers/scrfd_500m_bnkps.onnx"
 
 
-def _targets(count: int, side: int) -> list[dict[str, np.ndarray]]:
-    return [
-        {name: np.zeros((count, *shape), kind) for name, (shape, kind) in said.items()}
-        for said in target_shapes(NANO, side)
-    ]
+def _batch(images: np.ndarray, origins: tuple[tuple[Origin, ...], ...] = ()) -> Batch:
+    targets = tuple(
+        {name: np.zeros((len(images), *shape), kind) for name, (shape, kind) in said.items()}
+        for said in target_shapes(NANO, images.shape[1])
+    )
+    return Batch(0, origins, images, targets, np.zeros(len(images), np.int32))
 
 
 def test_a_model_of_the_same_version_teaches_its_own_maps(tmp_path: Path) -> None:
     model = random_model("nano")
     save_model(model, tmp_path / "teacher")
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
-    targets = _targets(2, 96)
+    batch = _batch(images)
+    targets = batch.targets
     targets[0]["score"][:, :, 0] = 1
     targets[0]["score"][:, :, 1] = -1
     before = [said["score"].copy() for said in targets]
     expected = create_engine(model).run(images)
     limit = 0.5
-    taught = DenseTeacher(str(tmp_path / "teacher"), NANO, hidden=limit).teach(images, targets)
+    taught = DenseTeacher(str(tmp_path / "teacher"), NANO, hidden=limit).teach(batch)
     marked = 0
     for said, maps, old in zip(taught, expected, before, strict=True):
         np.testing.assert_allclose(said["teacher_score"], maps["score"], atol=1e-6)
@@ -69,7 +72,7 @@ def test_scrfd_teaches_what_it_detects(shared: Path) -> None:
     photos = sorted((shared / "data/widerface/WIDER_val/images").glob("*/*.jpg"))
     images = (decode(photo.read_bytes(), photo)[:320, :320].copy() for photo in photos[::10])
     image, found = next((image, found) for image in images if len(found := detector(image)) > 3)
-    taught = DenseTeacher(f"peer:scrfd={shared / SCRFD}", NANO).teach(image[None], _targets(1, 320))
+    taught = DenseTeacher(f"peer:scrfd={shared / SCRFD}", NANO).teach(_batch(image[None]))
     best = max(float(level["teacher_score"].max()) for level in taught)
     assert best == pytest.approx(float(found.scores.max()), abs=0.02)
     for branch, level in zip(NANO.branch_geometry, taught, strict=True):

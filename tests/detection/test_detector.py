@@ -20,7 +20,7 @@ from detection.views import ViewSettings
 from lffd.engines import BranchMaps
 from lffd.engines.mxnet_engine import MXNetEngine
 from lffd.engines.runtime import Runtime
-from lffd.errors import UsageError
+from lffd.errors import DataError, UsageError
 from lffd.graphs.model import Model, save_model
 from lffd.graphs.network import Network
 from tests.factories import random_model
@@ -290,11 +290,14 @@ def test_no_memory_for_tiles_is_said_with_what_is_needed() -> None:
         detector(_noise(600, 800))
 
 
-def test_what_is_no_array_is_refused() -> None:
-    detector = Detector(random_model("v2"))
-    for wrong in ("photo.jpg", None, [[1]]):
-        with pytest.raises(UsageError, match="must be a NumPy array"):
-            detector.batch([wrong])  # type: ignore[list-item]
+def test_what_is_no_image_is_refused() -> None:
+    for wrong in (None, [[1]]):
+        with pytest.raises(
+            UsageError, match=r"an image is a file's name, a PIL image or a NumPy array, not (None|list)"
+        ):
+            Detector(random_model("v2"))(wrong)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"photo\.jpg: cannot be read: it does not exist"):
+        Detector(random_model("v2"))("photo.jpg")
 
 
 @pytest.mark.parametrize(

@@ -72,3 +72,39 @@ def test_the_published_example() -> None:
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         plan_views(V2, ViewSettings(**settings), 480, 640)
+
+
+@pytest.mark.parametrize(
+    ("fit", "height", "width", "view", "canvas"),
+    [
+        ("letterbox", 480, 1280, (240, 640), (640, 640)),
+        ("letterbox", 100, 50, (640, 320), (640, 640)),
+        ("stretch", 480, 1280, (640, 640), (640, 640)),
+    ],
+)
+def test_a_prescribed_size(fit: Any, height: int, width: int, view: tuple[int, int], canvas: tuple[int, int]) -> None:
+    (found,) = plan_views(version_network("v1"), ViewSettings(input_size="640x640", fit=fit), height, width)
+    assert ((found.height, found.width), found.canvas) == (view, canvas)
+    assert found.branches == tuple(range(8))
+
+
+def test_a_network_of_one_size_sees_every_image_at_it() -> None:
+    network = version_network("slim_320")
+    (found,) = plan_views(network, ViewSettings(), 900, 700)
+    assert (found.height, found.width, found.canvas) == (240, 320, (240, 320))
+    for settings in (ViewSettings(scale=2), ViewSettings(input_size="640x480")):
+        with pytest.raises(UsageError, match="slim_320 sees every image stretched to 320x240"):
+            plan_views(network, settings, 900, 700)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"input_size": "640"}, "is not a size"),
+        ({"fit": "stretch"}, "give that too"),
+        ({"input_size": "640x640", "scale": 2.0}, "give input_size, or scale"),
+    ],
+)
+def test_prescribed_sizes_that_cannot_be_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ViewSettings(**wrong)

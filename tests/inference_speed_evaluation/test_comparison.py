@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -55,6 +56,29 @@ def test_accuracy_size_and_latency_stand_side_by_side(tmp_path: Path, capsys: py
     assert table in capsys.readouterr().out
     lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert [line.split(" | ")[0] for line in lines] == ["| slim-320:slim.onnx", "| mine"], "best first"
+    assert cv2.imread(str(output / "comparison.png")).std() > 5
+
+
+def test_random_weights_are_marked_and_have_no_accuracy(tmp_path: Path) -> None:
+    write_truth(tmp_path / "truth", {"a": {"one": ([[30, 40, 20, 20]], EVERYTHING)}})
+    save_image(tmp_path, "a/one", (30, 40))
+    output = tmp_path / "out"
+    run = Options(
+        model=("slim_320", slim(tmp_path / "slim.onnx")),
+        images=tmp_path / "images",
+        ground_truth=tmp_path / "truth",
+        output_dir=output,
+        resolution="640x480",
+        seconds=0.1,
+    )
+    main(run)
+    mine, peer = json.loads((output / "comparison.json").read_text())["rows"]
+    assert mine["name"] == "slim_320 (random weights)"
+    assert (mine["hard"], peer["hard"]) == (None, 1)
+    assert mine["gmac"] == pytest.approx(0.08141056), "at 320×240, whatever the image's size"
+    assert (mine["parameters"], mine["megabytes"]) == (257_916, pytest.approx(1.031664))
+    assert not (output / "slim_320").exists()
+    assert "slim_320 (random weights) | - / - / - |" in (output / "comparison.md").read_text()
 
 
 def options(*models: str, **more: Any) -> Options:

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lffd.files import (
     recover_directory,
     replace_directory,
     write_atomic,
+    write_together,
 )
 
 
@@ -202,3 +204,23 @@ def test_a_lock_dies_with_its_process_and_leaves_nothing(tmp_path: Path, beside:
             pass
     assert [path.name for path in tmp_path.iterdir() if path != out] == []
     assert not out.exists() or list(out.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no /dev/shm")
+def test_files_in_shared_memory_are_replaced_like_any() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder, "x")
+        for content in (b"first", b"second"):
+            write_atomic(path, content)
+        assert path.read_bytes() == b"second"
+
+
+def test_files_that_belong_together_come_together(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "none" / "b"
+    first.write_bytes(b"old")
+    with pytest.raises(FileNotFoundError, match="none/b"):
+        write_together({first: b"new", second: b"new"})
+    assert first.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    write_together({first: b"new", tmp_path / "b": b"newer"})
+    assert (first.read_bytes(), (tmp_path / "b").read_bytes()) == (b"new", b"newer")

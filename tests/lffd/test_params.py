@@ -117,7 +117,7 @@ def test_trailing_bytes_and_repeated_names() -> None:
 
 
 def test_missing_file_and_unknown_type(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be read: No such file"):
+    with pytest.raises(ModelError, match="cannot be read: it does not exist"):
         read_params(tmp_path / "none.params")
     with pytest.raises(ModelError, match="parameter arg:x has type bool"):
         pack_params({"x": np.ones(2, bool)})

@@ -65,3 +65,16 @@ def test_wrong_requests_end_with_one_line(
     assert captured.err.startswith("error: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("flag", "name"), [("--plot", "photo.png"), ("--json", "notes.json")])
+def test_files_of_the_user_are_not_replaced(
+    flag: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_text("mine")
+    assert _run("v2", flag, str(path)) == 2
+    assert f"{path} was not made by this command" in capsys.readouterr().err
+    assert path.read_text() == "mine"
+    path.unlink()
+    assert [_run("v2", flag, str(path)) for _ in range(2)] == [0, 0]

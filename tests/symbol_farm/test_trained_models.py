@@ -30,7 +30,7 @@ def test_a_published_pair_loads(shared: Path, tmp_path: Path) -> None:
     symbol.write_text(version_network("plate").graph.to_json())
     model = resolve_model(f"{symbol}+{shared / PLATE}")
     assert model.symbol_json == symbol.read_text()
-    with pytest.raises(ModelError, match=r"cannot be read: No such file"):
+    with pytest.raises(ModelError, match=r"cannot be read: it does not exist"):
         load_published(shared / PLATE, symbol_file=tmp_path / "none.json")
 
 

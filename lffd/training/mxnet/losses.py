@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lffd.engines.mxnet_engine import import_mxnet
@@ -10,6 +10,7 @@ from lffd.graphs.batch_norm import training_graph
 from lffd.graphs.codes import CODES
 from lffd.graphs.network import CHANNELS, Network
 from lffd.training.losses import (
+    BOX_ALONE,
     BOX_LOSSES,
     FURTHER_TERMS,
     SCORE_LOSSES,
@@ -48,14 +49,21 @@ def training_symbol(network: Network, options: LossOptions, batch_norm: bool, di
     names = (*network.outputs, *(TEACHER if distilled else ()))
     terms = options.terms(names)
     divisor = mx.sym.Variable("divisor", shape=(len(terms), len(said)))
-    summands, rows = [], []
-    for index, (outputs, weight) in enumerate(zip(said, options.weights_for(len(said)), strict=True)):
-        targets = {
+    every = [
+        {
             name: mx.sym.Variable(target_name(name, index), dtype="int8" if name == "score" else "float32")
             for name in names
         }
+        for index in range(len(said))
+    ]
+    for targets in every:
         targets["score"] = mx.sym.Cast(targets["score"], dtype="float32")
-        columns = branch_statistics(network, outputs, targets, options)
+    mined_together = options.mining == "all" and options.negatives_per_positive > 0
+    limit = _common_limit(network, said, every, options) if mined_together else None
+    summands, rows = [], []
+    for index, (outputs, weight) in enumerate(zip(said, options.weights_for(len(said)), strict=True)):
+        targets = every[index]
+        columns = branch_statistics(network, index, outputs, targets, options, limit=limit)
         for number, term in enumerate(terms):
             share = mx.sym.slice(divisor, begin=(number, index), end=(number + 1, index + 1)).reshape((1,))
             if term.target == "score" and options.normalizer == "published":
@@ -70,9 +78,12 @@ def training_symbol(network: Network, options: LossOptions, batch_norm: bool, di
 
 def branch_statistics(
     network: Network,
+    branch: int,
     outputs: Mapping[str, mx.sym.Symbol],
     targets: Mapping[str, mx.sym.Symbol],
     options: LossOptions,
+    *,
+    limit: mx.sym.Symbol | None = None,
 ) -> dict[str, mx.sym.Symbol]:
     """Return one branch's statistics by name, `(1,)` each, with gradients through the losses' sums.
 
@@ -80,28 +91,32 @@ def branch_statistics(
 
     Args:
         network: the declaration.
+        branch: which of its branches.
         outputs: raw maps by name.
         targets: by name, all of the outputs' type; those other than `score` are only read where that is 1.
         options: which losses.
+        limit: how hard a background cell must be to be kept, where all branches compete.
     """
-    mx, count = import_mxnet(), network.predictions
+    mx, count = import_mxnet(), network.predictions[branch]
     ops, loss = _operators(mx), SCORE_LOSSES[options.score]
     target = mx.sym.reshape(targets["score"], shape=(-1,))
     positive, negative = target == 1, target == 0
-    logits = _channels(outputs["score"], count, 1 if network.score_channels == count else 2)
-    z = logits[0] if len(logits) == 1 else logits[0] - logits[1]
+    boxed = positive + (target == BOX_ALONE)
+    z = _logits(outputs["score"], count, network.score_channels[branch])
     predicted, true = (_channels(codes, count, 4) for codes in (outputs["box"], targets["box"]))
     pair = compare_boxes(CODES[network.code], predicted, true, ops)
     nothing = mx.sym.zeros_like(z)
     quality = mx.sym.BlockGrad(mx.sym.where(positive, pair.overlap, nothing))
     kept = negative
-    if options.negatives_per_positive > 0:
+    if limit is not None:
+        kept = mx.sym.BlockGrad(negative * mx.sym.broadcast_greater_equal(ops.softplus(z), limit))
+    elif options.negatives_per_positive > 0:
         kept = _hardest(ops.softplus(z), positive, negative, options)
     claimed = (z > 0) * (target >= 0)
     scores = positive * loss.on_object(z, quality, options, ops) + kept * loss.on_background(z, options, ops)
     columns = {
         "score_loss": scores,
-        "box_loss": mx.sym.where(positive, BOX_LOSSES[options.box](pair, ops), nothing),
+        "box_loss": mx.sym.where(boxed, BOX_LOSSES[options.box](pair, ops), nothing),
         "cells": target >= 0,
         "positives": positive,
         "hits": claimed * positive,
@@ -135,7 +150,18 @@ def _operators(mx: Any) -> Operators:
         sym.exp,
         sym.sigmoid,
         lambda x: sym.Activation(x, act_type="softrelu"),
+        sym.log1p,
     )
+
+
+def _logits(maps: mx.sym.Symbol, count: int, channels: int) -> mx.sym.Symbol:
+    """Return one logit per prediction `(B · A · h · w,)` of raw scores; of two channels each the difference."""
+    if channels == count:
+        return _channels(maps, count, 1)[0]
+    cut = import_mxnet().sym.slice_axis
+    halves = [cut(maps, axis=1, begin=at, end=at + count) for at in (0, count)]
+    first, second = (_channels(half, count, 1)[0] for half in halves)
+    return first - second
 
 
 def _channels(maps: mx.sym.Symbol, predictions: int, each: int) -> list[mx.sym.Symbol]:
@@ -164,3 +190,29 @@ def _hardest(
     without = mx.sym.ceil(options.negatives_without_positive * candidates)
     budget = mx.sym.where(found > 0, mx.sym.ceil(options.negatives_per_positive * found), without)
     return mx.sym.BlockGrad(negative * mx.sym.broadcast_lesser(rank, budget))
+
+
+def _common_limit(
+    network: Network,
+    said: Sequence[Mapping[str, mx.sym.Symbol]],
+    targets: Sequence[Mapping[str, mx.sym.Symbol]],
+    options: LossOptions,
+) -> mx.sym.Symbol:
+    """Return how hard `(1,)` the last background cell is that mining keeps where all branches compete."""
+    mx = import_mxnet()
+    hardness, positives, negatives = [], [], []
+    for index, (outputs, target) in enumerate(zip(said, targets, strict=True)):
+        z = _logits(outputs["score"], network.predictions[index], network.score_channels[index])
+        labels = mx.sym.reshape(target["score"], shape=(-1,))
+        hard = mx.sym.Activation(z, act_type="softrelu")
+        hardness.append(mx.sym.where(labels == 0, hard, -mx.sym.ones_like(hard)))
+        positives.append(mx.sym.sum(labels == 1))
+        negatives.append(mx.sym.sum(labels == 0))
+    found, candidates = mx.sym.add_n(*positives), mx.sym.add_n(*negatives)
+    share = mx.sym.ceil(options.negatives_without_positive * candidates)
+    count = mx.sym.where(found > 0, mx.sym.ceil(options.negatives_per_positive * found), share)
+    together = mx.sym.concat(*hardness, dim=0)
+    ranked = mx.sym.take(together, mx.sym.argsort(together, is_ascend=False))  # of sort itself, MXNet makes no gradient
+    limit = mx.sym.take(ranked, mx.sym.maximum(count - 1, 0), mode="clip")
+    # Softplus is never as large as this: with nothing to keep, nothing is.
+    return mx.sym.BlockGrad(mx.sym.where(count > 0, limit, 1e30 * mx.sym.ones_like(limit)))

@@ -20,6 +20,7 @@ from lffd.graphs.codes import CODES
 from lffd.graphs.network import Network
 from lffd.training.engine import TrainingBatch
 from lffd.training.losses import (
+    BOX_ALONE,
     BOX_LOSSES,
     FURTHER_TERMS,
     SCORE_LOSSES,
@@ -31,7 +32,7 @@ from lffd.training.losses import (
 from lffd.training.options import LossOptions
 
 _OF_TORCH = (torch.maximum, torch.minimum, functional.relu, torch.abs, torch.where, torch.exp, torch.sigmoid)
-OPERATORS = Operators(*_OF_TORCH, functional.softplus)
+OPERATORS = Operators(*_OF_TORCH, functional.softplus, torch.log1p)
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Targets:
     """Labels of one batch, the branches one after another; groups as in `losses.FurtherTerm.where`.
 
     Attributes:
-        classes: int8 `(predictions,)`: 1 object, 0 background, −1 ignored.
-        positions: by group int64 `(members,)`: of its predictions, counted within their branch.
+        classes: int8 `(predictions,)`: 1 object, 0 background, −1 ignored, −2 ignored but taught its box.
+        positions: by group int64 `(members,)`: of its predictions, counted within their branch; `objects_of_boxed`: of
+            the objects among all that are taught a box.
         counts: by group the number of members in each branch; all predictions are the group `everywhere`.
         values: targets by name, float32 `(members of their group, channels)`.
     """
@@ -61,11 +63,12 @@ def collect_labels(batch: TrainingBatch) -> Targets:
     targets = batch.targets
     classes = [_listed(said["score"]) for said in targets]
     members = {"objects": [np.flatnonzero(values == 1) for values in classes]}
+    members["boxed"] = [np.flatnonzero((values == 1) | (values == BOX_ALONE)) for values in classes]
     if "teacher_score" in targets[0]:
         members["sure"] = [np.flatnonzero(_listed(said["teacher_score"]) > SURE) for said in targets]
     values = {}
     for name in targets[0]:
-        where = FURTHER_TERMS[name].where if name in FURTHER_TERMS else "objects"
+        where = FURTHER_TERMS[name].where if name in FURTHER_TERMS else "boxed"
         if where == "everywhere":
             values[name] = np.concatenate([_listed(said[name]) for said in targets])[:, None]
         elif name != "score":
@@ -73,6 +76,8 @@ def collect_labels(batch: TrainingBatch) -> Targets:
             values[name] = np.concatenate([_at(said[name], at, said["score"].shape[1]) for said, at in chosen])
     counts = {group: tuple(at.size for at in found) for group, found in members.items()}
     positions = {group: np.concatenate(found) for group, found in members.items()}
+    inside = [values[at] == 1 for values, at in zip(classes, members["boxed"], strict=True)]
+    positions["objects_of_boxed"] = np.flatnonzero(np.concatenate(inside))
     counts["everywhere"] = tuple(part.size for part in classes)
     return Targets(np.concatenate(classes), positions, counts, values)
 
@@ -106,9 +111,10 @@ def training_loss(
         divisor: float32 `(terms, branches)`, see `loss_divisors`.
         options: which losses.
     """
-    count, found, cells = network.predictions, targets.counts["objects"], targets.counts["everywhere"]
-    every = {name: [_rows(maps[name], count) for maps in outputs] for name in network.outputs}
-    every["score"] = [_logit(rows) for rows in every["score"]]
+    counts, found, cells = network.predictions, targets.counts["objects"], targets.counts["everywhere"]
+    listed = list(zip(outputs, counts, strict=False))
+    every = {name: [_rows(maps[name], count) for maps, count in listed] for name in network.outputs[1:]}
+    every["score"] = [_rows(_logits(maps["score"], count), count) for maps, count in listed]
 
     def said(name: str, group: str) -> list[Tensor]:
         """Return what the network says of a group's predictions, channel by channel."""
@@ -119,17 +125,18 @@ def training_loss(
         return list(torch.cat(parts).unbind(1))
 
     (z,), (z_object,), code = said("score", "everywhere"), said("score", "objects"), CODES[network.code]
-    pair = compare_boxes(code, said("box", "objects"), targets.values["box"].unbind(1), OPERATORS)
-    quality = pair.overlap.detach()
+    pair = compare_boxes(code, said("box", "boxed"), targets.values["box"].unbind(1), OPERATORS)
+    quality = pair.overlap.detach().index_select(0, targets.positions["objects_of_boxed"])
     loss, kept = SCORE_LOSSES[options.score], (targets.classes == 0).float()
     if options.negatives_per_positive > 0:
-        kept = _hardest(functional.softplus(z).detach(), kept, targets, options)
+        mine = _hardest if options.mining == "branch" else _hardest_of_all
+        kept = mine(functional.softplus(z).detach(), kept, targets, options)
     on_object = loss.on_object(z_object, quality, options, OPERATORS)
     on_background = kept * loss.on_background(z, options, OPERATORS)
     known = (targets.classes >= 0).float()
     columns = {
         "score_loss": _branch_sums(on_object, found) + _branch_sums(on_background, cells),
-        "box_loss": _branch_sums(BOX_LOSSES[options.box](pair, OPERATORS), found),
+        "box_loss": _branch_sums(BOX_LOSSES[options.box](pair, OPERATORS), targets.counts["boxed"]),
         "cells": _branch_sums(known, cells),
         "positives": torch.tensor(found, dtype=torch.float32).to(z.device, non_blocking=True),
         "hits": _branch_sums((z_object > 0).float(), found),
@@ -156,9 +163,10 @@ def _rows(maps: Tensor, predictions: int) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1] // predictions).float()
 
 
-def _logit(rows: Tensor) -> Tensor:
-    """Return the logits `(predictions, 1)` of raw scores; of two channels the difference."""
-    return rows if rows.shape[1] == 1 else rows[:, :1] - rows[:, 1:]
+def _logits(maps: Tensor, predictions: int) -> Tensor:
+    """Return one logit per prediction `(B, A, h, w)` of raw scores; of two channels each the difference."""
+    maps = maps.float()
+    return maps if maps.shape[1] == predictions else maps[:, :predictions] - maps[:, predictions:]
 
 
 def _branch_sums(values: Tensor, sizes: tuple[int, ...]) -> Tensor:
@@ -183,3 +191,14 @@ def _hardest(hardness: Tensor, negative: Tensor, targets: Targets, options: Loss
             budget = options.negatives_without_positive * candidate.sum()
         kept.append(candidate * (rank < budget.ceil()))
     return torch.cat(kept)
+
+
+def _hardest_of_all(hardness: Tensor, negative: Tensor, targets: Targets, options: LossOptions) -> Tensor:
+    """Return 1 for the background cells to keep where all branches compete: those as hard as the last of them."""
+    found = sum(targets.counts["objects"])
+    share = options.negatives_without_positive * negative.sum()
+    asked = torch.tensor(options.negatives_per_positive * found, dtype=torch.float32) if found else share
+    ranked = torch.sort(torch.where(negative > 0, hardness, -1.0), descending=True).values
+    count = asked.ceil().long().to(ranked.device)
+    limit = ranked[(count - 1).clamp(0, len(ranked) - 1)]
+    return negative * (hardness >= limit) * (count > 0)

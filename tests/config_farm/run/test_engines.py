@@ -15,6 +15,7 @@ from accuracy_evaluation.evaluation_on_pack import detect_records
 from config_farm.run.engines import create_training_engine
 from config_farm.run.experiment import recipe
 from data_provider_farm.drawn_faces.pictures import synthetic_records
+from detection.crew import Crew
 from detection.detector import Detector
 from lffd.engines.runtime import Runtime
 from lffd.errors import EngineError, UsageError
@@ -59,7 +60,8 @@ def test_a_model_has_the_same_average_precision_with_both_engines(tmp_path: Path
     model, records = load_model(tmp_path / "model"), synthetic_records(40, size=64, seed=77)
     figures = []
     for engine in ("mxnet", "torch"):
-        truth, found, _ = detect_records(Detector(model, runtime=Runtime(engine)), records)
+        crew = Crew(lambda runtime: Detector(model, runtime=runtime), Runtime(engine))
+        truth, found, _ = detect_records(crew, records)
         figures.append(average_precision(truth, found, 1000).ap50)
     assert figures[0] > 0.02, "an average precision of zero would prove nothing"
     assert figures[1] == pytest.approx(figures[0], abs=1e-3)

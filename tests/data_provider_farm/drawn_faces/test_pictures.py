@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_provider_farm.drawn_faces.face import draw_face, face_box, person_box, random_appearance
+from data_provider_farm.drawn_faces.face import (
+    DARK,
+    EXTRAS,
+    draw_face,
+    face_box,
+    face_points,
+    person_box,
+    random_appearance,
+)
 from data_provider_farm.drawn_faces.pictures import draw_scene, synthetic_record, synthetic_records
 from data_provider_farm.drawn_faces.scenery import draw_background
 from data_provider_farm.pack import Options, pack
@@ -20,9 +28,9 @@ from tests.data_provider_farm.samples import same
 
 
 def test_the_same_seed_gives_the_same_picture() -> None:
-    first, boxes = draw_scene(np.random.default_rng(5), 160)
-    second, again = draw_scene(np.random.default_rng(5), 160)
-    other, _ = draw_scene(np.random.default_rng(6), 160)
+    first, boxes, _ = draw_scene(np.random.default_rng(5), 160)
+    second, again, _ = draw_scene(np.random.default_rng(5), 160)
+    other, *_ = draw_scene(np.random.default_rng(6), 160)
     assert np.array_equal(first, second)
     assert np.array_equal(boxes, again)
     assert not np.array_equal(first, other)
@@ -31,7 +39,7 @@ def test_the_same_seed_gives_the_same_picture() -> None:
 @pytest.mark.parametrize("size", [64, 100, 320, 640])
 def test_pictures_and_boxes_have_their_shapes(size: int) -> None:
     for seed in range(6):
-        picture, boxes = draw_scene(np.random.default_rng(seed), size)
+        picture, boxes, _ = draw_scene(np.random.default_rng(seed), size)
         assert picture.shape == (size, size, 3)
         assert picture.dtype == np.uint8
         assert boxes.dtype == np.float32
@@ -50,7 +58,7 @@ def test_small_pictures_are_refused() -> None:
 def test_many_pictures_hold_every_size_and_some_no_face() -> None:
     counts, sides, hidden = [], [], 0.0
     for seed in range(120):
-        _, boxes = draw_scene(np.random.default_rng([9, seed]), 400)
+        _, boxes, _ = draw_scene(np.random.default_rng([9, seed]), 400)
         counts.append(len(boxes))
         sides += longer_sides(boxes).tolist()
         if len(boxes) > 1:
@@ -119,7 +127,7 @@ def test_backgrounds_differ() -> None:
 def test_records_are_labelled_and_lossy_only_by_jpeg() -> None:
     record = synthetic_record(4, 128, seed=2)
     assert record.name == "synthetic/2-128-0000004.jpg"
-    picture, boxes = draw_scene(np.random.default_rng([2, 4]), 128)
+    picture, boxes, _ = draw_scene(np.random.default_rng([2, 4]), 128)
     assert np.array_equal(record.boxes, boxes)
     assert np.abs(decode(record.image, "x").astype(int) - picture).mean() < 12
     assert [each.name[-5] for each in synthetic_records(3, 64, 0)] == ["0", "1", "2"]
@@ -137,3 +145,33 @@ def test_packing_gives_the_very_records(tmp_path: Path) -> None:
     several = Options(format="synthetic", output=tmp_path / "y.rec", count=9, size=64, seed=3, workers=2)
     pack(several)
     assert (tmp_path / "y.rec").read_bytes() == (tmp_path / "x.rec").read_bytes()
+
+
+def test_points_lie_on_the_features_that_are_drawn() -> None:
+    """Eyes are dark, mouths have the lips' colour, and left comes before right as long as nobody stands on the head."""
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        look = dataclasses.replace(
+            random_appearance(rng), extra="none", hair_style="bald", eye_open=1.0, mouth="closed"
+        )
+        canvas = np.full((200, 200, 3), 128, np.uint8)
+        draw_face(canvas, look, (100, 100), 80)
+        (points,) = face_points(look, (100, 100), 80)
+        assert (points[:, 2] == 2).all()
+        assert points[0, 0] < points[1, 0]
+        assert points[3, 0] < points[4, 0]
+        eyes = [canvas[int(y), int(x)] for x, y, _ in points[:2]]
+        assert np.abs(np.array(eyes) - DARK).max() < 12
+        inward = points[3:, :2] + 0.15 * (points[[4, 3], :2] - points[3:, :2])
+        lips = [canvas[int(y + 2), int(x)] for x, y in inward]
+        assert np.abs(np.array(lips) - look.lips).max() < 25
+
+
+def test_what_is_covered_counts_as_hidden() -> None:
+    look = random_appearance(np.random.default_rng(0))
+    flags = {
+        extra: face_points(dataclasses.replace(look, extra=extra), (9, 9), 5)[0, :, 2].tolist() for extra in EXTRAS
+    }
+    assert flags["mask"] == [2, 2, 1, 1, 1]
+    assert flags["sunglasses"] == [1, 1, 2, 2, 2]
+    assert flags["beard"] == [2] * 5

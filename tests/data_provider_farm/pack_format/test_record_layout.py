@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from data_provider_farm.pack_format.record_layout import (
     FIXED_FIELDS,
     IMAGE_HEADER,
+    OBJECT_WIDTH,
     Encoded,
     decode_record,
     encode_record,
@@ -20,8 +21,9 @@ from data_provider_farm.pack_format.record_layout import (
     validate_record,
 )
 from lffd.errors import DataError
+from lffd.images.encoded import decode
 from lffd.records import Record
-from tests.data_provider_farm.samples import mixed_records, record, records, same
+from tests.data_provider_farm.samples import five_points, mixed_records, record, records, same
 
 
 def joined(data: Encoded) -> bytes:
@@ -79,6 +81,10 @@ BREAKS: list[tuple[dict[str, Any], str]] = [
     ({"boxes": np.array([[0, 0, np.inf, 5]], np.float32)}, "box 0"),
     ({"ignored": np.zeros(2, np.bool_)}, r"bool \(1,\)"),
     ({"ignored": np.zeros(1, np.int64)}, "ignored must be bool"),
+    ({"landmarks": np.zeros((2, 5, 3), np.float32)}, r"landmarks must be float32 \(1, 5, 3\)"),
+    ({"landmarks": np.zeros((1, 5, 3))}, "landmarks must be float32"),
+    ({"landmarks": np.full((1, 5, 3), 3, np.float32)}, "0 .unknown., 1 .hidden. or 2 .seen."),
+    ({"landmarks": np.full((1, 5, 3), np.nan, np.float32)}, "finite"),
 ]
 
 
@@ -99,6 +105,32 @@ def test_a_forged_label_with_a_right_checksum_is_still_refused(position: int, va
     resign(forged)
     with pytest.raises(DataError, match="not written by this toolkit"):
         decode_record(joined(forged), 0, "test")
+
+
+def test_points_are_invisible_to_readers_that_do_not_know_them() -> None:
+    """The label but for one row that says nothing to others, and an image that starts with the whole JPEG."""
+    plain, pointed = (record([(1, 2, 30, 40)], landmarks=points) for points in (None, five_points(1)))
+    old, new = joined(encode_record(plain)), joined(encode_record(pointed))
+    before, after = (IMAGE_HEADER.unpack_from(data)[0] for data in (old, new))
+    assert after == before + OBJECT_WIDTH
+    labels = [np.frombuffer(data, "<f4", before, IMAGE_HEADER.size).copy() for data in (old, new)]
+    for label in labels:
+        label[6:8] = 0  # the checksum
+    assert labels[0].tolist() == labels[1].tolist()
+    row = np.frombuffer(new, "<f4", OBJECT_WIDTH, IMAGE_HEADER.size + 4 * before)
+    assert row[:5].tolist() == [-1, 0, 0, 1, 1]
+    image = new[IMAGE_HEADER.size + 4 * after :]
+    assert image.startswith(plain.image)
+    pixels = decode(image, "test")
+    np.testing.assert_array_equal(pixels, decode(plain.image, "test"))
+
+
+def test_points_that_are_cut_off_are_refused() -> None:
+    forged = encode_record(record([(0, 0, 5, 5)], landmarks=five_points(1)))
+    short = forged._replace(image=forged.image[-60:])
+    resign(short)
+    with pytest.raises(DataError, match="contradicts itself"):
+        decode_record(joined(short), 0, "test")
 
 
 def test_a_forged_name_is_refused() -> None:

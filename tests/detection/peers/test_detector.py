@@ -162,7 +162,7 @@ def test_a_device_or_a_runtime_that_is_missing_is_named(tmp_path: Path, monkeypa
     with pytest.raises(EngineError, match="install onnxruntime-gpu"):
         PeerDetector("slim-320", path, runtime=Runtime(device="gpu:0"))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EngineError, match=r"pip install -e '.\[onnx\]'"):
+    with pytest.raises(EngineError, match=r"the package onnxruntime cannot be imported .*pip install -e \."):
         PeerDetector("slim-320", path)
 
 
@@ -197,7 +197,7 @@ def test_a_peer_is_loaded_and_identified_by_its_spec(tmp_path: Path) -> None:
     for wrong in options:
         with pytest.raises(UsageError, match=r"peers run on ONNX Runtime in fp32|--min-face: only for our own"):
             load_detector(spec, **wrong)
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx"):
+    with pytest.raises(ModelError, match=r"nowhere\.onnx: cannot be read: it does not exist"):
         model_facts("peer:scrfd=/nowhere.onnx")
 
 
@@ -207,3 +207,29 @@ def test_a_peer_is_loaded_and_identified_by_its_spec(tmp_path: Path) -> None:
 def test_selections_outside_their_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Selection(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_openvino_file_and_one_with_its_mean_inside_find_the_same(tmp_path: Path) -> None:
+    """A file of the same numbers in either format; one that subtracts the mean itself gets the image as it is."""
+    openvino, onnx = pytest.importorskip("openvino"), pytest.importorskip("onnx")
+    outside = ultra_light(tmp_path / "slim.onnx", [[0.1, 0.2, 0.3, 0.4]], [0.5])
+    openvino.save_model(openvino.convert_model(str(outside)), tmp_path / "slim.xml", compress_to_fp16=False)
+    expected = PeerDetector("slim-320", outside)
+    found = PeerDetector("slim-320", tmp_path / "slim.xml", runtime=Runtime(threads=1))
+    pixels = image(48, 64)
+    np.testing.assert_allclose(found(pixels).boxes, expected(pixels).boxes, atol=1e-4)
+    np.testing.assert_array_equal(found.prepare(pixels)[0], expected.prepare(pixels)[0])
+    model = onnx.load(outside)
+    for node in model.graph.node:
+        node.input[:] = ["less" if name == "input" else name for name in node.input]
+    model.graph.node.insert(0, onnx.helper.make_node("Sub", ["input", "mean"], ["less"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(127), "mean"))
+    onnx.save(model, tmp_path / "inside.onnx")
+    openvino.save_model(openvino.convert_model(str(tmp_path / "inside.onnx")), tmp_path / "inside.xml")
+    for name, rgb in (("inside.onnx", True), ("inside.xml", False)):
+        tensor, _ = PeerDetector("slim-320", tmp_path / name).prepare(pixels)
+        plain = expected.prepare(pixels)[0] * 128 + 127
+        np.testing.assert_allclose(tensor, plain if rgb else plain[:, ::-1], atol=1e-3)
+    assert (
+        model_facts(f"peer:slim-320={tmp_path / 'slim.xml'}").sha256 != model_facts(f"peer:slim-320={outside}").sha256
+    )

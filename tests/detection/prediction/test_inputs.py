@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import pytest
 
+from detection.prediction import inputs
 from detection.prediction.inputs import FrameReader, Source, find_sources
 from detection.prediction.run import Pace
 from lffd.errors import DataError, UsageError
+from tests.data_provider_farm.samples import jpeg
 
 NOTHING = io.StringIO()
 
@@ -119,11 +123,28 @@ def test_a_missing_camera() -> None:
         FrameReader(Source("camera:97", "camera", PurePath("camera_97.mp4")))
 
 
-def test_a_picture_on_standard_input_is_no_list(tree: Path) -> None:
+def test_a_picture_on_standard_input(tree: Path) -> None:
+    data = jpeg()
     for errors in ("strict", "surrogateescape"):
-        picture = io.TextIOWrapper(io.BytesIO(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01"), "utf-8", errors)
-        with pytest.raises(UsageError, match="standard input is no text: - reads names"):
-            find_sources(["-"], picture)
+        sources, problems = find_sources(["-", "photos/b.jpg"], io.TextIOWrapper(io.BytesIO(data), "utf-8", errors))
+        assert not problems
+        assert sources[0] == Source("standard input", "image", PurePath("stdin.jpg"), data)
+        assert sources[1].name == "photos/b.jpg"
+
+
+def test_a_list_of_names_that_are_no_text(tree: Path) -> None:
+    Path(os.fsdecode(b"photos/\xff.jpg")).write_bytes(b"x")
+    sources, problems = find_sources(["-"], io.TextIOWrapper(io.BytesIO(b"photos/\xff.jpg\nphotos/b.jpg\n")))
+    assert [os.fsencode(source.name) for source in sources] == [b"photos/\xff.jpg", b"photos/b.jpg"]
+    assert not problems
+
+
+def test_standard_input_that_is_neither(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="and no list of names, one per line"):
+        find_sources(["-"], io.TextIOWrapper(io.BytesIO(b"\x7fELF\0\0")))
+    monkeypatch.setattr(inputs, "MAX_STANDARD_INPUT", 10)
+    with pytest.raises(UsageError, match="give a picture as a file instead"):
+        find_sources(["-"], io.TextIOWrapper(io.BytesIO(jpeg())))
 
 
 def test_a_camera_of_any_number(tree: Path) -> None:
@@ -132,6 +153,6 @@ def test_a_camera_of_any_number(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 100_000}, {"every": 10**30}, {"max_frames": 10**30}])
-def test_paces_that_make_no_sense(wrong: dict[str, int]) -> None:
+def test_paces_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="at most"):
         Pace(**wrong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -12,14 +13,9 @@ import pytest
 
 from detection.detections import Detections
 from detection.prediction.inputs import FrameReader, Source
-from detection.prediction.writers import (
-    CropWriter,
-    CsvWriter,
-    Display,
-    JsonWriter,
-    PictureWriter,
-    Prediction,
-)
+from detection.prediction.pictures import CropWriter, Display, PictureWriter
+from detection.prediction.rendering import Marked
+from detection.prediction.writers import CountWriter, CsvWriter, JsonWriter, Prediction
 from lffd.errors import UsageError
 from lffd.files import RECORD, OutputFolder
 
@@ -91,16 +87,57 @@ def test_csv_word_for_word(tmp_path: Path) -> None:
         "image,frame,x0,y0,x1,y1,score\n"
         '"odd, ""name"".jpg",,1.5,2.0,10.25,12.1,0.9\n'
         '"odd, ""name"".jpg",,20.0,5.0,30.0,15.0,0.3\n'
+        "a/photo.jpg,,,,,,\n"
         "clip.mp4,7,1.5,2.0,10.25,12.1,0.9\n"
         "clip.mp4,7,20.0,5.0,30.0,15.0,0.3\n"
     )
     assert next(row["image"] for row in csv.DictReader(text.splitlines())) == 'odd, "name".jpg'
 
 
+def test_ids_in_json_and_csv(tmp_path: Path) -> None:
+    followed = replace(_prediction("clip.mp4", frame=7), tracks=np.array([4, 2]))
+    table, document = CsvWriter(tmp_path / "out.csv", tracks=True), JsonWriter(tmp_path / "out.json")
+    for writer in (table, document):
+        writer.write(followed)
+        writer.write(replace(_prediction("clip.mp4", NONE, frame=8), tracks=np.zeros(0, np.int64)))
+        writer.write(_prediction())
+        writer.close()
+    assert (tmp_path / "out.csv").read_text() == (
+        "image,frame,x0,y0,x1,y1,score,track\n"
+        "clip.mp4,7,1.5,2.0,10.25,12.1,0.9,4\n"
+        "clip.mp4,7,20.0,5.0,30.0,15.0,0.3,2\n"
+        "clip.mp4,8,,,,,,\n"
+        "a/photo.jpg,,1.5,2.0,10.25,12.1,0.9,\n"
+        "a/photo.jpg,,20.0,5.0,30.0,15.0,0.3,\n"
+    )
+    first, _, image = json.loads((tmp_path / "out.json").read_text())
+    assert [row["track"] for row in first["detections"]] == [4, 2]
+    assert all("track" not in row for row in image["detections"])
+
+
+def test_counts_of_images_and_of_whole_videos() -> None:
+    lines: list[str] = []
+    writer = CountWriter(lines.append, "face")
+    one, two = (Source(name, "video", PurePath(name)) for name in ("one.mp4", "two.mp4"))
+    writer.write(_prediction())
+    writer.write(_prediction(found=NONE))
+    writer.write(_prediction(frame=0, source=one))
+    writer.write(_prediction(frame=1, source=one, found=NONE))
+    writer.write(replace(_prediction(frame=0, source=two), tracks=np.array([1, 2])))
+    writer.write(replace(_prediction(frame=1, source=two), tracks=np.array([3, 1])))
+    writer.close()
+    assert lines == [
+        "a/photo.jpg: 2 × face",
+        "a/photo.jpg: 0 × face",
+        "one.mp4: 2 × face in 2 frames, at most 2 at once",
+        "two.mp4: 4 × face in 2 frames, at most 2 at once, 3 different ones",
+    ]
+
+
 def test_pictures_keep_their_places_and_none_is_written_twice(tmp_path: Path, folder: OutputFolder) -> None:
     import cv2
 
-    writer = PictureWriter(folder, scores=True)
+    writer = PictureWriter(folder, Marked())
     for name in ("a/x.jpg", "a/x.jpg", "a/x.png", "a/x.gif", "y.tiff"):
         writer.write(_prediction(name))
     writer.close()
@@ -111,13 +148,13 @@ def test_pictures_keep_their_places_and_none_is_written_twice(tmp_path: Path, fo
 
 def test_what_is_too_long_for_a_jpeg_becomes_a_png(tmp_path: Path, folder: OutputFolder) -> None:
     source = Source("strip.jpg", "image", PurePath("strip.jpg"))
-    writer = PictureWriter(folder, scores=False)
+    writer = PictureWriter(folder, Marked(scores=False))
     writer.write(Prediction(source, np.zeros((2, 65_600, 3), np.uint8), NONE))
     assert [path.name for path in tmp_path.iterdir() if path.name != RECORD] == ["strip.png"]
 
 
 def test_frames_become_videos(tmp_path: Path, folder: OutputFolder) -> None:
-    writer = PictureWriter(folder, scores=False)
+    writer = PictureWriter(folder, Marked(scores=False))
     for name, count in (("one.avi", 3), ("two.mov", 2)):
         source = Source(name, "video", PurePath(name))
         for number in range(count):
@@ -164,5 +201,5 @@ def test_a_window_that_cannot_be_says_what_to_install(monkeypatch: pytest.Monkey
         raise cv2.error("The function is not implemented. Rebuild the library")
 
     monkeypatch.setattr(cv2, "namedWindow", fail)
-    with pytest.raises(UsageError, match=r"pip install opencv-python=="):
-        Display(scores=True)
+    with pytest.raises(UsageError, match=r"pip install opencv-python$"):
+        Display(Marked())

@@ -161,3 +161,12 @@ def test_mxnet_takes_its_threads_before_it_is_imported(monkeypatch: pytest.Monke
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with pytest.raises(EngineError, match="OMP_NUM_THREADS=3"):
         create_engine(random_model(), Runtime("mxnet", threads=3))
+
+
+def test_what_a_backend_raises_names_the_engine_and_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise KeyError("parameter name can't contain")
+
+    monkeypatch.setattr("lffd.engines.onnxruntime_engine.OnnxRuntimeEngine.__init__", refuse)
+    with pytest.raises(EngineError, match=r"engine onnxruntime cannot take model .*parameter name can't contain"):
+        create_engine(random_model(), Runtime("onnxruntime"))

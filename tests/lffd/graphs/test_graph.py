@@ -52,6 +52,11 @@ def _spoil(**changes: Any) -> str:
         (_spoil(heads=[[100000, 0, 0]]), "outputs .* are not nodes"),
         (_spoil(nodes=[{"name": "a", "op": "null", "inputs": [[0, 0, 0]]}]), "reads a node that does not come before"),
         (_spoil(nodes=[{"name": "a", "op": "null", "inputs": []}] * 2, heads=[[0, 0, 0]]), "the same name"),
+        (
+            _spoil(nodes=[{"name": "", "op": "null", "inputs": []}], heads=[[0, 0, 0]]),
+            "'' cannot be the name of a node",
+        ),
+        (_spoil(nodes=[{"name": "\ud800", "op": "null", "inputs": []}], heads=[[0, 0, 0]]), "cannot be the name"),
         (_spoil(nodes=[{"op": "null", "inputs": []}]), "not the JSON of an MXNet symbol"),
     ],
 )
@@ -74,6 +79,7 @@ def test_damaged_symbols_are_named(text: str, message: str) -> None:
 )
 def test_operators_that_cannot_work_are_named(op: str, attrs: dict[str, str], inputs: list[int], message: str) -> None:
     variables: list[dict[str, Any]] = [{"name": name, "op": "null", "inputs": []} for name in ("data", "x_weight")]
+    attrs = {"no_bias": "True", **attrs} if op == "Convolution" else attrs
     node = {"name": "x", "op": op, "attrs": attrs, "inputs": [[source, 0, 0] for source in inputs]}
     with pytest.raises(ModelError, match=f"made.json: .*{message}"):
         parse_graph(json.dumps({"nodes": [*variables, node], "heads": [[2, 0, 0]]}), "made.json")

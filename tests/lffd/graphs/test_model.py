@@ -167,7 +167,7 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: _edit_card(f, network={"name": "x"}), "not a network declaration"),
     (lambda f: _edit_card(f, branches=None), "the graph has 3 branches, and the card describes others"),
     (lambda f: _edit_card(f, branches=[{}, 3, None]), "branch 0 is .* on the graph, but {} on the card"),
-    (lambda f: (f / "model.params").unlink(), "cannot be read: No such file"),
+    (lambda f: (f / "model.params").unlink(), "cannot be read: it does not exist"),
     (lambda f: (f / "model.params").write_bytes(b"other"), "SHA-256 is .* the file is damaged or was replaced"),
     (_truncate, r"model.params: truncated"),
     (lambda f: _replace_params(f, _without("conv7_bias")), "missing conv7_bias"),

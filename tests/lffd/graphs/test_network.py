@@ -229,8 +229,11 @@ def test_the_declaration_without_changes_is_the_version() -> None:
         ({"outputs": ("score", "box", "box")}, "must begin with score and box, each once"),
         ({"outputs": ("score", "box", "age")}, "output age is not one of score, box, landmarks"),
         ({"code": "polar"}, "box code 'polar' is not one of corners, center-size"),
-        ({"branches": _with_branch(0, anchors=((8, 8), (10, 10)))}, "every branch needs the same number of anchors"),
-        ({"branches": _with_branch(1, anchors=((0, 8),))}, "every branch needs .* each above 0 px"),
+        (
+            {"branches": _with_branch(0, anchors=((8, 8), (10, 10)))},
+            r"output score \(score_0\) has 1 channels instead of 2",
+        ),
+        ({"branches": _with_branch(1, anchors=((0, 8),))}, "the sides of its anchors must be above 0 px"),
         ({"branches": _with_branch(0, object_range=(float("-inf"), 10))}, "must grow from above 0"),
         ({"branches": _with_branch(4, object_range=(160, float("inf")))}, "must grow from above 0"),
     ],

@@ -132,7 +132,7 @@ def _node(op: str, inputs: list[int], **attrs: object) -> dict[str, Any]:
     }
 
 
-CONV = {"kernel": "(3, 3)", "num_filter": 4}
+CONV = {"kernel": "(3, 3)", "num_filter": 4, "no_bias": True}
 POOL = {"kernel": "(2, 2)", "stride": "(2, 2)", "pool_type": "max"}
 
 
@@ -140,20 +140,29 @@ POOL = {"kernel": "(2, 2)", "stride": "(2, 2)", "pool_type": "max"}
     ("node", "message"),
     [
         (_node("Deconvolution", [0, 1], **CONV), "operator Deconvolution is not one of"),
-        (_node("Convolution", [0], **CONV), "reads 1 nodes, but takes 3"),
-        (_node("Convolution", [0, 1, 1, 1], **CONV), "reads 4 nodes, but takes 3"),
+        (_node("Convolution", [0], **CONV), "reads 1 nodes, but takes 2"),
+        (_node("Convolution", [0, 1, 1], **CONV), "reads 3 nodes, but takes 2"),
+        (_node("Convolution", [0, 1], **{**CONV, "no_bias": False}), "reads 2 nodes, but takes 3"),
+        (_node("Convolution", [0, 1], kernel="(3, 3)", num_filter=4), "reads 2 nodes, but takes 3"),
+        (_node("Convolution", [0, 1], **{**CONV, "no_bias": "maybe"}), "'maybe' is neither True nor False"),
+        (_node("Convolution", [0, 1], **CONV, layout="NHWC"), "attribute 'layout' is not known here"),
+        (_node("softmax", [0], axis=1, temperature=2), "attribute 'temperature' is not known here"),
+        (_node("Concat", [0, 0], dim=1, num_args=3), "reads 2 nodes, but takes 1 to 64"),
         (_node("Convolution", [1, 1], **CONV), "cannot read x_weight as its input 0"),
         (_node("Convolution", [0, 0], **CONV), "cannot read data as its input 1"),
         (_node("Activation", [1], act_type="relu"), "cannot read x_weight as its input 0"),
-        (_node("Convolution", [0, 1], kernel="(3, 1)", num_filter=4), "only square windows without dilation"),
-        (_node("Convolution", [0, 1], **CONV, dilate="(2, 2)"), "only square windows without dilation"),
-        (_node("Convolution", [0, 1], kernel="(3,)", num_filter=4), "is not two integers"),
+        (_node("Convolution", [0, 1], **{**CONV, "kernel": "(3, 1)"}), "only square windows"),
+        (_node("Convolution", [0, 1], **CONV, dilate="(2, 1)"), "only square windows"),
+        (_node("Convolution", [0, 1], **{**CONV, "kernel": "(3,)"}), "is not two integers"),
         (_node("Convolution", [0, 1], **CONV, stride="(0, 0)"), "stride 0 and padding 0 cannot be"),
         (_node("Convolution", [0, 1], **CONV, stride="(65, 65)"), "stride 65 and padding 0 cannot be"),
         (_node("Convolution", [0, 1], **CONV, pad="(3, 3)"), "padding 3 cannot be"),
-        (_node("Convolution", [0, 1], kernel="(3, 3)", num_filter=0), "3 and 0 channels cannot be cut"),
-        (_node("Convolution", [0, 1], kernel="(3, 3)", num_filter=2_000_000), "beyond all reason"),
-        (_node("Convolution", [0, 1], kernel="(900, 900)", num_filter=999_999), "weights are beyond all reason"),
+        (_node("Convolution", [0, 1], **{**CONV, "num_filter": 0}), "3 and 0 channels cannot be cut"),
+        (_node("Convolution", [0, 1], **{**CONV, "num_filter": 2_000_000}), "beyond all reason"),
+        (
+            _node("Convolution", [0, 1], **{**CONV, "kernel": "(900, 900)", "num_filter": 999_999}),
+            "weights are beyond all reason",
+        ),
         (_node("Pooling", [0], **{**POOL, "pool_type": "avg"}), "only maximum pooling of the valid convention"),
         (_node("Pooling", [0], **POOL, pooling_convention="full"), "only maximum pooling of the valid convention"),
         (_node("Pooling", [0], **POOL, global_pool="True"), "only maximum pooling of the valid convention"),

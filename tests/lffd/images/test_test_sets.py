@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from lffd.ahead import map_ahead
 from lffd.errors import DataError
-from lffd.images.files import load_ahead, read_image
+from lffd.images.files import read_image
 
 
 def save(path: Path, value: int) -> Path:
@@ -17,10 +18,10 @@ def save(path: Path, value: int) -> Path:
 
 def test_images_come_in_order_as_bgr(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"{number}.png", number) for number in range(12)]
-    found = list(load_ahead(paths))
+    found = list(map_ahead(read_image, paths))
     assert [image[0, 0].tolist() for image in found] == [[number, 0, 255] for number in range(12)]
     assert all(image.shape == (4, 6, 3) and image.dtype == np.uint8 for image in found)
-    assert list(load_ahead([])) == []
+    assert list(map_ahead(read_image, [])) == []
 
 
 def test_a_camera_turned_on_its_side_does_not_turn_the_pixels(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_what_is_no_image_is_named_when_its_turn_comes(tmp_path: Path, content: 
     good, bad = save(tmp_path / "good.png", 1), tmp_path / "bad.png"
     if content is not None:
         bad.write_bytes(content)
-    images = load_ahead([good, bad, good])
+    images = map_ahead(read_image, [good, bad, good])
     assert next(images).shape == (4, 6, 3)
     with pytest.raises(DataError, match=r"bad\.png"):
         next(images)

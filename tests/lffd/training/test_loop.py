@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lffd.errors import UsageError
+from lffd.errors import ModelError, UsageError
 from lffd.training.checkpoint import checkpoint_files, newest_checkpoint
 from lffd.training.engine import StepReport, TrainingBatch
 from lffd.training.loop import LoopOptions, NonFiniteError, Trainer
@@ -283,3 +283,14 @@ def test_tensorboard_gets_every_number(tmp_path: Path, monkeypatch: pytest.Monke
     with RunLog(tmp_path, 0, 1, tensorboard=True) as log:
         log.record({"iteration": 3, "loss": 0.5, "branches": [{"iou": 0.25, "recall": None}]})
     assert written == {"iteration@3": 3, "loss@3": 0.5, "branches/0/iou@3": 0.25, "closed": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("iteration", -1), ("iteration", 1.5), ("best_score", "high"), ("validation_owed", 1), ("seconds", None)],
+)
+def test_facts_that_no_run_writes_are_refused(name: str, value: object) -> None:
+    facts = {**Progress(iteration=3).to_facts(), "more": 1}
+    assert restore_progress(facts).facts == {"more": 1}
+    with pytest.raises(ModelError, match=f"not those of a run: {name}"):
+        restore_progress({**facts, name: value})

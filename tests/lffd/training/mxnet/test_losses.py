@@ -114,7 +114,7 @@ def _graph(case: Case, options: LossOptions) -> dict[str, Any]:
     variables = {name: mx.sym.Variable(name) for name in case}
     inputs: list[Any] = [variables[name] for name in ("score", "box", "target", "code")]
     said, targets = {"score": inputs[0], "box": inputs[1]}, {"score": inputs[2], "box": inputs[3]}
-    columns = branch_statistics(NETWORK, said, targets, options)
+    columns = branch_statistics(NETWORK, 0, said, targets, options)
     loss = mx.sym.make_loss(columns["score_loss"] + 2 * columns["box_loss"])
     group = mx.sym.Group([loss, *map(mx.sym.BlockGrad, columns.values())])
     shaped = {**case, "target": case["target"][:, None]}

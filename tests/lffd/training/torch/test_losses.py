@@ -13,7 +13,7 @@ import pytest
 
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.training.initialization import initial_arrays
-from lffd.training.losses import BOX_LOSSES, SCORE_LOSSES
+from lffd.training.losses import BOX_ALONE, BOX_LOSSES, SCORE_LOSSES
 from lffd.training.mxnet.engine import MXNetTrainingEngine
 from lffd.training.mxnet.losses import branch_statistics, training_symbol
 from lffd.training.options import LossOptions, OptimizerOptions
@@ -123,7 +123,7 @@ def test_ties_in_mining_keep_as_many_cells_as_mxnet_and_the_first_ones(positives
     names = ("score", "box", "target", "code")
     score_in, box_in, target_in, code_in = (mx.sym.Variable(name) for name in names)
     columns = branch_statistics(
-        NETWORK, {"score": score_in, "box": box_in}, {"score": target_in, "box": code_in}, options
+        NETWORK, 0, {"score": score_in, "box": box_in}, {"score": target_in, "box": code_in}, options
     )
     gradient = mx.nd.zeros(score.shape)
     executor = columns["score_loss"].bind(
@@ -148,18 +148,19 @@ def test_ties_in_mining_keep_as_many_cells_as_mxnet_and_the_first_ones(positives
     assert background.tolist() == [True] * (kept - positives) + [False] * (candidates - kept + positives)
 
 
-def test_labels_hold_the_codes_of_object_cells_only() -> None:
+def test_labels_hold_the_codes_of_cells_that_are_taught_a_box_only() -> None:
     batch = make_batch()
     labels = collect_labels(batch)
     assert labels.counts["everywhere"] == tuple(targets["score"].size for targets in batch.targets)
     assert list(labels.values) == ["box"]
-    assert list(labels.positions) == ["objects"]
+    assert list(labels.positions) == ["objects", "boxed", "objects_of_boxed"]
     start = 0
-    for targets, count in zip(batch.targets, labels.counts["objects"], strict=True):
-        image, row, column = np.nonzero(targets["score"][:, 0] == 1)
+    for targets, count in zip(batch.targets, labels.counts["boxed"], strict=True):
+        image, row, column = np.nonzero(np.isin(targets["score"][:, 0], (1, BOX_ALONE)))
         assert count == len(image)
         np.testing.assert_array_equal(
             labels.values["box"][start : start + count], targets["box"][image, :, row, column]
         )
         start += count
-    assert start == len(labels.values["box"]) == len(labels.positions["objects"])
+    assert start == len(labels.values["box"]) == len(labels.positions["boxed"])
+    assert len(labels.positions["objects_of_boxed"]) == sum(labels.counts["objects"]) < start

@@ -1,0 +1,22 @@
+"""RetinaFace on ResNet-50.
+
+Train:     python config_farm/configuration_retinaface_r50.py --train-data train.rec --val-data val.rec --device gpu:0
+Run time:  not measured to the end; made for a GPU.
+Score:     not trained to the end yet.
+"""
+
+from config_farm.run.anchor_training import ANCHOR_TRAINING
+from config_farm.run.script import Script
+
+RECIPE = {
+    "batch_size": 24,
+    "iterations": 53_700,  # 100 times the 12,880 training images
+    "loss.box_weight": 2.0,
+    "loss.negatives_per_positive": 7.0,
+    "schedule.learning_rate": 0.001,
+    "schedule.milestones": (0.7, 0.9),
+}
+SCRIPT = Script("retinaface_r50", __doc__, both={**ANCHOR_TRAINING, **RECIPE})
+
+if __name__ == "__main__":
+    SCRIPT.start()

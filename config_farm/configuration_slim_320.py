@@ -1,0 +1,24 @@
+"""Slim-320 on square crops of 320 px; its cells then lie where a square image has them.
+
+Train:     python config_farm/configuration_slim_320.py --train-data train.rec --val-data val.rec
+Run time:  not measured to the end.
+Score:     not trained to the end yet.
+"""
+
+from config_farm.run.anchor_training import ANCHOR_TRAINING
+from config_farm.run.script import Script
+from symbol_farm.slim import ultra_light
+
+RECIPE = {
+    "batch_size": 24,
+    "iterations": 107_000,  # 200 times the 12,880 training images
+    "loss.box_weight": 1.0,
+    "loss.negatives_per_positive": 3.0,
+    "schedule.learning_rate": 0.01,
+    "schedule.milestones": (0.475, 0.75),
+}
+NETWORK = ultra_light("slim_320", receptive_block=False, height=320)
+SCRIPT = Script(NETWORK, __doc__, both={**ANCHOR_TRAINING, **RECIPE})
+
+if __name__ == "__main__":
+    SCRIPT.start()

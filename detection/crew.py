@@ -1,0 +1,84 @@
+"""Many images through one kind of detector, with every core of the machine busy: for test sets and folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from queue import SimpleQueue
+from threading import Lock
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.detections import Detections, ImageDetector
+from lffd.ahead import map_ahead
+from lffd.engines.runtime import Runtime
+
+MOST = 16
+"""Detectors at work at once; each holds the network's memory."""
+
+Item = TypeVar("Item")
+Fact = TypeVar("Fact")
+
+
+class Crew:
+    """Detectors that are alike, one for each core, each with one thread: an image is decoded and looked at by one.
+
+    That keeps cores busy where threads inside one network would wait for each other, for decoding and for suppression.
+    Where `runtime` names a number of threads or a GPU, there is one detector, and only decoding runs ahead of it.
+
+    Args:
+        make: returns a detector that runs as it is told; the first one is made at once.
+        runtime: how it should run.
+
+    Attributes:
+        name, has_landmarks: of the detectors.
+        count: how many work at once.
+    """
+
+    def __init__(self, make: Callable[[Runtime], ImageDetector], runtime: Runtime | None = None) -> None:
+        runtime = runtime or Runtime()
+        alone = runtime.threads is not None or runtime.device != "cpu"
+        self.count = 1 if alone else min(len(os.sched_getaffinity(0)), MOST)
+        if self.count > 1:
+            runtime = replace(runtime, threads=1)
+        self._make = partial(make, runtime)
+        first = self._make()
+        self.name, self.has_landmarks = first.name, first.has_landmarks
+        self._made, self._lock = 1, Lock()
+        self._free: SimpleQueue[ImageDetector] = SimpleQueue()
+        self._free.put(first)
+
+    def over(
+        self, read: Callable[[Item], tuple[NDArray[np.uint8], Fact]], items: Iterable[Item]
+    ) -> Iterator[tuple[Fact, Detections]]:
+        """Yield what is in the image of each item, in order.
+
+        `read` gives an item's image `(H, W, 3)` uint8 BGR and whatever else is wanted of it, which comes back with the
+        detections. An error of reading or detecting is raised at its item.
+        """
+        if self.count == 1:
+            detector = self._take()
+            for image, fact in map_ahead(read, items):
+                yield fact, detector(image)
+            return
+
+        def work(item: Item) -> tuple[Fact, Detections]:
+            (image, fact), detector = read(item), self._take()
+            try:
+                return fact, detector(image)
+            finally:
+                self._free.put(detector)
+
+        yield from map_ahead(work, items, 2 * self.count, workers=self.count)
+
+    def _take(self) -> ImageDetector:
+        """Return a detector that nobody uses; the first time that all are taken, a new one."""
+        with self._lock:
+            if self._free.empty() and self._made < self.count:
+                self._made += 1
+                self._free.put(self._make())
+        return self._free.get()
