@@ -93,13 +93,14 @@ def test_one_name_is_installed(installed: Path) -> None:
     assert "lffd" in names
 
 
-def test_the_wheel_holds_every_module_and_the_models(wheel: Path) -> None:
+def test_the_wheel_holds_every_module_the_models_and_the_page(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
         top = content.read(next(name for name in names if name.endswith("top_level.txt")))
     modules = {path.relative_to(PROJECT).as_posix() for path in MODULES}
     models = {path.relative_to(PROJECT).as_posix() for path in (PROJECT / "models").rglob("*") if path.is_file()}
-    expected = {name if name.startswith("lffd/") else f"lffd/{name}" for name in modules | models}
+    page = {path.relative_to(PROJECT).as_posix() for path in (PROJECT / "deployment/page").glob("*.[chj]*")}
+    expected = {name if name.startswith("lffd/") else f"lffd/{name}" for name in modules | models | page}
     assert {name for name in names if ".dist-info/" not in name} == expected
     assert top == b"lffd\n"
 

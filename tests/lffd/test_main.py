@@ -51,7 +51,7 @@ def test_alone_it_lists_all_and_a_group_lists_its_own(capsys: pytest.CaptureFixt
     assert [line.split("  ")[1] for line in out.splitlines()[2:]] == list(COMMANDS)
     code, out, _ = run(capsys, "evaluate")
     assert code == 0
-    assert [line.split()[1] for line in out.splitlines()[2:]] == ["widerface", "fddb", "pack"]
+    assert [line.split()[1] for line in out.splitlines()[2:]] == ["widerface", "fddb", "pack", "landmarks"]
     assert run(capsys, "--version")[:2] == (0, f"lffd {lffd.__version__}\n")
 
 
