@@ -8,6 +8,7 @@ from __future__ import annotations
 
 SHORTENED = {
     "lffd train": "--iterations 1 --batch-size 1 --input-size 192 --val-images 1",
+    "lffd label": "--scales 1 --no-mirrored",
     "lffd quantize": "--images 2 --max-drop 1",
     "lffd speed": "--rounds 1 --seconds 1 --warmup 0 --resolutions 192x192 --engines mxnet onnxruntime "
     "--precisions fp32",

@@ -108,6 +108,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"the pages use engines that are not installed: {', '.join(MISSING)}")
+@pytest.mark.timeout(900)  # a page takes up to a minute of CPU time; machines that run other work take longer
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks(page: str, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_workspace(tmp_path / "reader")
