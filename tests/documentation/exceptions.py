@@ -25,6 +25,8 @@ PARSED = {
     "python -m inference_speed_evaluation.comparison": "needs the weights of other projects",
     "python accuracy_evaluation/predict.py photos/ --model peer:": "needs the weights of another project",
     "python -m accuracy_evaluation.landmark_error": "needs the weights of another project",
+    "python accuracy_evaluation/evaluation_on_widerface.py --model slim_320=": "needs the weights of another project",
+    "python deployment/export_onnx.py --model retinaface_mnet025=": "needs the weights of another project",
     "python -m detection.label": "needs the weights of another project",
     "python -m data_provider_farm.pack --format coco": "packs what detectors of other projects say",
     "/usr/bin/time -v python accuracy_evaluation/predict.py 8k.jpg": "needs trained weights of v1, and a picture of "
