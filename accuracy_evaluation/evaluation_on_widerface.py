@@ -42,7 +42,7 @@ class Options(EvaluationOptions):
     """With --input-size: letterbox keeps proportions and puts black beside; stretch fills it."""
     faces_over: tuple[float, ...] = ()
     """Also give average precision over all faces wider and higher than so many pixels, others ignored, as some model
-    cards do: 64 for RetinaFace-R50's, 0 for slim-320's mAP."""
+    cards do (64); 0 counts every face."""
     events: bool = False
     """Print the average precision per event too (the report always has it)."""
 

@@ -70,8 +70,8 @@ def decoded_onnx(
         _add_points(builder, model.network.branch_geometry, maps, f"{prefix}landmarks")
     lines: tuple[str | int, ...] = ("batch", "cells") if suppression is None else ("detections",)
     if sizes and suppression is None:
-        cells = zip(sizes, model.network.predictions, strict=True)
-        lines = (1, sum(rows * columns * count for (rows, columns), count in cells))
+        counts = zip(sizes, model.network.predictions, strict=True)
+        lines = (1, sum(rows * columns * count for (rows, columns), count in counts))
     outputs = {"boxes": ("FLOAT", (*lines, 4)), "scores": ("FLOAT", lines)}
     if "landmarks" in maps[0]:
         outputs["landmarks"] = ("FLOAT", (*lines, 5, 2))

@@ -158,9 +158,9 @@ def draw_chart(rows: Sequence[Compared], ours: Sequence[bool], scope: str, path:
             if row.milliseconds is None:
                 continue
             if row.hard is None:  # at the lower edge
-                edge = {"transform": axes.get_xaxis_transform(), "color": "C7"}
-                axes.plot(row.milliseconds, 0.01, "|", **edge)
-                axes.text(row.milliseconds, 0.03, row.name, rotation=90, fontsize=7, **edge)
+                edge = axes.get_xaxis_transform()
+                axes.plot(row.milliseconds, 0.01, "|", color="C7", transform=edge)
+                axes.text(row.milliseconds, 0.03, row.name, rotation=90, fontsize=7, color="C7", transform=edge)
                 continue
             axes.plot(row.milliseconds, row.hard, "o", color="C0" if own else "C7", mfc=None if own else "white")
             weight = "bold" if own else "normal"
@@ -192,7 +192,7 @@ def main(options: Options) -> None:
     random = [is_random(spec) for spec in options.model]
     for spec, folder, untrained in zip(options.model, options.folders, random, strict=True):
         if untrained:
-            figures.append({})
+            figures.append(dict.fromkeys(SUBSETS))
             continue
         runtime = Runtime() if parse_peer(spec) else Runtime(options.engine, precision=options.precision)
         run = widerface.Options(model=spec, output_dir=options.output_dir / folder, runtime=runtime, **shared)
@@ -202,9 +202,9 @@ def main(options: Options) -> None:
         if time.error:
             print(f"{time.model}: {time.error}")
     names = [f"{n} ({speed.RANDOM})" if untrained else n for n, untrained in zip(options.names, random, strict=True)]
-    scope = next((found["scope"] for found in figures if found), "no detector with trained weights")
+    scope = next((found["scope"] for found in figures if "scope" in found), "no detector with trained weights")
     rows = [
-        Compared(name, *map(found.get, SUBSETS), *size, time.total_ms, time.total_p95_ms)
+        Compared(name, found["easy"], found["medium"], found["hard"], *size, time.total_ms, time.total_p95_ms)
         for name, size, found, time in zip(names, sizes, figures, times, strict=True)
     ]
     machine = describe_machine("cpu")

@@ -84,7 +84,7 @@ def load_foreign(network: Network, path: Path) -> Model:
         parts = _named(network, {**parameters, **states}, path, _MXNET, convention)
     else:
         parts = _named(network, read_state_dict(path), path, _TORCH, convention)
-    params = {}
+    params: dict[str, NDArray[np.float32]] = {}
     scores = {raw_output(network.graph, said["score"]) for said in network.by_branch(network.graph.outputs)}
     for position, node in enumerate(network.graph.nodes):
         if node.op != "Convolution":

@@ -3,7 +3,7 @@
 One class; only faces whose width and height both exceed a limit count, and all others are ignored: whoever meets one is
 neither right nor wrong. A detection finds the face that it overlaps most, from an IoU of 0.5 on; later ones on the same
 face are wrong. The figure is the area under the precision–recall curve over all scores, with precision made monotone.
-Two cards with such figures: RetinaFace-R50's limit is 64 pixels; slim-320's mAP counts every face, a limit of 0.
+RetinaFace-R50's card gives its limit, 64 pixels; the mAP of slim-320's is of the same kind. A limit of 0 counts all.
 """
 
 from __future__ import annotations

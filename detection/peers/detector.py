@@ -46,9 +46,12 @@ class PeerDetector:
             providers(runtime.device)
         if not Path(path).is_file():
             raise ModelError(f"{path}: no such file")
-        opening = OpenVinoSession if of_openvino else open_session
         try:
-            self._session: Any = opening(Path(path) if of_openvino else str(path), runtime.device, runtime.threads)
+            self._session: Any = (
+                OpenVinoSession(Path(path), runtime.device, runtime.threads)
+                if of_openvino
+                else open_session(str(path), runtime.device, runtime.threads)
+            )
         except EngineError as error:
             raise ModelError(f"{path}: cannot be loaded: {error}") from error
         try:

@@ -118,7 +118,8 @@ def derived_facts(model: Model) -> dict[str, Any]:
         },
         "output": f"per branch in order {', '.join(network.outputs)}, (B, channels, h, w) each: the object's "
         f"probability; box code {network.code!r} in units of normalizer around the cell's centre, which lies at "
-        "first_center + stride * column (and row), or where the branch's grid says; points as x and y in the same units, from the centre",
+        "first_center + stride * column (and row), or where the branch's grid says; points as x and y in the same "
+        "units, from the centre",
         "parameters": model.parameter_count,
     }
 

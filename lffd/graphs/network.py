@@ -451,8 +451,8 @@ def network_from_dict(fields: Mapping[str, Any], graph: Graph) -> Network:
         outputs = tuple(str(name) for name in fields.get("outputs", ("score", "box")))
         code, assignment = str(fields.get("code", CORNERS)), str(fields.get("assignment", "ranges"))
         fixed = _numbers(fields["fixed_input"], 2) if "fixed_input" in fields else None
-        named = {"outputs": outputs, "code": code, "assignment": assignment, "fixed_input": fixed}
-        return Network(str(fields["name"]), graph, branches, fields["train_input"], **named)
+        side = fields["train_input"]
+        return Network(str(fields["name"]), graph, branches, side, outputs, code, assignment, fixed_input=fixed)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, GeometryError):
             raise

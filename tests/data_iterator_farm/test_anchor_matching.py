@@ -28,7 +28,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 def _anchors(network: Network) -> list[tuple[tuple[int, ...], np.ndarray]]:
     """Branch, prediction, row and column, and the box of every anchor."""
-    found = []
+    found: list[tuple[tuple[int, ...], np.ndarray]] = []
     for index, (branch, (height, width)) in enumerate(
         zip(network.branch_geometry, network.map_sizes(SIZE, SIZE), strict=True)
     ):

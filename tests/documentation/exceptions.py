@@ -30,6 +30,8 @@ PARSED = {
     "lffd evaluate landmarks": "needs the weights of another project",
     "lffd label WIDER_val": "needs the weights of another project",
     "lffd pack --format coco --images WIDER_val": "packs what the detector of another project says",
+    "lffd evaluate widerface --model slim_320=": "needs the weights of another project",
+    "lffd export onnx --model retinaface_mnet025=": "needs the weights of another project",
     "python -m benchmarks.engine_speed": "trains for minutes; tests/benchmarks/test_engine_speed.py runs it small",
     "python -m benchmarks.packs": "needs 300 images; tests/benchmarks/test_packs.py makes them",
     "lffd serve": "answers until Ctrl-C; tests/deployment/test_serve.py asks it",
