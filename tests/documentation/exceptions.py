@@ -38,6 +38,7 @@ PARSED = {
     "lffd export page": "needs onnxruntime-web, which npm fetches; tests/deployment/page/test_in_browser.py has it",
     "python -m tools.fuzz": "reads files for half an hour; tests/tools/test_fuzz.py reads some",
     "python -m tools.kill_series": "kills for half an hour; tests/tools/test_kill_series.py kills twice",
+    "python config_farm/configuration_slim_320.py": "trains for long at a size of its own",
     "torchrun": "needs eight GPUs, or two machines; tests/config_farm/test_torchrun.py runs two workers",
     "lffd launch": "starts servers and two workers; tests/config_farm/test_launch.py does",
     "./start.sh": "runs on the bare machine",
