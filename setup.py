@@ -73,4 +73,5 @@ class WheelOfOneName(bdist_wheel):
         Path(distinfo_path, "top_level.txt").write_text(f"{ROOT}\n", encoding="utf-8")
 
 
-setup(cmdclass={"build_py": BuildInside, "bdist_wheel": WheelOfOneName})
+if __name__ == "__main__":
+    setup(cmdclass={"build_py": BuildInside, "bdist_wheel": WheelOfOneName})

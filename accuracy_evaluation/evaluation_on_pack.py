@@ -63,7 +63,7 @@ def detect_records(crew: Crew, source: RecordSource) -> tuple[list[Truth], list[
         raise DataError("the pack holds no image")
     truth, found, names = list[Truth](), list[Found](), list[str]()
     pictures = crew.over(lambda index: load_record(source, index), range(len(source)))
-    for record, detections in tqdm(pictures, crew.name, len(source), unit="image", disable=None):
+    for record, detections in tqdm(pictures, crew.first.name, len(source), unit="image", disable=None):
         truth.append((record.boxes, record.ignored))
         found.append((detections.boxes, detections.scores))
         names.append(record.name)

@@ -77,7 +77,7 @@ def write_results(
     old = every if options.overwrite else todo
     start_run(folder, run, [path(folder, image) for image in old for path in (result_path, branches.branches_path)])
     found = crew.over(lambda image: (read_image(options.images / f"{image.path}.jpg"), image), todo)
-    for image, detections in tqdm(found, crew.name, len(todo), unit="image", disable=None):
+    for image, detections in tqdm(found, crew.first.name, len(todo), unit="image", disable=None):
         if detections.branches is not None:
             branches.write_branches(folder, image, detections.branches)
         write_result(folder, image, detections, options.published_format)

@@ -52,7 +52,7 @@ def detect_points(crew: Crew, source: RecordSource, options: Options) -> Iterato
     """
     useful = [index for index in range(len(source)) if counted(source[index], options).any()]
     pictures = crew.over(lambda index: load_record(source, index), useful)
-    for record, found in tqdm(pictures, crew.name, len(useful), unit="image", disable=None):
+    for record, found in tqdm(pictures, crew.first.name, len(useful), unit="image", disable=None):
         assert record.landmarks is not None
         assert found.landmarks is not None
         faces, which = ~record.ignored, counted(record, options)
@@ -99,7 +99,7 @@ def main(options: Options) -> None:
     if not 0 < options.least_iou <= 1 or not options.min_side >= 0:
         raise UsageError("--least-iou must lie above 0 and not above 1, and --min-side must not be negative")
     facts, crew = model_facts(options.model), Crew(options.make_detector, options.runtime)
-    if not crew.has_landmarks:
+    if not crew.first.has_landmarks:
         raise UsageError(f"{options.model} finds no points")
     with PackReader(options.pack) as source:
         errors = join(detect_points(crew, source, options))

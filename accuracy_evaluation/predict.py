@@ -18,6 +18,7 @@ import tyro
 if not __package__:  # started by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from detection.crew import Crew
 from detection.detections import ImageDetector
 from detection.detector import DEFAULT_MODEL, PREDICTION, Detector
 from detection.load import DetectorOptions, load_detector
@@ -37,6 +38,7 @@ from detection.prediction.writers import CountWriter, CsvWriter, JsonWriter, Pre
 from detection.selection import Selection
 from detection.views import ViewSettings
 from lffd import cli
+from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
 from lffd.files import OutputFolder, check_output
 
@@ -85,6 +87,10 @@ class Options(DetectorOptions):
     pace: Annotated[Pace, tyro.conf.arg(name="")] = field(default_factory=Pace)
     trusted: bool = False
     """Open images even if their size is out of proportion to their file."""
+
+    def make_detector(self, runtime: Runtime) -> ImageDetector:
+        """Return the detector, running as it is told; see `load_detector`."""
+        return load_detector(self.model, self.selection, runtime, self.views)
 
     @property
     def folder(self) -> Path | None:
@@ -213,14 +219,15 @@ def main(options: Options) -> int:
         folder = stack.enter_context(OutputFolder(options.folder)) if options.folder else None
         if folder and options.draw:
             check_pictures(folder, sources)
-        detector = load_detector(options.model, options.selection, options.runtime, options.views)
-        if options.save_aligned and not detector.has_landmarks:
+        few = len(sources) == 1 and sources[0].kind == "image"
+        crew = Crew(options.make_detector, options.runtime, few or any(s.kind in ("camera", "stream") for s in sources))
+        if options.save_aligned and not crew.first.has_landmarks:
             raise UsageError(f"--save-aligned: {options.model} finds no points; peers such as scrfd and yunet do")
         moving = any(source.kind != "image" for source in sources)
         started = time.perf_counter()
         bar = stack.enter_context(tqdm(total=None if moving else len(sources), unit="image", disable=None))
-        writers = open_writers(options, folder, detector, bar, stack)
-        run = Run(detector, options.pace, writers, bar, options.trusted, problems)
+        writers = open_writers(options, folder, crew.first, bar, stack)
+        run = Run(crew, options.pace, writers, bar, options.trusted, problems)
         try:
             run.over(sources)
         except StopRequested:

@@ -22,6 +22,7 @@ MOST = 16
 
 Item = TypeVar("Item")
 Fact = TypeVar("Fact")
+Result = TypeVar("Result")
 
 
 class Crew:
@@ -33,24 +34,46 @@ class Crew:
     Args:
         make: returns a detector that runs as it is told; the first one is made at once.
         runtime: how it should run.
+        alone: one detector, with all threads for each image, as for a camera, or where there is but one image.
 
     Attributes:
-        name, has_landmarks: of the detectors.
+        first: one of the detectors, to ask what they are; it may be at work.
         count: how many work at once.
     """
 
-    def __init__(self, make: Callable[[Runtime], ImageDetector], runtime: Runtime | None = None) -> None:
+    def __init__(
+        self, make: Callable[[Runtime], ImageDetector], runtime: Runtime | None = None, alone: bool = False
+    ) -> None:
         runtime = runtime or Runtime()
-        alone = runtime.threads is not None or runtime.device != "cpu"
+        alone = alone or runtime.threads is not None or runtime.device != "cpu"
         self.count = 1 if alone else min(len(os.sched_getaffinity(0)), MOST)
         if self.count > 1:
             runtime = replace(runtime, threads=1)
         self._make = partial(make, runtime)
-        first = self._make()
-        self.name, self.has_landmarks = first.name, first.has_landmarks
-        self._made, self._lock = 1, Lock()
+        self.first, self._made, self._lock = self._make(), 1, Lock()
         self._free: SimpleQueue[ImageDetector] = SimpleQueue()
-        self._free.put(first)
+        self._free.put(self.first)
+
+    def map(
+        self,
+        read: Callable[[Item], Fact],
+        look: Callable[[ImageDetector, Fact], Result],
+        items: Iterable[Item],
+    ) -> Iterator[Result]:
+        """Yield `look(detector, read(item))` for each item in order; one more item is read than detectors are busy.
+
+        An error of either is raised at its item.
+        """
+
+        def work(item: Item) -> Result:
+            fact = read(item)
+            detector = self._take()
+            try:
+                return look(detector, fact)
+            finally:
+                self._free.put(detector)
+
+        return map_ahead(work, items, 2 * self.count, workers=self.count + 1)
 
     def over(
         self, read: Callable[[Item], tuple[NDArray[np.uint8], Fact]], items: Iterable[Item]
@@ -58,22 +81,9 @@ class Crew:
         """Yield what is in the image of each item, in order.
 
         `read` gives an item's image `(H, W, 3)` uint8 BGR and whatever else is wanted of it, which comes back with the
-        detections. An error of reading or detecting is raised at its item.
+        detections.
         """
-        if self.count == 1:
-            detector = self._take()
-            for image, fact in map_ahead(read, items):
-                yield fact, detector(image)
-            return
-
-        def work(item: Item) -> tuple[Fact, Detections]:
-            (image, fact), detector = read(item), self._take()
-            try:
-                return fact, detector(image)
-            finally:
-                self._free.put(detector)
-
-        yield from map_ahead(work, items, 2 * self.count, workers=self.count)
+        return self.map(read, lambda detector, found: (found[1], detector(found[0])), items)
 
     def _take(self) -> ImageDetector:
         """Return a detector that nobody uses; the first time that all are taken, a new one."""

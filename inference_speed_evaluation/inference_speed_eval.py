@@ -38,6 +38,7 @@ from lffd.graphs.model import Model, make_model, save_model
 from lffd.images.files import read_image
 from lffd.limits import check_limits
 from lffd.training.initialization import initial_arrays
+from symbol_farm.own_version import is_version_file
 from symbol_farm.trained_models import resolve_model, shipped_models
 from symbol_farm.versions import SYSTEMS, VERSIONS, version_network
 
@@ -57,8 +58,8 @@ class Options:
     """What to time, where, and how long."""
 
     model: tuple[str, ...]
-    """One or more: shipped name, model directory, VERSION=FILE (.params, .onnx, .pth), VERSION (random weights where
-    none is shipped), or peer:KIND=FILE (.onnx, .xml)."""
+    """One or more: shipped name, model directory, VERSION=FILE (.params, .onnx, .pth), VERSION or a version's own file
+    (random weights where none is shipped), or peer:KIND=FILE (.onnx, .xml)."""
     engines: tuple[str, ...] | None = None
     """Engines that run our networks; every installed one by default."""
     precisions: tuple[Precision, ...] = ("fp32",)
@@ -120,6 +121,8 @@ def short_name(spec: str) -> str:
 
 def load_weights(spec: str) -> tuple[Model, str]:
     """Return a model and where its weights are from; a version without trained weights gets random ones."""
+    if is_version_file(spec):
+        return random_weights(spec), RANDOM
     full = VERSIONS.get(spec, spec)
     if full not in (*VERSIONS.values(), *SYSTEMS):
         return resolve_model(spec), short_name(spec)

@@ -231,6 +231,7 @@ def test_exported_graphs_are_checked_and_decode_alike(kind: str, tmp_path: Path)
     for options in ({}, {"decoded": True}, {"decoded": True, "input": "nhwc-uint8"}, {"normalization": "outside"}):
         _, parity = build(model, Options(model="", output=tmp_path / "x.onnx", **options))
         assert parity.largest <= 1e-4
+    build(model, Options(model="", output=tmp_path / "x.onnx", decoded=True, fixed_shape="128x112"))
     suppressed = Options(model="", output=tmp_path / "x.onnx", suppressed=True, score_threshold=0.4)
     build(model, suppressed)
     decoded = session_run(model.graph, decoded_onnx(model).SerializeToString(), "nchw-float", False)

@@ -12,18 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.crew import Crew
 from detection.detections import Detections, ImageDetector
 from detection.detector import Detector
 from detection.prediction.inputs import FrameReader, Source
 from detection.prediction.streams import StreamReader
 from detection.prediction.writers import Prediction, PredictionWriter
 from detection.tracking import Tracker
-from lffd.ahead import map_ahead, newest
+from lffd.ahead import newest
 from lffd.errors import DataError, LffdError, UsageError
 from lffd.images.files import decode_picture, read_picture
-
-_AHEAD = 2
-"""Images that are decoded while the network works."""
 
 MOST_AT_ONCE = 1024
 
@@ -62,7 +60,7 @@ class Pace:
 class Run:
     """One run over many sources: detects, writes, shows progress, counts, and remembers the `problems` that it met."""
 
-    detector: ImageDetector
+    crew: Crew
     pace: Pace
     writers: Sequence[PredictionWriter]
     bar: Any
@@ -85,12 +83,10 @@ class Run:
                     self._fail(source, error)
 
     def _over_images(self, sources: Iterable[Source]) -> None:
-        size = self.pace.batch_size
-        pictures = map_ahead(self._read, sources, max(size, _AHEAD))
-        while batch := list(islice(pictures, size)):
-            found = iter(self._detect([pixels for _, pixels in batch if isinstance(pixels, np.ndarray)]))
-            for source, pixels in batch:
-                result = pixels if isinstance(pixels, LffdError) else next(found)
+        left = iter(sources)
+        batches = iter(lambda: list(islice(left, self.pace.batch_size)), [])
+        for found in self.crew.map(lambda batch: [self._read(source) for source in batch], _look, batches):
+            for source, pixels, result in found:
                 if isinstance(result, LffdError):
                     self._fail(source, result)
                 elif isinstance(pixels, np.ndarray):
@@ -106,15 +102,6 @@ class Run:
         except LffdError as error:
             return source, error
 
-    def _detect(self, images: list[NDArray[np.uint8]]) -> list[Detections | LffdError]:
-        """Return the detections of each image; where a batch fails, each image is tried alone."""
-        try:
-            if isinstance(self.detector, Detector):
-                return list(self.detector.batch(images))
-            return [self.detector(image) for image in images]
-        except LffdError as error:
-            return [error] if len(images) == 1 else [self._detect([image])[0] for image in images]
-
     def _over_frames(self, source: Source) -> None:
         stream = source.kind == "stream"
         with StreamReader(source, self.pace.reconnect, self.say) if stream else FrameReader(source) as reader:
@@ -125,12 +112,20 @@ class Run:
                     chosen = stack.enter_context(closing(newest(chosen)))
                     if isinstance(reader, StreamReader):
                         stack.callback(reader.stop)
-                for number, pixels in islice(chosen, self.pace.max_frames):
-                    moment, rate = number / reader.frame_rate, reader.frame_rate / self.pace.every
-                    found = self.detector(pixels)
+                rate = reader.frame_rate / self.pace.every
+                for number, pixels, found in self._frames(islice(chosen, self.pace.max_frames), source):
+                    moment = number / reader.frame_rate
                     tracks = tracker.update(found.boxes, moment) if tracker else None
                     self._write(Prediction(source, pixels, found, number, moment, rate, tracks))
                     self._step()
+
+    def _frames(
+        self, frames: Iterator[tuple[int, NDArray[np.uint8]]], source: Source
+    ) -> Iterator[tuple[int, NDArray[np.uint8], Detections]]:
+        """Yield each frame with what is in it; what happens now is not read ahead of."""
+        if source.kind == "video":
+            return self.crew.map(lambda frame: frame, lambda detector, frame: (*frame, detector(frame[1])), frames)
+        return ((number, pixels, self.crew.first(pixels)) for number, pixels in frames)
 
     def say(self, text: str) -> None:
         """Show the user a line while the bar stays where it is."""
@@ -150,3 +145,22 @@ class Run:
     def _step(self) -> None:
         self.bar.set_postfix(found=self.objects, failed=len(self.problems), refresh=False)
         self.bar.update()
+
+
+Seen = tuple[Source, NDArray[np.uint8] | LffdError]
+Looked = tuple[Source, NDArray[np.uint8] | LffdError, Detections | LffdError]
+
+
+def _look(detector: ImageDetector, batch: Sequence[Seen]) -> list[Looked]:
+    """Return what is in each image of a batch; where the batch fails, each image is tried alone."""
+    found = iter(_detect(detector, [pixels for _, pixels in batch if isinstance(pixels, np.ndarray)]))
+    return [(source, pixels, pixels if isinstance(pixels, LffdError) else next(found)) for source, pixels in batch]
+
+
+def _detect(detector: ImageDetector, images: list[NDArray[np.uint8]]) -> list[Detections | LffdError]:
+    try:
+        if isinstance(detector, Detector):
+            return list(detector.batch(images))
+        return [detector(image) for image in images]
+    except LffdError as error:
+        return [error] if len(images) == 1 else [_detect(detector, [image])[0] for image in images]

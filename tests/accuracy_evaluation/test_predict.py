@@ -22,7 +22,7 @@ from PIL import Image
 from accuracy_evaluation import predict
 from accuracy_evaluation.predict import Options, main
 from detection import detector as detector_module
-from detection.prediction.run import Pace
+from detection.prediction.run import Pace, Run
 from detection.selection import Selection
 from detection.views import ViewSettings
 from lffd import cli
@@ -321,17 +321,25 @@ def test_a_second_run_in_the_same_folder_is_refused(model: str, tmp_path: Path) 
 def test_sigterm_keeps_what_is_done(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         _picture().save(tmp_path / f"{number}.png")
-    calls = []
+    calls, written, write = [], [], Run._write
+
+    def note(run: Run, prediction: Any) -> None:
+        write(run, prediction)
+        written.append(1)
 
     class Stopped(OracleEngine):
         def run(self, images: np.ndarray) -> Any:
             calls.append(1)
             if len(calls) == 3:
+                while len(written) < 2:  # others may still be on their way to the files
+                    time.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(5)
             return super().run(images)
 
     monkeypatch.setattr(detector_module, "create_engine", lambda model, *_: Stopped(model.network))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(Run, "_write", note)
     files: dict[str, Any] = {"json": tmp_path / "out.json", "csv": tmp_path / "out.csv"}
     assert main(Options(paths=(str(tmp_path / "*.png"),), model=model, **files)) == 143
     assert len(json.loads(files["json"].read_text())) == 2

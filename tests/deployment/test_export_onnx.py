@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from deployment import export_onnx
+from deployment.calibration import collect_ranges
 from deployment.export_onnx import Options, box_codes, build, decode_maps, main
+from deployment.quantized_graph import with_8_bit_graphs
 from detection.detector import Detector
 from detection.selection import Selection
 from lffd.boxes import areas
@@ -182,6 +184,46 @@ def test_a_wrong_graph_is_refused_and_an_old_file_stays(
         main(Options(model=directory, output=path))
     assert path.read_bytes() == b"old lffd"
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["maps.onnx"]
+
+
+@pytest.fixture(scope="module")
+def int8_directory(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quantised") / "int8"
+    save_model(
+        with_8_bit_graphs(model, collect_ranges(model, list(_images(1, 160, 160)), ["minmax"])["minmax"]), folder
+    )
+    return folder
+
+
+@pytest.mark.parametrize(("engine", "name"), [("onnxruntime", "int8.onnx"), ("openvino", "int8_openvino.onnx")])
+def test_an_8_bit_directory_gives_its_own_graph(int8_directory: Path, engine: Any, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.onnx"
+    main(Options(model=str(int8_directory), output=path, precision="int8", int8_for=engine, input="nhwc-uint8"))
+    assert path.read_bytes() == (int8_directory / name).read_bytes()
+
+
+def test_an_8_bit_directory_gives_its_float_network_when_asked(int8_directory: Path, tmp_path: Path) -> None:
+    main(Options(model=str(int8_directory), output=tmp_path / "out.onnx", precision="fp32"))
+    stored = {tensor.data_type for tensor in onnx.load(tmp_path / "out.onnx").graph.initializer}
+    assert onnx.TensorProto.INT8 not in stored
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    ({}, "is quantised: say --precision int8 for its 8-bit graph"),
+    ({"precision": "int8"}, "give --input nhwc-uint8"),
+    ({"precision": "int8", "input": "nhwc-uint8", "decoded": True}, "without --decoded"),
+])  # fmt: skip
+def test_an_8_bit_directory_gives_nothing_unasked(
+    int8_directory: Path, more: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        main(Options(model=str(int8_directory), output=tmp_path / "out.onnx", **more))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_float_directory_has_no_8_bit_graph(directory: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no int8\.onnx, but no 8-bit graph; make one with lffd quantize"):
+        main(Options(model=directory, output=tmp_path / "o.onnx", precision="int8", input="nhwc-uint8"))
 
 
 def test_an_8_bit_directory_is_never_exported_in_floats_unasked(model: Model, tmp_path: Path) -> None:

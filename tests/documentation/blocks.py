@@ -53,6 +53,8 @@ def program(command: str) -> tuple[list[str], list[str]] | None:
     """Return `["-m", MODULE]` or `[SCRIPT]` of the Python program that a command ends in, and its arguments."""
     words = shlex.split(command)
     for number, word in enumerate(words):
+        if word == "lffd":
+            return ["-m", "lffd"], words[number + 1 :]
         if word == "-m" and words[number - 1] == "python":
             return words[number : number + 2], words[number + 2 :]
         if word.endswith(".py") and not words[number - 1].startswith("--"):

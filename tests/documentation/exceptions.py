@@ -6,39 +6,39 @@ executed.
 
 from __future__ import annotations
 
-V2 = "config_farm/configuration_10_320_20L_5scales_v2.py"
 SHORTENED = {
-    "config_farm/configuration_": "--iterations 1 --batch-size 1 --input-size 192 --val-images 1",
-    "my_version.py": "--iterations 1 --batch-size 1 --val-images 1",
-    "deployment/quantize.py": "--images 2 --max-drop 1",
-    "inference_speed_evaluation/inference_speed_eval.py": "--rounds 1 --seconds 1 --warmup 0 --resolutions 160x128 "
-    "--engines mxnet onnxruntime --precisions fp32",
-    "benchmarks.batches": "--batches 1 --repeats 1 --batch-size 1 --input-size 192",
-    "benchmarks.postprocessing": "--rounds 1 --size 320x240",
+    "lffd train": "--iterations 1 --batch-size 1 --input-size 192 --val-images 1",
+    "lffd quantize": "--images 2 --max-drop 1",
+    "lffd speed": "--rounds 1 --seconds 1 --warmup 0 --resolutions 192x192 --engines mxnet onnxruntime "
+    "--precisions fp32",
+    "python -m benchmarks.batches": "--batches 1 --repeats 1 --batch-size 1 --input-size 192",
+    "python -m benchmarks.postprocessing": "--rounds 1 --size 320x240",
 }
-"""Program to flags that are appended, so that it takes seconds instead of hours; executed otherwise as written."""
+"""Command to flags that are appended, so that it takes seconds instead of hours; executed otherwise as written."""
 
 PARSED = {
-    "python accuracy_evaluation/predict.py camera:0": "needs a camera and a window",
-    "python accuracy_evaluation/predict.py rtsp:": "needs a camera in the network; test_streams.py has a server",
-    "python config_farm/configuration_9_400_nano.py": "needs the weights of another project",
-    "python -m inference_speed_evaluation.comparison": "needs the weights of other projects",
-    "python accuracy_evaluation/predict.py photos/ --model peer:": "needs the weights of another project",
-    "python -m accuracy_evaluation.landmark_error": "needs the weights of another project",
-    "python accuracy_evaluation/evaluation_on_widerface.py --model slim_320=": "needs the weights of another project",
-    "python deployment/export_onnx.py --model retinaface_mnet025=": "needs the weights of another project",
-    "python -m detection.label": "needs the weights of another project",
-    "python -m data_provider_farm.pack --format coco": "packs what detectors of other projects say",
-    "/usr/bin/time -v python accuracy_evaluation/predict.py 8k.jpg": "needs trained weights of v1, and a picture of "
-    "7680×4320",
-    f"python {V2} --train-data train.rec --output-dir runs/v2_gpu": "needs a GPU",
-    "python -m config_farm.overfit": "learns for minutes",
+    "lffd predict camera:0": "needs a camera and a window",
+    "lffd predict rtsp:": "needs a camera in the network; test_streams.py has a server",
+    "lffd record-teacher": "needs the weights of another project",
+    "lffd train nano": "needs the weights of another project",
+    "lffd train v2 --train-data train.rec --output-dir runs/v2_gpu": "needs a GPU",
+    "lffd compare": "needs the weights of other projects",
+    "lffd overfit": "learns for minutes",
+    "/usr/bin/time -v lffd predict 8k.jpg": "needs trained weights of v1, and a picture of 7680×4320",
+    "lffd predict photos/ --model peer:": "needs the weights of another project",
+    "lffd evaluate landmarks": "needs the weights of another project",
+    "lffd label WIDER_val": "needs the weights of another project",
+    "lffd pack --format coco --images WIDER_val": "packs what the detector of another project says",
+    "lffd evaluate widerface --model slim_320=": "needs the weights of another project",
+    "lffd export onnx --model retinaface_mnet025=": "needs the weights of another project",
     "python -m benchmarks.engine_speed": "trains for minutes; tests/benchmarks/test_engine_speed.py runs it small",
     "python -m benchmarks.packs": "needs 300 images; tests/benchmarks/test_packs.py makes them",
+    "lffd serve": "answers until Ctrl-C; tests/deployment/test_serve.py asks it",
+    "lffd export page": "needs onnxruntime-web, which npm fetches; tests/deployment/page/test_in_browser.py has it",
     "python -m tools.fuzz": "reads files for half an hour; tests/tools/test_fuzz.py reads some",
     "python -m tools.kill_series": "kills for half an hour; tests/tools/test_kill_series.py kills twice",
     "torchrun": "needs eight GPUs, or two machines; tests/config_farm/test_torchrun.py runs two workers",
-    "python -m config_farm.launch": "starts servers and two workers; tests/config_farm/test_launch.py does",
+    "lffd launch": "starts servers and two workers; tests/config_farm/test_launch.py does",
     "./start.sh": "runs on the bare machine",
     "python tools/pack_for_bare_machine.py": "downloads wheels; tests/tools/test_pack_for_bare_machine.py makes some",
 }
@@ -49,7 +49,9 @@ LEFT_OUT = {
     "make demo": "trains for two minutes",
     "make test": "is this test suite",
     "source .venv/bin/activate": "is done by whoever runs the tests",
-    "pip install -e": "installs from the network; that the extra exists is tested",
+    "pip install": "installs from the network; that the extra exists is tested, and tests/test_wheel.py installs",
+    "docker": "there is no Docker here; test_dockerfile.py reads the Dockerfile",
+    "curl": "asks a server that runs",
     "tar xf lffd_bare.tar": "runs on the bare machine",
 }
 """Command to the reason why it is not executed."""

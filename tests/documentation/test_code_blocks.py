@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import os
 import re
 import runpy
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ from lffd import cli
 from tests.conftest import PROJECT
 from tests.documentation.blocks import PAGES, Block, commands, file_name, program, read_blocks
 from tests.documentation.exceptions import LEFT_OUT, PARSED, SHORTENED, reason
+from tests.documentation.running import environment, execute
 from tests.documentation.workspace import make_workspace
 
 SHELL, PYTHON, SHOWN = "bash", "python", "text"
@@ -35,14 +34,9 @@ def test_the_fences_say_what_is_in_them() -> None:
     assert {block.language for block in BLOCKS} <= {SHELL, PYTHON, SHOWN}
 
 
-@pytest.mark.parametrize("start", [*LEFT_OUT, *PARSED])
+@pytest.mark.parametrize("start", [*SHORTENED, *PARSED, *LEFT_OUT])
 def test_an_exception_is_needed(start: str) -> None:
     assert any(command.startswith(start) for command in COMMANDS)
-
-
-@pytest.mark.parametrize("start", SHORTENED)
-def test_a_shortened_program_is_shown(start: str) -> None:
-    assert any(found and found[0][-1].startswith(start) for found in map(program, COMMANDS))
 
 
 def test_the_extras_exist() -> None:
@@ -79,50 +73,26 @@ def parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stop.value.code == 0, command
 
 
-def as_executed(command: str) -> str:
-    """Return a command with the flags that make it short."""
-    found = program(command)
-    flags = reason(found[0][-1], SHORTENED) if found else None
-    return f"{command} {flags}" if flags else command
-
-
-def execute(block: Block, arguments: list[str], folder: Path) -> None:
-    """Run a program in the folder; a failed one fails the test with all that it said."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        arguments,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{block}: exit code {done.returncode}\n{arguments[-1]}\n{done.stdout}"
-
-
-def run_shell(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_shell(block: Block, folder: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Execute or parse the commands of a block."""
     script = []
     for command in commands(block):
         if reason(command, PARSED):
             parse(command, monkeypatch)
         elif not reason(command, LEFT_OUT):
-            script.append(as_executed(command))
+            script.append(f"{command} {reason(command, SHORTENED) or ''}")
     if script:
-        execute(block, ["bash", "-euo", "pipefail", "-c", "\n".join(script)], folder)
+        execute(str(block), ["bash", "-euo", "pipefail", "-c", "\n".join(script)], folder, variables)
 
 
-def run_python(block: Block, folder: Path) -> None:
+def run_python(block: Block, folder: Path, variables: dict[str, str]) -> None:
     """Write a block to the file that it is, or execute it."""
     ast.parse(block.text)
     name = file_name(block)
     if name:
         (folder / name).write_text(block.text)
     else:
-        execute(block, [sys.executable, "-c", block.text], folder)
+        execute(str(block), [sys.executable, "-c", block.text], folder, variables)
 
 
 @pytest.fixture(scope="module")
@@ -140,13 +110,14 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(bool(MISSING), reason=f"the pages use engines that are not installed: {', '.join(MISSING)}")
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks(page: str, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = make_workspace(tmp_path)
-    packing = any(" --output train.rec" in command for block in read_blocks(page) for command in commands(block))
+    folder = make_workspace(tmp_path / "reader")
+    variables = environment(tmp_path / "programs")
+    text = (PROJECT / page).read_text()
     for path in packs.iterdir():
-        if not (packing and path.stem == "train"):
+        if f"--output {path.stem}.rec" not in text:  # else a block of the page packs it
             (folder / path.name).hardlink_to(path)
     for block in read_blocks(page):
         if block.language == SHELL:
-            run_shell(block, folder, monkeypatch)
+            run_shell(block, folder, variables, monkeypatch)
         elif block.language == PYTHON:
-            run_python(block, folder)
+            run_python(block, folder, variables)

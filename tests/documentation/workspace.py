@@ -22,7 +22,8 @@ SCRIPTS = ("accuracy_evaluation", "config_farm", "deployment", "inference_speed_
 
 
 def make_workspace(root: Path) -> Path:
-    """Fill a folder and return it; links to results point to where the commands before will have put them."""
+    """Make and fill a folder and return it; links to results point to where the commands before will have put them."""
+    root.mkdir()
     for folder in SCRIPTS:
         (root / folder).symlink_to(PROJECT / folder)
     photo = cv2.imread(str(PROJECT / "docs/examples/group.jpg"))
@@ -45,6 +46,7 @@ def make_workspace(root: Path) -> Path:
     shutil.copy(PROJECT / "models/face_v2/model.params", root / "train_10_320_20L_5scales_v2_iter_1000000.params")
     (root / "RESULT_DIR").symlink_to("runs/wider")
     (root / "RESULT_FILE").symlink_to("runs/fddb/results.txt")
+    (root / "theirs.params").symlink_to("runs/mine/model/model.params")
     return root
 
 

@@ -50,7 +50,7 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert 0 < row["forward_ms"] < row["total_ms"]
         assert row["ratio_to_mxnet"] > 0
         assert row["peak_memory_mb"] > 20
-    assert "quantize.py" in rows[5]["error"]
+    assert "lffd quantize" in rows[5]["error"]
     assert content["machine"]["matrix_gflops"]["1"] > 0
     assert files["csv"].read_text().count("\n") == 7
     assert "plate_small (random weights) mxnet fp32 |" in (tmp_path / "speed.md").read_text()

@@ -56,7 +56,7 @@ def test_a_pass_is_split_into_phases(load: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"runtime": {"engine": "onnxruntime", "precision": "int8"}}, "quantize.py"),
+        ({"runtime": {"engine": "onnxruntime", "precision": "int8"}}, "lffd quantize"),
         ({"model": "nowhere"}, "not a model directory"),
         ({"runtime": {"engine": "nothing"}}, "unknown engine"),
         ({"model": "peer:nothing=x.onnx"}, "nothing"),

@@ -17,6 +17,7 @@ import pytest
 
 from accuracy_evaluation.predict import Options, main
 from detection import detector as detector_module
+from detection.crew import Crew
 from detection.detections import Detections
 from detection.prediction import inputs, streams
 from detection.prediction.inputs import FrameReader, Source, find_sources
@@ -216,7 +217,7 @@ def _run(address: str, pace: Pace, busy: float = 0.0) -> tuple[_Notes, Run]:
             return NONE
 
     notes = _Notes()
-    run = Run(Slow(), pace, [notes], _Bar())
+    run = Run(Crew(lambda _: Slow(), alone=True), pace, [notes], _Bar())
     run.over([_source(address)])
     return notes, run
 

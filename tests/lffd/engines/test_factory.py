@@ -108,8 +108,8 @@ def test_install_commands_name_extras_of_the_project(project: Path) -> None:
         ({"engine": "onnxruntime", "device": "tpu"}, EngineError, "unknown device 'tpu'"),
         ({"engine": "onnxruntime", "device": "gpu:0"}, EngineError, "onnxruntime-gpu"),
         ({"engine": "openvino", "device": "gpu:7"}, EngineError, "OpenVINO sees CPU"),
-        ({"engine": "onnxruntime", "precision": "int8"}, EngineError, "quantize.py"),
-        ({"engine": "openvino", "precision": "int8"}, EngineError, "quantize.py"),
+        ({"engine": "onnxruntime", "precision": "int8"}, EngineError, "lffd quantize"),
+        ({"engine": "openvino", "precision": "int8"}, EngineError, "lffd quantize"),
     ],
 )
 def test_requests_that_cannot_be_met(options: dict[str, object], error: type[Exception], message: str) -> None:
