@@ -331,7 +331,7 @@ def test_sigterm_keeps_what_is_done(model: str, tmp_path: Path, monkeypatch: pyt
         def run(self, images: np.ndarray) -> Any:
             calls.append(1)
             if len(calls) == 3:
-                while len(written) < 2:  # others may still be on their way to the files
+                while not written:  # the first picture may still be on its way to the files
                     time.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(5)
@@ -342,8 +342,9 @@ def test_sigterm_keeps_what_is_done(model: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Run, "_write", note)
     files: dict[str, Any] = {"json": tmp_path / "out.json", "csv": tmp_path / "out.csv"}
     assert main(Options(paths=(str(tmp_path / "*.png"),), model=model, **files)) == 143
-    assert len(json.loads(files["json"].read_text())) == 2
-    assert len(files["csv"].read_text().splitlines()) == 5
+    kept = [Path(entry["image"]).name for entry in json.loads(files["json"].read_text())]
+    assert kept in (["0.png"], ["0.png", "1.png"]), "two were looked at, and the second may not have been written yet"
+    assert len(files["csv"].read_text().splitlines()) == 1 + 2 * len(kept)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
