@@ -1,9 +1,15 @@
 """RetinaFace on a quarter of MobileNet v1; five points are learnt where the data has them.
 
-Train:     python config_farm/configuration_retinaface_mnet025.py --train-data train.rec --val-data val.rec
+Train:     lffd train retinaface_mnet025 --train-data train.rec --val-data val.rec
 Run time:  not measured to the end.
 Score:     not trained to the end yet.
 """
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.anchor_training import ANCHOR_TRAINING
 from config_farm.run.script import Script

@@ -1,9 +1,15 @@
 """RetinaFace on ResNet-18 at 480×480: SGD at 0.001, times 0.7 every five of thirty epochs.
 
-Train:     python config_farm/configuration_retinaface_r18.py --train-data train.rec --val-data val.rec
+Train:     lffd train retinaface_r18 --train-data train.rec --val-data val.rec
 Run time:  not measured to the end; made for a GPU.
 Score:     not trained to the end yet.
 """
+
+import sys
+from pathlib import Path
+
+if not __package__:  # started by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.anchor_training import ANCHOR_TRAINING
 from config_farm.run.script import Script

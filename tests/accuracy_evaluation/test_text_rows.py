@@ -51,7 +51,7 @@ def test_lines_end_anyhow_and_blank_ones_at_the_end_are_dropped(tmp_path: Path) 
 
 def test_a_picture_or_nothing_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "picture.txt").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(DataError, match="is not a text file"):
+    with pytest.raises(DataError, match="is not UTF-8 text"):
         read_lines(tmp_path / "picture.txt")
     with pytest.raises(FileNotFoundError, match=r"none\.txt"):
         read_lines(tmp_path / "none.txt")

@@ -12,7 +12,7 @@ from deployment.export_ncnn import Options, main
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import ModelError, UsageError
-from lffd.files import OutputFolder
+from lffd.files import RECORD, OutputFolder
 from lffd.graphs.model import save_model
 from lffd.graphs.ncnn_graph import ncnn_files
 from tests.factories import random_model
@@ -75,4 +75,4 @@ def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
     with OutputFolder(options.output_dir), pytest.raises(UsageError, match="another run is writing there"):
         main(options)
     main(options)
-    assert sorted(path.name for path in options.output_dir.iterdir()) == ["model.bin", "model.param"]
+    assert sorted(path.name for path in options.output_dir.iterdir()) == [RECORD, "model.bin", "model.param"]

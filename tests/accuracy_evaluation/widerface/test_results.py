@@ -89,7 +89,7 @@ def test_other_programs_files_are_read_best_first_with_ties_in_file_order(tmp_pa
         (b"one\n2\n1 2 3 4 .5\n", r"one\.txt:2: says 2 rows, but the file ends after 1"),
         (b"one\n1\n1 2 3 4 .5\n1 2 3 4 .5\n", r"one\.txt:4: line 2 says 1 boxes, but more lines follow"),
         (b"one\n1\n1 2 3 4\n", r"one\.txt:3: expected 5 numbers, found 4"),
-        (b"\xff\xd8\xff", r"one\.txt: is not a text file"),
+        (b"\xff\xd8\xff", r"one\.txt: is not UTF-8 text"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, content: bytes, message: str) -> None:
