@@ -53,5 +53,5 @@ def test_a_picture_or_nothing_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "picture.txt").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(DataError, match="is not UTF-8 text"):
         read_lines(tmp_path / "picture.txt")
-    with pytest.raises(FileNotFoundError, match=r"none\.txt"):
+    with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
         read_lines(tmp_path / "none.txt")
