@@ -62,7 +62,7 @@ def test_scripts_are_declarations(short: str) -> None:
     for heading in ("Train:", "Run time:", "Score:"):
         line = next(line for line in text.splitlines() if line.startswith(heading))
         assert re.search(r"\d|not measured|not trained", line) or heading == "Train:", line
-    assert f"python config_farm/{path.name}" in text
+    assert f"lffd train {short} " in text
 
 
 def test_print_config_shows_the_whole_run(capsys: pytest.CaptureFixture[str]) -> None:
