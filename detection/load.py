@@ -18,8 +18,9 @@ from detection.peers.kinds import KINDS, peer_kind
 from detection.selection import Selection
 from detection.views import ViewSettings
 from lffd.engines.runtime import Runtime
-from lffd.errors import UsageError
+from lffd.errors import ModelError, UsageError
 from lffd.graphs.network import Network
+from lffd.untrusted import read_file
 
 PEER = "peer:"
 
@@ -118,7 +119,7 @@ def model_facts(spec: str) -> ModelFacts:
 
 def _digest(path: Path) -> str:
     """Return the SHA-256 of a peer's file, and of the weights that lie beside one of OpenVINO."""
-    digest = hashlib.sha256(path.read_bytes())
+    digest = hashlib.sha256(read_file(path, refusal=ModelError))
     if path.suffix == ".xml" and (weights := path.with_suffix(".bin")).is_file():
-        digest.update(weights.read_bytes())
+        digest.update(read_file(weights, refusal=ModelError))
     return digest.hexdigest()
