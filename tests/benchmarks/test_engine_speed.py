@@ -42,7 +42,7 @@ def test_steps_batches_and_loop_of_what_is_installed(tmp_path: Path) -> None:
     [
         (("--versions", "v9"), "unknown version 'v9'"),
         (("--subjects", "caffe:fp32"), "'caffe:fp32' is not ENGINE:PRECISION"),
-        (("--steps", "0"), "Error parsing Options: steps must be at least 1"),
+        (("--steps", "0"), "error: steps must be at least 1"),
     ],
 )
 def test_mistakes_end_in_one_line(flags: tuple[str, ...], message: str) -> None:

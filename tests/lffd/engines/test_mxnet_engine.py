@@ -171,7 +171,7 @@ def test_devices_by_name() -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("raise ImportError('No module named mxnet')", "Install it with: pip install mxnet==1.9.1"),
+        ("raise ImportError('No module named mxnet')", "Install it with: pip install -e '.[mxnet]'"),
         ("raise OSError('libgomp.so.1: cannot open shared object file')", "apt-get install libgomp1"),
     ],
 )
