@@ -44,7 +44,7 @@ def detector(monkeypatch: pytest.MonkeyPatch) -> FindsBrightest:
     def facts(spec: str) -> ModelFacts:
         return ModelFacts(spec, "10_160_17L_4scales_v1", spec * 8, version_network("head"))
 
-    monkeypatch.setattr("detection.load.load_detector", load)
+    monkeypatch.setattr("accuracy_evaluation.evaluation_on_widerface.load_detector", load)
     monkeypatch.setattr("accuracy_evaluation.evaluation_on_widerface.model_facts", facts)
     return found
 
