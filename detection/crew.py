@@ -29,7 +29,7 @@ class Crew:
     """Detectors that are alike, one for each core, each with one thread: an image is decoded and looked at by one.
 
     That keeps cores busy where threads inside one network would wait for each other, for decoding and for suppression.
-    Where `runtime` names a number of threads or a GPU, there is one detector, and only decoding runs ahead of it.
+    Where `runtime` names a number of threads, a GPU or MXNet, there is one detector, and only decoding runs ahead of it.
 
     Args:
         make: returns a detector that runs as it is told; the first one is made at once.
@@ -45,7 +45,8 @@ class Crew:
         self, make: Callable[[Runtime], ImageDetector], runtime: Runtime | None = None, alone: bool = False
     ) -> None:
         runtime = runtime or Runtime()
-        alone = alone or runtime.threads is not None or runtime.device != "cpu"
+        # MXNet takes its number of threads once, from the environment.
+        alone = alone or runtime.threads is not None or runtime.device != "cpu" or runtime.engine == "mxnet"
         self.count = 1 if alone else min(len(os.sched_getaffinity(0)), MOST)
         if self.count > 1:
             runtime = replace(runtime, threads=1)

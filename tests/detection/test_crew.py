@@ -64,9 +64,9 @@ def test_results_come_in_order_and_errors_at_their_image(monkeypatch: pytest.Mon
     assert {runtime.threads for runtime in made} == ({None} if cores == 1 else {1})
 
 
-def test_who_names_threads_or_a_gpu_gets_one_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_names_threads_a_gpu_or_mxnet_gets_one_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    for runtime in (Runtime(threads=2), Runtime(device="gpu:0")):
+    for runtime in (Runtime(threads=2), Runtime(device="gpu:0"), Runtime("mxnet")):
         made: list[Runtime] = []
         crew = Crew(_maker(made), runtime)
         assert len(list(crew.over(_read, range(20)))) == 20
