@@ -29,7 +29,7 @@ class Crew:
     """Detectors that are alike, one for each core, each with one thread: an image is decoded and looked at by one.
 
     That keeps cores busy where threads inside one network would wait for each other, for decoding and for suppression.
-    Where `runtime` names a number of threads, a GPU or MXNet, there is one detector, and only decoding runs ahead of it.
+    Where `runtime` names threads, a GPU or MXNet, there is one detector, and only decoding runs ahead of it.
 
     Args:
         make: returns a detector that runs as it is told; the first one is made at once.
