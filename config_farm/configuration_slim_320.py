@@ -11,20 +11,12 @@ from pathlib import Path
 if not __package__:  # started by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from config_farm.run.anchor_training import ANCHOR_TRAINING
+from config_farm.run.anchor_training import ULTRA_LIGHT
 from config_farm.run.script import Script
 from symbol_farm.slim import ultra_light
 
-RECIPE = {
-    "batch_size": 24,
-    "iterations": 107_000,  # 200 times the 12,880 training images
-    "loss.box_weight": 1.0,
-    "loss.negatives_per_positive": 3.0,
-    "schedule.learning_rate": 0.01,
-    "schedule.milestones": (0.475, 0.75),
-}
 NETWORK = ultra_light("slim_320", receptive_block=False, height=320)
-SCRIPT = Script(NETWORK, __doc__, both={**ANCHOR_TRAINING, **RECIPE})
+SCRIPT = Script(NETWORK, __doc__, both=ULTRA_LIGHT)
 
 if __name__ == "__main__":
     SCRIPT.start()

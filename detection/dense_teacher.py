@@ -9,7 +9,7 @@ at many sizes, and the nearest of them is read (`recorded_teacher`), which costs
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ class DenseTeacher:
         self._branches, self._hidden = network.branch_geometry, hidden
         places = [(branch.stride, float(branch.first_center)) for branch in self._branches]
         self._look: Callable[[Batch], dict[Place, Maps]]
-        if is_recording(spec):
-            recording = Recording(Path(spec))
+        self._recording = recording = Recording(Path(spec)) if is_recording(spec) else None
+        if recording is not None:
             offered = [place for place in places if place[0] in recording.strides]
             said, self._look = f"strides {sorted(recording.strides)}", _reading(recording, self._branches)
         else:
@@ -61,6 +61,15 @@ class DenseTeacher:
         if max(network.predictions) > 1 or not set(places) & set(offered):
             what = f"{network.name} has cells at {_words(places)}, the teacher at {said}"
             raise UsageError(f"--distill {spec}: {what}: it cannot teach them")
+
+    def check_knows(self, names: Iterable[str], data: str) -> None:
+        """Refuse a recording in which none of these images of `data` is: it would teach nothing, without a word.
+
+        Raises:
+            UsageError: naming both.
+        """
+        if self._recording is not None and not any(name in self._recording for name in names):
+            raise UsageError(f"--distill: the recording of {self._recording.card['pack']} has no image of {data}")
 
     def teach(self, batch: Batch) -> tuple[dict[str, NDArray[Any]], ...]:
         """Return the targets of a batch with the teacher's beside them; see `lffd.training.losses.TEACHER`.
@@ -145,7 +154,7 @@ def _scrfd(spec: str) -> tuple[list[Place], Look]:
     assert parsed is not None
     name, path = parsed
     if name != "scrfd":
-        raise UsageError(f"--distill {spec}: of other projects only peer:scrfd=FILE.onnx can teach cell by cell")
+        raise UsageError(f"{spec}: of other projects only peer:scrfd=FILE.onnx can teach cell by cell")
     peer, strides = PeerDetector(name, path, runtime=Runtime(threads=1)), (8, 16, 32)
     run = _openvino(path) if importlib.util.find_spec("openvino") else peer.forward
 

@@ -127,13 +127,13 @@ class Labeller:
 
 def _pairs(overlap: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
     """Yield which box is which find, each at most once, best overlap first."""
-    for place in np.argsort(-overlap, axis=None, kind="stable"):
-        box, number = divmod(int(place), overlap.shape[1])
-        if overlap[box, number] < _SAME:
-            return
-        yield box, number
-        overlap = overlap.copy()
-        overlap[box], overlap[:, number] = 0, 0
+    boxes, numbers = np.nonzero(overlap >= _SAME)
+    free_boxes, free_numbers = (np.ones(count, bool) for count in overlap.shape)
+    for place in np.argsort(-overlap[boxes, numbers], kind="stable"):
+        box, number = int(boxes[place]), int(numbers[place])
+        if free_boxes[box] and free_numbers[number]:
+            free_boxes[box] = free_numbers[number] = False
+            yield box, number
 
 
 def main(options: Options) -> None:

@@ -22,7 +22,7 @@ from data_iterator_farm.rendering import CropWindow, draw_window
 from data_provider_farm.pack_format.packed_file import PackReader
 from detection.dense_teacher import Look, find_teacher
 from detection.load import model_facts
-from detection.recorded_teacher import CARD, FORMAT, PART, kept_cells
+from detection.recorded_teacher import CARD, FORMAT, PART, kept_cells, read_card
 from lffd import cli
 from lffd.errors import UsageError
 from lffd.files import OutputFolder, write_atomic
@@ -82,7 +82,7 @@ def main(options: Options) -> None:
 
 
 def _check_card(path: Path, card: dict[str, Any]) -> None:
-    if path.exists() and json.loads(path.read_text()) != card:
+    if path.exists() and read_card(path) != card:
         raise UsageError(f"{path.parent} holds another recording: choose another --output, or remove it")
 
 

@@ -11,6 +11,7 @@ A recording is a folder: `recording.json` (what, of what), and parts `NNNNNN.npz
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import zipfile
@@ -25,7 +26,7 @@ from data_iterator_farm.rendering import Origin
 from lffd.boxes import Boxes, areas, clip
 from lffd.errors import DataError
 from lffd.graphs.network import BranchGeometry
-from lffd.untrusted import read_text
+from lffd.untrusted import read_file, read_text
 
 CARD, PART, FLOOR = "recording.json", 64, 0.05
 FORMAT = "lffd teacher recording 1"
@@ -68,7 +69,7 @@ class Recording:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.card = _read_card(folder / CARD)
+        self.card = read_card(folder / CARD)
         self.strides = frozenset(self.card["strides"])
         self._scales = np.log(self.card["scales"])
         parts = [_read_part(path, len(self._scales)) for path in sorted(folder.glob("[0-9]*.npz"))]
@@ -80,8 +81,9 @@ class Recording:
         names = np.concatenate([part["names"] for part in parts]).tolist()
         self._numbers = {name: number for number, name in enumerate(names)}
 
-    def __len__(self) -> int:
-        return len(self._numbers)
+    def __contains__(self, name: object) -> bool:
+        """Say whether the image of that name is in it."""
+        return name in self._numbers
 
     def read(self, origins: Sequence[Sequence[Origin]], branch: BranchGeometry, size: Sequence[int]) -> Maps:
         """Return what the teacher says at a branch's cells of crops; `size`: rows and columns of the branch's map."""
@@ -159,11 +161,17 @@ def _teacher_cells(
     return np.clip(cells, 0, count - 1), (cells >= 0) & (cells < count)
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path) -> dict[str, Any]:
+    """Return the card of a recording; raises DataError for anything else."""
     try:
         card = json.loads(read_text(path))
         scales, strides = card["scales"], card["strides"]
-        sound = card["format"] == FORMAT and all(0 < scale < math.inf for scale in scales) and len(scales) > 0
+        sound = (
+            card["format"] == FORMAT
+            and isinstance(card["pack"], str)
+            and all(0 < scale < math.inf for scale in scales)
+            and len(scales) > 0
+        )
         if not sound or not all(isinstance(stride, int) and 0 < stride < 1 << 16 for stride in strides):
             raise ValueError
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -174,7 +182,7 @@ def _read_card(path: Path) -> dict[str, Any]:
 def _read_part(path: Path, scales: int) -> dict[str, NDArray[Any]]:
     """Return the arrays of a part; raises DataError unless they fit each other."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as data:
             arrays = {name: data[name] for name in ("names", "counts", *COLUMNS)}
         total = int(arrays["counts"].sum())
         sound = arrays["counts"].shape == (len(arrays["names"]), scales) and (arrays["counts"] >= 0).all()

@@ -167,8 +167,8 @@ def draw_chart(rows: Sequence[Compared], ours: Sequence[bool], scope: str, path:
             axes.annotate(
                 row.name, (row.milliseconds, row.hard), (5, 4), textcoords="offset points", fontsize=8, weight=weight
             )
-        axes.set_xlim(left=0)
         axes.margins(x=0.15, y=0.1)
+        axes.set_xlim(left=0)
 
 
 def main(options: Options) -> None:

@@ -22,3 +22,14 @@ ANCHOR_TRAINING: dict[str, Any] = {
 Softmax loss with hard negatives chosen among all anchors (MultiBox loss, arXiv 1512.02325), smooth L1 of box and point
 codes, SGD with momentum and a rate that falls in steps.
 """
+
+ULTRA_LIGHT: dict[str, Any] = {
+    **ANCHOR_TRAINING,
+    "batch_size": 24,
+    "iterations": 107_000,  # 200 times the 12,880 training images
+    "loss.box_weight": 1.0,
+    "loss.negatives_per_positive": 3.0,
+    "schedule.learning_rate": 0.01,
+    "schedule.milestones": (0.475, 0.75),
+}
+"""Of slim-320 and RFB-320, which differ in their network alone."""

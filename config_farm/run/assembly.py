@@ -53,14 +53,11 @@ def train(network: Network, experiment: Experiment) -> int:
     checkpoint = _starting_point(experiment)
     with ExitStack() as stack:
         source = stack.enter_context(training_records(experiment))
-        facts = {
-            "experiment": as_plain(experiment),
-            "records": len(source),
-            "data_sample": data_sample(source, network),
-        }
+        sample = data_sample(source, network)
+        facts = {"experiment": as_plain(experiment), "records": len(source), "data_sample": sample}
         if checkpoint is not None:
             _check_same_data(checkpoint, facts, experiment)
-        teacher = DenseTeacher(experiment.distill, network) if experiment.distill else None
+        teacher = _teacher(experiment, network, source)
         engine, origin = create_run_engine(network, experiment, source, checkpoint)
         validator = None
         if experiment.val_data:
@@ -74,16 +71,10 @@ def train(network: Network, experiment: Experiment) -> int:
         output.mkdir(parents=True, exist_ok=True)
         if leader:
             stack.enter_context(OutputFolder(output))
-        log = stack.enter_context(
-            RunLog(
-                output,
-                progress.iteration,
-                experiment.iterations,
-                [Curve(m.name, m.title, log=m.name.endswith("_loss")) for m in METRICS if m.title],
-                tensorboard=experiment.tensorboard,
-                quiet=not leader,
-            )
-        )
+        curves = [Curve(m.name, m.title, log=m.name.endswith("_loss")) for m in METRICS if m.title]
+        length, boards = experiment.iterations, experiment.tensorboard
+        log = RunLog(output, progress.iteration, length, curves, tensorboard=boards, quiet=not leader)
+        stack.enter_context(log)
         run = _Run(network, experiment, engine, validator, log)
         run.introduce(source, progress)
         trainer = Trainer(
@@ -106,6 +97,15 @@ def train(network: Network, experiment: Experiment) -> int:
         if leader:
             run.finish(progress)
     return 0
+
+
+def _teacher(experiment: Experiment, network: Network, source: RecordSource) -> DenseTeacher | None:
+    """Return whom the run learns from beside its annotations, if anybody."""
+    if experiment.distill is None:
+        return None
+    teacher = DenseTeacher(experiment.distill, network)
+    teacher.check_knows((source[index].name for index in range(len(source))), str(experiment.train_data))
+    return teacher
 
 
 def _check(network: Network, experiment: Experiment) -> None:

@@ -84,7 +84,8 @@ class Experiment:
     kvstore: Literal["dist_sync", "dist_device_sync"] | None = None
     """MXNet's parameter server, for runs started by lffd launch."""
     distill: str | None = None
-    """Learn from another detector too, cell by cell on the same crops: peer:scrfd=FILE.onnx, or one of our models."""
+    """Learn from another detector too, cell by cell on the same crops: peer:scrfd=FILE.onnx, one of our models, or the
+    folder that lffd record-teacher made."""
     batch_norm: bool = True
     """Train with batch normalisation; it is folded into the weights of every saved model."""
     initialization: Initialization = "prior"

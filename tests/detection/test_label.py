@@ -129,3 +129,9 @@ def test_what_cannot_work_is_refused_before_the_work(
         label.main(_options(tmp_path, tmp_path / output, **more))
     with pytest.raises(DataError, match="holds no image"):
         label.main(_options(tmp_path, tmp_path / "y.json"))
+
+
+def test_an_object_that_lost_its_best_find_gets_its_next_one() -> None:
+    overlap = np.array([[0.9, 0.1], [0.7, 0.6], [0.0, 0.55]], np.float32)
+    assert list(label._pairs(overlap)) == [(0, 0), (1, 1)]
+    assert list(label._pairs(overlap[:, :0])) == []

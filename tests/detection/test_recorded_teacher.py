@@ -135,6 +135,15 @@ def _file(content: bytes, path: Path) -> Path:
     return path
 
 
+def test_a_recording_of_other_images_is_no_teacher(recorded: tuple[Path, str, list[Record]]) -> None:
+    folder, teacher, records = recorded
+    read = DenseTeacher(str(folder / "said"), NANO)
+    read.check_knows(["nobody", records[1].name], "train.rec")
+    with pytest.raises(UsageError, match=r"the recording of two\.rec has no image of train\.rec"):
+        read.check_knows(["nobody"], "train.rec")
+    DenseTeacher(teacher, NANO).check_knows(["nobody"], "train.rec")
+
+
 @pytest.mark.parametrize("harm", ["short", "counts", "card", "nan"])
 def test_damaged_recordings_are_refused(recorded: tuple[Path, str, list[Record]], tmp_path: Path, harm: str) -> None:
     folder, _, _ = recorded

@@ -124,9 +124,8 @@ def branch_statistics(
         "iou": quality,
         "kept": positive + kept,
     }
-    channels = {
-        name: _channels(maps, count, TARGET_CHANNELS[name]) for name, maps in targets.items() if name != "score"
-    }
+    further = [name for name in targets if name != "score"]
+    channels = {name: _channels(targets[name], count, TARGET_CHANNELS[name]) for name in further}
     shown = {"score": [z], "box": predicted}
     masks = {"objects": positive}
     if "teacher_score" in channels:

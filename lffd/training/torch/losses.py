@@ -151,11 +151,15 @@ def training_loss(
     if options.normalizer == "published":
         count_kept = columns["positives"] + _branch_sums(kept, cells)
         divisor = torch.cat([divisor[:1] * count_kept.clamp(min=1), divisor[1:]])
-    weights = torch.tensor(options.weights_for(len(outputs))).to(z.device, non_blocking=True)
-    terms = options.terms(names)
-    totals = torch.stack([weights * (term.weight * columns[f"{term.target}_loss"]) for term in terms])
     statistics = torch.stack([columns[name] for name in statistic_names(names)], dim=1)
-    return (totals / divisor).sum(), statistics.detach()
+    return _total(columns, names, divisor, options), statistics.detach()
+
+
+def _total(columns: Mapping[str, Tensor], names: Sequence[str], divisor: Tensor, options: LossOptions) -> Tensor:
+    """Return the weighted sum over all terms and branches."""
+    weights = torch.tensor(options.weights_for(divisor.shape[1])).to(divisor.device, non_blocking=True)
+    totals = [weights * (term.weight * columns[f"{term.target}_loss"]) for term in options.terms(names)]
+    return (torch.stack(totals) / divisor).sum()
 
 
 def _rows(maps: Tensor, predictions: int) -> Tensor:
