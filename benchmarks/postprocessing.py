@@ -27,7 +27,8 @@ from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
 from lffd.files import check_output
-from lffd.graphs.network import BranchGeometry, Network
+from lffd.graphs.branches import BranchGeometry
+from lffd.graphs.network import Network
 
 _MIDDLE = 0.65
 """Share of a face's side around its centre in which cells find it."""

@@ -14,7 +14,7 @@ if not __package__:  # started by its path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config_farm.run.script import Script
-from lffd.graphs.network import Branch
+from lffd.graphs.branches import Branch
 from symbol_farm.lffd_network import Stage, lffd_network
 
 NETWORK = lffd_network(

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lffd.boxes import Boxes
-from lffd.graphs.network import BranchGeometry, Network
+from lffd.graphs.branches import BranchGeometry
+from lffd.graphs.network import Network
 from lffd.points import Points, known
 
 POSITIVE, BACKGROUND, IGNORED = 1, 0, -1

@@ -21,7 +21,8 @@ from lffd.cli import run
 from lffd.errors import UsageError
 from lffd.figures import FIGURE_MARKS, write_figure
 from lffd.files import check_output
-from lffd.graphs.network import BranchGeometry, Network
+from lffd.graphs.branches import BranchGeometry
+from lffd.graphs.network import Network
 from lffd.limits import check_batch_memory, check_limits
 
 if TYPE_CHECKING:

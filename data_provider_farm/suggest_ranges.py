@@ -24,7 +24,8 @@ from data_provider_farm.survey import coverage, describe_coverage, survey
 from lffd import cli
 from lffd.errors import DataError, UsageError
 from lffd.files import check_output, write_atomic
-from lffd.graphs.network import Branch, Network
+from lffd.graphs.branches import Branch
+from lffd.graphs.network import Network
 from symbol_farm.versions import version_network
 
 FIELD_SHARE, STRIDES, LEAST_RATIO = 0.9, 2.0, 1.2

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from data_provider_farm.drawn_faces.pictures import NAME_PREFIX
 from lffd.boxes import areas, iou, longer_sides
-from lffd.graphs.network import BranchGeometry
+from lffd.graphs.branches import BranchGeometry
 from lffd.points import known
 from lffd.records import Record
 

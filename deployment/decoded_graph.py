@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lffd.graphs.branches import CHANNELS, BranchGeometry
 from lffd.graphs.codes import CODES
 from lffd.graphs.model import Model
-from lffd.graphs.network import CHANNELS, BranchGeometry
 from lffd.graphs.onnx_graph import (
     InputForm,
     OnnxBuilder,

@@ -16,8 +16,9 @@ from deployment.decoded_graph import add_candidates
 from detection.decoding import decode
 from lffd.engines import BranchMaps
 from lffd.errors import UsageError
+from lffd.graphs.branches import CHANNELS
 from lffd.graphs.model import Model
-from lffd.graphs.network import CHANNELS, Network
+from lffd.graphs.network import Network
 from lffd.graphs.onnx_graph import (
     InputForm,
     OnnxBuilder,

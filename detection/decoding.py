@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lffd.boxes import Boxes, scale
 from lffd.engines import BranchMaps
-from lffd.graphs.network import BranchGeometry
+from lffd.graphs.branches import BranchGeometry
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from detection.recorded_teacher import Maps, Recording, is_recording
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import UsageError
-from lffd.graphs.network import BranchGeometry, Network
+from lffd.graphs.branches import BranchGeometry
+from lffd.graphs.network import Network
 from lffd.hints import require
 
 Place = tuple[int, float]

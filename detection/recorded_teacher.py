@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from data_iterator_farm.rendering import Origin
 from lffd.boxes import Boxes, areas, clip
 from lffd.errors import DataError
-from lffd.graphs.network import BranchGeometry
+from lffd.graphs.branches import BranchGeometry
 from lffd.untrusted import read_file, read_text
 
 CARD, PART, FLOOR = "recording.json", 64, 0.05

@@ -20,7 +20,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PLACES = {
-    "Branch": "graphs.network",
+    "Branch": "graphs.branches",
     "Detector": "detection.detector",
     "Level": "symbol_farm.light_network",
     "Script": "config_farm.run.script",

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lffd.errors import GeometryError
+from lffd.graphs.branches import Branch
 from lffd.graphs.layers import Layers, Map
-from lffd.graphs.network import Branch, Network, declare
+from lffd.graphs.network import Network, declare
 
 MOST_LAYERS, MOST_CHANNELS = 2000, 65_536
 """Far above any network: a declaration beyond is a slip of the finger."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lffd.graphs.branches import Branch
 from lffd.graphs.layers import Layers, Map
-from lffd.graphs.network import Branch, Network, declare
+from lffd.graphs.network import Network, declare
 
 PIXEL_SCALE = 127.5
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lffd.graphs.branches import Branch, square_grid
 from lffd.graphs.layers import Layers, Map
-from lffd.graphs.network import Branch, Network, declare, square_grid
+from lffd.graphs.network import Network, declare
 from symbol_farm.feature_pyramid import feature_pyramid
 from symbol_farm.ssh import PARTS, context_module
 

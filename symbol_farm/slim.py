@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from lffd.graphs.branches import Branch
 from lffd.graphs.layers import Layers, Map
-from lffd.graphs.network import Branch, Network, declare
+from lffd.graphs.network import Network, declare
 from symbol_farm.mobilenet import separable_chain
 
 WIDTH = 320

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lffd.graphs.network import Branch
+from lffd.graphs.branches import Branch
 from symbol_farm.lffd_network import Stage, lffd_network
 from symbol_farm.symbols import net_symbol
 

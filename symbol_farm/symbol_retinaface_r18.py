@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from lffd.graphs.branches import Branch, square_grid
 from lffd.graphs.layers import Layers
-from lffd.graphs.network import Branch, square_grid
 from symbol_farm.resnet import resnet
 from symbol_farm.retinaface import MEAN, shared_retinaface
 from symbol_farm.symbols import net_symbol

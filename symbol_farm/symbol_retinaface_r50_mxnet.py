@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from lffd.graphs.branches import Branch, square_grid
 from lffd.graphs.layers import Layers
-from lffd.graphs.network import Branch, square_grid
 from symbol_farm.feature_pyramid import feature_pyramid
 from symbol_farm.resnet import preactivated_resnet
 from symbol_farm.retinaface import with_heads

@@ -29,10 +29,11 @@ from lffd.engines import BranchMaps
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
 from lffd.errors import GeometryError
+from lffd.graphs.branches import Branch
 from lffd.graphs.cut import keep_branches
 from lffd.graphs.layers import Layers
 from lffd.graphs.model import Model, load_model, make_model, save_model
-from lffd.graphs.network import Branch, Network, declare
+from lffd.graphs.network import Network, declare
 from lffd.training.engine import StepReport
 from lffd.training.initialization import initial_arrays
 from lffd.training.losses import statistic_names

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_iterator_farm.batch import target_shapes
+from lffd.graphs.branches import Branch
 from lffd.graphs.codes import CODES
-from lffd.graphs.network import Branch, Network
+from lffd.graphs.network import Network
 from symbol_farm.lffd_network import Stage, lffd_network
 
 NETWORK = lffd_network(

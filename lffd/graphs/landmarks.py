@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lffd.graphs.branches import CHANNELS
 from lffd.graphs.graph import Graph, parameter_node
-from lffd.graphs.network import CHANNELS, Network, raw_output
+from lffd.graphs.network import Network, raw_output
 from lffd.graphs.operators import OPERATORS, Node
 
 LANDMARKS = "landmarks"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from config_farm.run.script import Script
-from lffd.graphs.network import Branch
+from lffd.graphs.branches import Branch
 from lffd.training.options import ScheduleOptions
 from symbol_farm.lffd_network import Stage, lffd_network
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from data_iterator_farm.policies import LabelPolicy
 from lffd.boxes import as_boxes
-from lffd.graphs.network import BranchGeometry, Network
+from lffd.graphs.branches import BranchGeometry
+from lffd.graphs.network import Network
 from tests.data_iterator_farm.made_up import label_maps
 from tests.data_iterator_farm.test_label_maps import HONOURED, NETWORKS, OURS, PUBLISHED, gray_ends, split
 

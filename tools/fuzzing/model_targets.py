@@ -24,9 +24,10 @@ from detection.peers.size import peer_size
 from lffd.engines.factory import ENGINES
 from lffd.engines.runtime import Runtime
 from lffd.errors import LffdError, UsageError
+from lffd.graphs.branches import Branch
 from lffd.graphs.graph import Graph, parse_graph
 from lffd.graphs.model import CARD_FILE, PARAMS_FILE, SYMBOL_FILE, Model, load_model, make_model, save_model
-from lffd.graphs.network import Branch, Network
+from lffd.graphs.network import Network
 from lffd.params import pack_params
 from lffd.training.checkpoint import FACTS_FILE
 from symbol_farm.lffd_network import Stage, lffd_network

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lffd.engines.mxnet_engine import import_mxnet
 from lffd.graphs.batch_norm import training_graph
+from lffd.graphs.branches import CHANNELS
 from lffd.graphs.codes import CODES
-from lffd.graphs.network import CHANNELS, Network
+from lffd.graphs.network import Network
 from lffd.training.losses import (
     BOX_ALONE,
     BOX_LOSSES,

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lffd.errors import GeometryError
+from lffd.graphs.branches import Branch
 from lffd.graphs.graph import parse_graph
-from lffd.graphs.network import Branch, Network, network_from_dict
+from lffd.graphs.network import Network, network_from_dict
 from symbol_farm.lffd_network import Stage, lffd_network
 from symbol_farm.versions import VERSIONS, version_network
 

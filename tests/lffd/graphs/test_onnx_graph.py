@@ -7,9 +7,10 @@ import pytest
 
 from lffd.engines.factory import create_engine
 from lffd.engines.runtime import Runtime
+from lffd.graphs.branches import Branch
 from lffd.graphs.layers import Layers
 from lffd.graphs.model import Model
-from lffd.graphs.network import Branch, Network, declare
+from lffd.graphs.network import Network, declare
 from lffd.graphs.onnx_graph import Translator, foldable, maps_onnx
 from tests.factories import random_model
 
