@@ -3,7 +3,7 @@
 Knowledge distillation on dense maps: at each of its own cells a network is taught what the teacher says there. The
 teacher either looks at the very crops, which needs cells at the same places (SCRFD, arXiv 2105.04714, has them at
 multiples of strides 8, 16 and 32; so have our own networks of these strides); or it has looked at whole images before,
-at many sizes, and the nearest of them is read (`recorded_teacher`), which costs next to nothing per crop.
+at many sizes, and the nearest of them is read (`recorded_teacher`), which costs little per crop.
 """
 
 from __future__ import annotations
