@@ -52,6 +52,7 @@ LEFT_OUT = {
     "make test": "is this test suite",
     "source .venv/bin/activate": "is done by whoever runs the tests",
     "pip install": "installs from the network; that the extra exists is tested, and tests/test_wheel.py installs",
+    "python to_coreml.py": "needs coremltools",
     "docker": "there is no Docker here; test_dockerfile.py reads the Dockerfile",
     "curl": "asks a server that runs",
     "tar xf lffd_bare.tar": "runs on the bare machine",
