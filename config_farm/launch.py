@@ -1,10 +1,11 @@
 """Start one training on several processes or machines with MXNet's parameter server, and stop all when one fails.
 
-MXNet's servers have no authentication and listen on the first network interface whatever address they are given, so
-the interface is always set here (`DMLC_INTERFACE`); use it inside a trusted network only. When a worker dies, the
-others would wait for ever: the launcher watches the processes of its machine and ends them all. It cannot see those of
-other machines: stop their launchers by hand when one has failed. On Linux a launcher that is killed takes its processes
-with it.
+On one machine the processes meet at sockets in `/tmp` that (by the usual umask) only their own user can open, and no port listens. Between
+machines MXNet has no authentication, a few kilobytes that are no message end the run, and it listens on the first
+network interface whatever address it is given, so the interface is always set here (`DMLC_INTERFACE`); use it inside a
+trusted network only. When a worker dies, the others would wait for ever: the launcher watches the processes of its
+machine and ends them all. It cannot see those of other machines: stop their launchers by hand when one has failed. On
+Linux a launcher that is killed takes its processes with it.
 """
 
 from __future__ import annotations
@@ -73,15 +74,14 @@ def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
         raise UsageError(f"--interface lo reaches no other machine: name the one that reaches {options.address}")
     if not options.command:
         raise UsageError("give the training command after --, such as: -- lffd train v2 …")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free_port = probe.getsockname()[1]
+    alone = options.main and local == options.workers
     shared = {
         "DMLC_PS_ROOT_URI": options.address,
-        "DMLC_PS_ROOT_PORT": str(options.port or free_port),
+        "DMLC_PS_ROOT_PORT": str(options.port or _free_port()),
         "DMLC_NUM_WORKER": str(options.workers),
         "DMLC_NUM_SERVER": str(options.servers),
         "DMLC_INTERFACE": options.interface,
+        "DMLC_LOCAL": str(int(alone)),  # sockets in /tmp, named by the ports' numbers, in place of ports
     }
     serving = ["scheduler", *(f"server {i}" for i in range(options.servers))] if options.main else []
     processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -97,6 +97,16 @@ def start_all(options: Options) -> dict[str, subprocess.Popen[bytes]]:
             _end(processes)
             raise UsageError(f"{command[0]}: cannot be started: {error.strerror}") from error
     return processes
+
+
+def _free_port() -> int:
+    """Return a port that nobody listens at, neither on the network nor at MXNet's socket of that number in `/tmp`."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            number: int = probe.getsockname()[1]
+        if not os.path.lexists(f"/tmp/{number}"):
+            return number
 
 
 def _tie_to(launcher: int) -> Callable[[], None]:

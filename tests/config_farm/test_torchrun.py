@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lffd.training.checkpoint import newest_checkpoint
+from tests.config_farm.ports import family, listening, send_noise
 from tests.config_farm.test_configurations import run_config
 from tests.conftest import PROJECT
 
@@ -53,12 +54,24 @@ def test_two_workers_equal_one_with_the_double_batch(tmp_path: Path) -> None:
         np.testing.assert_allclose(two.arrays[name], value, atol=2e-5, err_msg=name)
 
 
-def test_a_signal_stops_both_at_one_step_with_a_checkpoint(tmp_path: Path) -> None:
-    process = _start("--iterations", "100000", "--output-dir", str(tmp_path), "--batch-size", "2")
-    log, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 100
-    while not (log.exists() and '"iteration": 3,' in log.read_text()) and time.monotonic() < deadline:
+def _wait_for(iteration: int, log: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 100
+    while not (log.exists() and f'"iteration": {iteration},' in log.read_text()):
         assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_strangers_change_nothing_and_a_signal_stops_both_at_one_step(tmp_path: Path) -> None:
+    process = _start("--iterations", "100000", "--output-dir", str(tmp_path), "--batch-size", "2")
+    log = tmp_path / "metrics.jsonl"
+    _wait_for(3, log, process)
+    if sys.platform == "linux":
+        ports = listening(family(process.pid))
+        assert ports
+        for port in ports:
+            send_noise(port)
+        _wait_for(len(log.read_text().splitlines()) + 20, log, process)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=100)
     checkpoint, _ = newest_checkpoint(tmp_path / "checkpoints")
