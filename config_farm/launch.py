@@ -1,11 +1,11 @@
 """Start one training on several processes or machines with MXNet's parameter server, and stop all when one fails.
 
-On one machine the processes meet at sockets in `/tmp` that (by the usual umask) only their own user can open, and no port listens. Between
-machines MXNet has no authentication, a few kilobytes that are no message end the run, and it listens on the first
-network interface whatever address it is given, so the interface is always set here (`DMLC_INTERFACE`); use it inside a
-trusted network only. When a worker dies, the others would wait for ever: the launcher watches the processes of its
-machine and ends them all. It cannot see those of other machines: stop their launchers by hand when one has failed. On
-Linux a launcher that is killed takes its processes with it.
+On one machine the processes meet at sockets in `/tmp` that (by the usual umask) only their own user can open, and no
+port listens. Between machines MXNet has no authentication, a few kilobytes that are no message end the run, and it
+listens on the first network interface whatever address it is given, so the interface is always set here
+(`DMLC_INTERFACE`); use it inside a trusted network only. When a worker dies, the others would wait for ever: the
+launcher watches the processes of its machine and ends them all. It cannot see those of other machines: stop their
+launchers by hand when one has failed. On Linux a launcher that is killed takes its processes with it.
 """
 
 from __future__ import annotations
